@@ -1,0 +1,5 @@
+"""`python -m qexp`."""
+
+from qexp.cli import script
+
+script()

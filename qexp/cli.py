@@ -1,0 +1,75 @@
+"""The `qexp` command: finds the subcommand, and turns every error into one line and an exit code."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import qexp
+from qexp.errors import QexpError, UsageError
+from qexp.schema import suggest
+
+HELP = """\
+qexp: quantization-aware training, from a table in a paper to the same table with your own numbers in it
+
+  qexp train [key=value ...]       train one network; -m trains every combination of the given values
+  qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
+  qexp runs [TEXT ...]             list the runs in the store
+  qexp doctor                      check the installation, the devices and the folders
+
+  qexp COMMAND --help              more on a command;  qexp train --help lists every option
+  qexp --version
+
+Examples
+  qexp train quantizer=daq bits=2
+  qexp train -m quantizer=ste,br,dqa,daq bits=2,4,8
+  qexp train dataset=cifar10 model=resnet20 quantizer=daq bits=2 protocol=short model.width=1
+  qexp eval 3f2a91c0 checkpoint=best
+  tensorboard --logdir runs
+
+Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or device, nothing was created;
+3 a sweep with failures; 4 the run diverged; 130 and 143 stopped by Ctrl-C and SIGTERM.
+"""
+
+COMMANDS = ("train", "eval", "runs", "doctor")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"qexp {qexp.__version__}")
+        return 0
+    name, rest = words[0], words[1:]
+    if name not in COMMANDS:
+        listed = ", ".join(COMMANDS)
+        print(f"qexp: error: no command '{name}'{suggest(name, COMMANDS)}; there are {listed}", file=sys.stderr)
+        return UsageError.exit_code
+    debug = "--debug" in rest
+    command: Callable[..., int] = import_module(f"qexp.commands.{name}").main
+    return _guarded(command, name, [word for word in rest if word != "--debug"], debug)
+
+
+def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bool) -> int:
+    try:
+        return command(words, debug=debug)
+    except QexpError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"qexp {name}: error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"qexp {name}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def script() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""The data sets: each is a class whose fields are the options of its YAML file."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torchvision import datasets
+
+from qexp.data import npz
+from qexp.data.download import Download, cifar, mnist
+from qexp.data.images import Dataset, Images
+from qexp.errors import UsageError
+from qexp.types import Count, Fraction, Positive, Range
+
+__all__ = ["MNIST", "Cifar10", "Cifar100", "Dataset", "Digits", "Images", "Source", "Synthetic"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """Where images come from.
+
+    `name`, `classes`, `channels` and `image_size` (pixels) are known without loading anything; a subclass sets them as
+    class attributes, or makes them options.
+
+    Args:
+        train_size: use only the first so many training images; None for all.
+        test_size: use only the first so many test images; None for all.
+        mean: per channel, for pixels from 0 to 1.
+        std: per channel, for pixels from 0 to 1.
+    """
+
+    train_size: Count | None
+    test_size: Count | None
+    mean: tuple[Fraction, ...]
+    std: tuple[Positive, ...]
+
+    name: str = field(init=False)
+    classes: int = field(init=False)
+    channels: int = field(init=False)
+    image_size: int = field(init=False)
+
+    def prepare(self, data_dir: Path) -> None:
+        """Make sure that the data are there and fit the options, without loading them.
+
+        Raises:
+            UsageError: with one line for the user.
+        """
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.channels:
+                shown = ",".join(f"{value:g}" for value in values)
+                raise UsageError(f"dataset.{key}=[{shown}]: {self.name} needs {self.channels}, one per channel")
+        train, test = self._counts(data_dir)
+        if self.train_size is not None and self.train_size > train:
+            raise UsageError(f"dataset.train_size={self.train_size}: {self.name} has {train} training images")
+        if self.test_size is not None and self.test_size > test:
+            raise UsageError(f"dataset.test_size={self.test_size}: {self.name} has {test} test images")
+
+    def load(self, data_dir: Path) -> Dataset:
+        """Prepare, then read the images.
+
+        Raises:
+            UsageError: with one line for the user.
+        """
+        self.prepare(data_dir)
+        train, test = self._read(data_dir)
+        return Dataset(train.first(self.train_size), test.first(self.test_size), self.classes, self.mean, self.std)
+
+    @abstractmethod
+    def _counts(self, data_dir: Path) -> tuple[int, int]:
+        """Return the numbers of training and test images there are, downloading if need be."""
+
+    @abstractmethod
+    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+        """Read all training and test images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Digits(Source):
+    """1,797 grey 8x8 images of handwritten digits that come with scikit-learn.
+
+    Values 0..16 become bytes by rounding x * 255 / 16. The set has no official split: the images are shuffled once, by
+    numpy.random.RandomState(0).permutation; the first 1,437 are for training and the other 360 for testing.
+    """
+
+    name: str = field(init=False, default="digits")
+    classes: int = field(init=False, default=10)
+    channels: int = field(init=False, default=1)
+    image_size: int = field(init=False, default=8)
+
+    def _counts(self, data_dir: Path) -> tuple[int, int]:
+        return 1437, 360
+
+    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise UsageError("digits: needs scikit-learn (pip install scikit-learn)") from error
+        values, labels = load_digits(return_X_y=True)
+        order = np.random.RandomState(0).permutation(len(labels))
+        pixels = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)[order]
+        everything = Images(pixels, labels.astype(np.int64)[order])
+        train, _ = self._counts(data_dir)
+        return everything.first(train), Images(everything.images[train:], everything.labels[train:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FileSource(Source):
+    """Images in `<data_dir>/<name>/{train,test}.npz` where these exist, else in torchvision's files."""
+
+    download: ClassVar[Download]
+    official_counts: ClassVar[tuple[int, int]]
+
+    @property
+    def _shape(self) -> npz.Shape:
+        return self.image_size, self.image_size, self.channels
+
+    def _counts(self, data_dir: Path) -> tuple[int, int]:
+        if pair := npz.find_pair(data_dir / self.name):
+            return npz.count_images(pair[0], self._shape), npz.count_images(pair[1], self._shape)
+        if not self.download.complete(data_dir) and (reason := self.download.fetch(data_dir)):
+            raise UsageError(
+                f"{self.name}: neither {data_dir / self.name / '{train,test}.npz'} nor "
+                f"{data_dir / self.download.folder} is there, and the download failed ({reason}); "
+                "name a folder with the data by data_dir=PATH or the environment variable QEXP_DATA"
+            )
+        return self.official_counts
+
+    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+        if pair := npz.find_pair(data_dir / self.name):
+            train, test = (npz.read(path, self._shape) for path in pair)
+            self._check_labels(train, str(pair[0]))
+            self._check_labels(test, str(pair[1]))
+            return train, test
+        return self.download.read(data_dir, train=True), self.download.read(data_dir, train=False)
+
+    def _check_labels(self, images: Images, origin: str) -> None:
+        low, high = images.labels.min(), images.labels.max()
+        if low < 0 or high >= self.classes:
+            raise UsageError(f"{origin}: labels run from {low} to {high}, expected 0 to {self.classes - 1}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cifar10(_FileSource):
+    """32x32 colour photographs of 10 kinds of objects."""
+
+    name: str = field(init=False, default="cifar10")
+    classes: int = field(init=False, default=10)
+    channels: int = field(init=False, default=3)
+    image_size: int = field(init=False, default=32)
+    download: ClassVar[Download] = cifar(datasets.CIFAR10)
+    official_counts: ClassVar[tuple[int, int]] = (50_000, 10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cifar100(_FileSource):
+    """32x32 colour photographs of 100 kinds of objects (the fine labels)."""
+
+    name: str = field(init=False, default="cifar100")
+    classes: int = field(init=False, default=100)
+    channels: int = field(init=False, default=3)
+    image_size: int = field(init=False, default=32)
+    download: ClassVar[Download] = cifar(datasets.CIFAR100)
+    official_counts: ClassVar[tuple[int, int]] = (50_000, 10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MNIST(_FileSource):
+    """28x28 grey images of handwritten digits."""
+
+    name: str = field(init=False, default="mnist")
+    classes: int = field(init=False, default=10)
+    channels: int = field(init=False, default=1)
+    image_size: int = field(init=False, default=28)
+    download: ClassVar[Download] = mnist()
+    official_counts: ClassVar[tuple[int, int]] = (60_000, 10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic(Source):
+    """Random patterns, one per class, in random noise: quick to make and easy to learn.
+
+    Everything is a function of the options. Pattern values lie in 64..192 (bytes), the noise has a standard deviation
+    of 40; each split has its own random stream, so the size of one does not change the other.
+    """
+
+    train_size: Count
+    test_size: Count
+    classes: Count
+    channels: Count
+    image_size: Count
+    seed: Annotated[int, Range(low=0, high=2**32 - 1)]
+    name: str = field(init=False, default="synthetic")
+
+    def _counts(self, data_dir: Path) -> tuple[int, int]:
+        return self.train_size, self.test_size
+
+    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+        shape = (self.classes, self.image_size, self.image_size, self.channels)
+        patterns = np.random.RandomState([self.seed, 0]).uniform(64, 192, shape)
+        return self._draw(patterns, self.train_size, stream=1), self._draw(patterns, self.test_size, stream=2)
+
+    def _draw(self, patterns: NDArray[np.float64], count: int, stream: int) -> Images:
+        random = np.random.RandomState([self.seed, stream])
+        labels = random.permutation(np.arange(count) % self.classes)
+        noisy = patterns[labels] + random.normal(0, 40, (count, *patterns.shape[1:]))
+        return Images(noisy.clip(0, 255).astype(np.uint8), labels.astype(np.int64))

@@ -1,0 +1,1 @@
+"""Training and evaluation: the loop, the optimizers, the objective and the checkpoints."""

@@ -1,0 +1,118 @@
+"""The training loop.
+
+for epoch                                      (resume will enter here, with `first_epoch`)
+    for batch
+        anneal quantizers, set learning rates          pure functions of the step
+        task loss + penalty                            (mixed precision will wrap this line)
+        backward, optimizer step
+        -> observers.step
+    evaluate: hard, and soft where it differs
+    -> observers.epoch
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qexp.engine.metrics import Tally
+from qexp.engine.optim import Optimizers
+from qexp.errors import Diverged
+from qexp.observer import EpochRecord, Metrics, Observer, StepRecord
+from qexp.types import Progress
+
+
+class Batches(Protocol):
+    """Training data: `epoch(e)` yields (images, labels), a pure function of e."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | float]]  # (logits, labels) -> (task loss, penalty)
+
+
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    *,
+    objective: Objective,
+    optimizers: Optimizers,
+    anneal: Callable[[Progress], None],
+    evaluate: Callable[[], tuple[Metrics, Metrics]],
+    epochs: int,
+    observers: Sequence[Observer] = (),
+) -> EpochRecord:
+    """Train `model` in place and return the record of the last epoch; `evaluate` returns (hard, soft) metrics.
+
+    Raises:
+        Diverged: an epoch's mean loss is not finite.
+    """
+    device = next(model.parameters()).device
+    steps = epochs * len(batches)
+    step = 0
+    for epoch in range(epochs):
+        model.train()
+        tally, started = Tally(device), time.perf_counter()
+        for images, labels in batches.epoch(epoch):
+            anneal(Progress(step + 1, steps, epoch, epochs))
+            optimizers.set_progress(step / steps)
+            logits = model(images)
+            loss, penalty = objective(logits, labels)
+            optimizers.zero_grad()
+            (loss + penalty).backward()
+            optimizers.step()
+            step += 1
+            tally.add(logits, labels, loss, penalty)
+            record = StepRecord(step, steps, epoch, len(labels), loss.detach(), optimizers.learning_rates())
+            for observer in observers:
+                observer.step(record)
+        result = _end_epoch(epoch, epochs, tally, started, evaluate, optimizers)
+        for observer in observers:
+            observer.epoch(result, model)
+    return result
+
+
+def _end_epoch(
+    epoch: int,
+    epochs: int,
+    tally: Tally,
+    started: float,
+    evaluate: Callable[[], tuple[Metrics, Metrics]],
+    optimizers: Optimizers,
+) -> EpochRecord:
+    train, penalty = tally.read()
+    trained_seconds = time.perf_counter() - started
+    if not math.isfinite(train.loss + penalty):
+        raise Diverged(f"diverged in epoch {epoch + 1}: the mean training loss is {train.loss:g}")
+    hard, soft = evaluate()
+    return EpochRecord(
+        epoch=epoch + 1,
+        epochs=epochs,
+        train=train,
+        penalty=penalty,
+        hard=hard,
+        soft=soft,
+        learning_rates=optimizers.learning_rates(),
+        time_seconds=time.perf_counter() - started,
+        images_per_second=train.images / trained_seconds,
+    )
+
+
+def cross_entropy(label_smoothing: float, penalty: Callable[[], Tensor | float]) -> Objective:
+    """Return the objective cross-entropy plus `penalty()`."""
+    criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+
+    def objective(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
+        return criterion(logits.float(), labels), penalty()
+
+    return objective
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's generators; the order of examples and their augmentation have generators of their own."""
+    torch.manual_seed(seed)

@@ -1,0 +1,72 @@
+"""Optimizers by parameter role."""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import nn
+
+from qexp.schedules import Schedule
+from qexp.types import OptimizerOptions, RoleOptimizers
+
+
+class Optimizers:
+    """One torch optimizer per kind (SGD, Adam), one parameter group per role, one schedule for all.
+
+    Args:
+        parameters: role -> parameters; a role that `options` lacks uses `options.quantizer`.
+        options: per role.
+        schedule: factor of every learning rate over training.
+    """
+
+    def __init__(self, parameters: Mapping[str, list[nn.Parameter]], options: RoleOptimizers, schedule: Schedule):
+        self.schedule = schedule
+        groups: dict[str, list[dict]] = {}
+        for role, members in parameters.items():
+            if members:
+                chosen: OptimizerOptions = getattr(options, role, options.quantizer)
+                group = _sgd_group(chosen) if chosen.name == "sgd" else _adam_group(chosen)
+                groups.setdefault(chosen.name, []).append({"params": members, "role": role, **group})
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+        self.optimizers = [kinds[name](members) for name, members in groups.items()]
+
+    def _groups(self) -> Iterator[dict]:
+        return (group for optimizer in self.optimizers for group in optimizer.param_groups)
+
+    def set_progress(self, done: float) -> None:
+        """Set the learning rates for the fraction of training that is done."""
+        factor = self.schedule(done)
+        for group in self._groups():
+            group["lr"] = group["base_lr"] * factor
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Update all parameters."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return role -> current learning rate."""
+        return {group["role"]: group["lr"] for group in self._groups()}
+
+
+def _sgd_group(options: OptimizerOptions) -> dict:
+    return {
+        "lr": options.lr,
+        "base_lr": options.lr,
+        "momentum": options.momentum,
+        "nesterov": options.nesterov,
+        "weight_decay": options.weight_decay,
+    }
+
+
+def _adam_group(options: OptimizerOptions) -> dict:
+    return {
+        "lr": options.lr,
+        "base_lr": options.lr,
+        "betas": (options.momentum, 0.999),
+        "weight_decay": options.weight_decay,
+    }

@@ -1,0 +1,68 @@
+"""What a training reports while it runs, and who may watch. Observers only watch: they change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Means over a set of images; top-1 and top-5 in percent."""
+
+    loss: float
+    top1: float
+    top5: float
+    images: int
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One optimizer step. `loss` stays on its device: reading it waits for the device."""
+
+    step: int
+    steps: int
+    epoch: int
+    images: int
+    loss: Tensor
+    learning_rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. `soft` equals `hard` where the method has no soft form."""
+
+    epoch: int  # counts from 1
+    epochs: int
+    train: Metrics
+    penalty: float
+    hard: Metrics
+    soft: Metrics
+    learning_rates: Mapping[str, float]
+    time_seconds: float
+    images_per_second: float
+
+    @property
+    def gap(self) -> float:
+        """The quantizer gap: soft minus hard top-1, in points."""
+        return self.soft.top1 - self.hard.top1
+
+
+class Observer:
+    """Override what you want to see."""
+
+    def step(self, record: StepRecord) -> None:
+        """Called after every optimizer step."""
+
+    def epoch(self, record: EpochRecord, model: nn.Module) -> None:
+        """Called after every epoch's evaluation."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Called once with the final summary, before `close`."""
+
+    def close(self) -> None:
+        """Called once at the end, also after an error."""

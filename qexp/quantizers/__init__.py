@@ -1,0 +1,48 @@
+"""Quantizers, the methods that make them, and `quantize`, which puts them into a plain model."""
+
+from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer, Site
+from qexp.quantizers.br import BR
+from qexp.quantizers.daq import DAQ
+from qexp.quantizers.dqa import DQA
+from qexp.quantizers.fp import FP
+from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
+from qexp.quantizers.prepare import (
+    anneal,
+    calibrate,
+    evaluation,
+    has_soft_form,
+    parameter_roles,
+    penalty,
+    quantize,
+    quantized_layers,
+    quantizers,
+    stats,
+    weight_memory_bytes,
+)
+from qexp.quantizers.ste import STE
+
+__all__ = [
+    "BR",
+    "DAQ",
+    "DQA",
+    "FLOAT_BITS",
+    "FP",
+    "STE",
+    "Method",
+    "QuantConv2d",
+    "QuantLayer",
+    "QuantLinear",
+    "Quantizer",
+    "Site",
+    "anneal",
+    "calibrate",
+    "evaluation",
+    "has_soft_form",
+    "parameter_roles",
+    "penalty",
+    "quantize",
+    "quantized_layers",
+    "quantizers",
+    "stats",
+    "weight_memory_bytes",
+]

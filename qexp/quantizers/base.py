@@ -1,0 +1,102 @@
+"""What every quantizer and every method provides; nothing else is asked of a new one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from qexp.types import Progress
+
+FLOAT_BITS = 32  # a bit-width of 32 means: not quantized
+
+
+class Quantizer(nn.Module, ABC):
+    """Fake quantization of one tensor: a layer's weight, or a layer's input.
+
+    While training, and in soft evaluation, `forward` may return a relaxed value; otherwise it returns at most
+    `2**bits` distinct values, equal bit for bit to `levels[codes]`.
+    """
+
+    roles: ClassVar[Mapping[str, str]] = {}  # own parameter -> role in the recipe (`range`, `attention`, ...)
+    has_soft_form: ClassVar[bool] = False  # does soft evaluation differ from hard evaluation?
+
+    def __init__(self, bits: int):
+        super().__init__()
+        self.bits = bits
+        self.evaluation: Literal["soft", "hard"] = "hard"
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether `forward` uses the relaxed form, if the method has one."""
+        return self.training or self.evaluation == "soft"
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the fake-quantized tensor, of the shape of `x`."""
+
+    @abstractmethod
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (codes, levels): uint8 codes of the shape of `x`, and the at most `2**bits` levels they index."""
+
+    def calibrate(self, x: Tensor) -> None:  # noqa: B027
+        """Set ranges from real data, once, before training."""
+
+    def anneal(self, progress: Progress) -> None:  # noqa: B027
+        """Set everything that follows a schedule, as a pure function of `progress`."""
+
+    def penalty(self) -> Tensor | None:
+        """Return a scalar to add to the loss, or None."""
+        return None
+
+    def settled(self) -> bool:
+        """Whether training ended in the quantizer that hard evaluation uses."""
+        return True
+
+    def stats(self) -> dict[str, Tensor]:
+        """Return named 0-dim tensors to log: temperatures, attention, ranges."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a quantizer sits: what a method may need to know about its layer and the network."""
+
+    layer_weights: int  # weights in this layer
+    total_weights: int  # weights in all quantized layers
+    layers: int  # quantized layers
+
+
+ALONE = Site(layer_weights=1, total_weights=1, layers=1)
+
+
+class Method(ABC):
+    """A published method: makes the quantizers of every site. Its fields are the options of its YAML file."""
+
+    weight_bits: ClassVar[Collection[int]] = range(1, 9)
+    activation_bits: ClassVar[Collection[int]] = range(1, 9)
+    output_scale: ClassVar[bool] = False  # does a layer learn a scale |beta| of its output?
+
+    @abstractmethod
+    def weight(self, bits: int, site: Site = ALONE) -> Quantizer:
+        """Return a new quantizer for a layer's weight; raise ValueError for options that cannot go together."""
+
+    @abstractmethod
+    def activation(self, bits: int, site: Site = ALONE) -> Quantizer:
+        """Return a new quantizer for a layer's input."""
+
+    def check(self, weight_bits: int, activation_bits: int) -> None:
+        """Raise ValueError if the method has no quantizer of these bit-widths (32 = float, always allowed)."""
+        for what, bits, known, make in (
+            ("weights", weight_bits, self.weight_bits, self.weight),
+            ("activations", activation_bits, self.activation_bits, self.activation),
+        ):
+            if bits == FLOAT_BITS:
+                continue
+            if bits not in known:
+                listed = ", ".join(map(str, [*known, FLOAT_BITS]))
+                raise ValueError(f"has no {bits}-bit {what}; bit-widths it has: {listed}")
+            with torch.device("meta"):
+                make(bits)

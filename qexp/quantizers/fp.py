@@ -1,0 +1,19 @@
+"""fp: the float network, as the method that quantizes nothing."""
+
+from dataclasses import dataclass
+
+from qexp.quantizers.base import ALONE, Method, Quantizer, Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class FP(Method):
+    """Full precision: 32 bits and no other bit-width."""
+
+    weight_bits = ()
+    activation_bits = ()
+
+    def weight(self, bits: int, site: Site = ALONE) -> Quantizer:
+        raise ValueError(f"fp has no {bits}-bit form")
+
+    def activation(self, bits: int, site: Site = ALONE) -> Quantizer:
+        raise ValueError(f"fp has no {bits}-bit form")

@@ -1,0 +1,204 @@
+"""Turn a plain float model into a quantized one, and act on all its quantizers at once."""
+
+import fnmatch
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer, Site
+from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
+from qexp.types import Progress
+
+SIDES = ("weight", "input")
+
+
+def quantize(
+    model: nn.Module,
+    method: Method,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    keep_float: Sequence[str] = ("first", "last"),
+) -> nn.Module:
+    """Swap the convolutions and linear layers of `model` for quantized ones, in place, and return it.
+
+    The layers keep their `Parameter` objects and names, so a float state dict still loads. Call `calibrate` on a batch
+    before training.
+
+    Args:
+        model: any module; its layers are taken in the order of `named_modules`.
+        method: makes the quantizers.
+        weight_bits: 1 to 8, or 32 to leave weights float.
+        activation_bits: the same for the layers' inputs.
+        keep_float: layers to leave alone: `first`, `last`, a name, or a pattern such as `layer1.*`; followed by
+            `:weight` or `:input` for that side only.
+
+    Raises:
+        ValueError: a bit-width the method does not have, or an entry of keep_float that fits no layer.
+    """
+    method.check(weight_bits, activation_bits)
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer, QuantLayer)
+    }
+    kept = sides_kept_float(list(layers), keep_float)
+    widths = {"weight": weight_bits, "input": activation_bits}
+    sides = {name: [side for side in SIDES if widths[side] != FLOAT_BITS and side not in kept[name]] for name in layers}
+    chosen = {name: layer for name, layer in layers.items() if sides[name]}
+    total = sum(layer.weight.numel() for layer in chosen.values())
+    for name, layer in chosen.items():
+        site = Site(layer.weight.numel(), total, len(chosen))
+        new = QuantConv2d.around(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.around(layer)
+        new.attach(
+            method.weight(weight_bits, site) if "weight" in sides[name] else None,
+            method.activation(activation_bits, site) if "input" in sides[name] else None,
+            scale=method.output_scale,
+        )
+        new.to(layer.weight.device).train(layer.training)
+        model.set_submodule(name, new)
+    return model
+
+
+def sides_kept_float(names: Sequence[str], keep_float: Sequence[str]) -> dict[str, set[str]]:
+    """Return for each layer name the sides ("weight", "input") that `keep_float` leaves alone.
+
+    Raises:
+        ValueError: an entry that fits no layer.
+    """
+    kept: dict[str, set[str]] = {name: set() for name in names}
+    for entry in keep_float:
+        pattern, _, side = entry.partition(":")
+        if side and side not in SIDES:
+            raise ValueError(f"keep_float entry '{entry}': a layer has the sides weight and input")
+        places = {"first": names[:1], "last": names[-1:]}
+        found = places.get(pattern) or fnmatch.filter(names, pattern)
+        if not found:
+            raise ValueError(f"keep_float entry '{entry}' fits no layer; layers: {', '.join(names)}")
+        for name in found:
+            kept[name].update([side] if side else SIDES)
+    return kept
+
+
+def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
+    """Yield (name, layer) for every quantized layer."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantLayer))
+
+
+def quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
+    """Yield (name, quantizer) for every quantizer."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Quantizer))
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, batch: Tensor) -> None:
+    """Set all ranges and scales from `batch`, layer by layer, each layer seeing already quantized predecessors.
+
+    One forward pass in training mode, as the DAQ authors' first training batch; running statistics and the mode of the
+    model are left as they were.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    saved = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
+    was_training = {module: module.training for module in model.modules()}
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, inputs: module.calibrate(inputs[0]))
+        for _, layer in quantized_layers(model)
+    ]
+    try:
+        model.train()(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in was_training.items():
+            module.training = training
+        for norm, buffers in zip(norms, saved, strict=True):
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+@torch.no_grad()
+def anneal(model: nn.Module, progress: Progress) -> None:
+    """Move every quantizer's schedule to `progress`."""
+    for _, quantizer in quantizers(model):
+        quantizer.anneal(progress)
+
+
+def penalty(model: nn.Module) -> Tensor | float:
+    """Return the sum of the quantizers' penalties, 0.0 where no method has one."""
+    terms = [term for _, quantizer in quantizers(model) if (term := quantizer.penalty()) is not None]
+    return torch.stack(terms).sum() if terms else 0.0
+
+
+def has_soft_form(model: nn.Module) -> bool:
+    """Whether soft and hard evaluation can differ."""
+    return any(quantizer.has_soft_form for _, quantizer in quantizers(model))
+
+
+@contextmanager
+def evaluation(model: nn.Module, mode: Literal["soft", "hard"]) -> Iterator[None]:
+    """Evaluate in `mode` inside the block; outside, evaluation is hard."""
+    for _, quantizer in quantizers(model):
+        quantizer.evaluation = mode
+    try:
+        yield
+    finally:
+        for _, quantizer in quantizers(model):
+            quantizer.evaluation = "hard"
+
+
+@torch.no_grad()
+def stats(model: nn.Module) -> dict[str, float]:
+    """Return `layer/side/what` -> value for everything the quantizers report; waits for the device."""
+    named: dict[str, Tensor] = {}
+    for name, layer in quantized_layers(model):
+        for side, quantizer in (("weight", layer.weight_quantizer), ("input", layer.input_quantizer)):
+            if quantizer is not None:
+                named |= {f"{name}/{side}/{key}": value for key, value in quantizer.stats().items()}
+        if layer.output_scale is not None:
+            named[f"{name}/output_scale"] = layer.output_scale.abs()
+    if not named:
+        return {}
+    values = torch.stack([value.float() for value in named.values()]).tolist()
+    return dict(zip(named, values, strict=True))
+
+
+def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
+    """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own."""
+    at_bits = as_float = 0.0
+    for module in model.modules():
+        if isinstance(module, Quantizer):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "output_scale":
+                continue
+            bits = module.weight_bits if isinstance(module, QuantLayer) and name == "weight" else FLOAT_BITS
+            at_bits += parameter.numel() * bits / 8
+            as_float += parameter.numel() * FLOAT_BITS / 8
+    return at_bits, as_float
+
+
+def parameter_roles(model: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Return role -> parameters, each parameter once.
+
+    `norm`: parameters of normalization layers and biases; `scale`: output scales; a quantizer's own parameters by its
+    `roles`, `quantizer` for those it does not name; `weight`: the rest.
+    """
+    roles: dict[str, list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for module in model.modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter in seen:
+                continue
+            seen.add(parameter)
+            if isinstance(module, Quantizer):
+                role = module.roles.get(name, "quantizer")
+            elif isinstance(module, QuantLayer) and name == "output_scale":
+                role = "scale"
+            else:
+                role = "norm" if is_norm or name == "bias" else "weight"
+            roles.setdefault(role, []).append(parameter)
+    return roles

@@ -1,0 +1,170 @@
+"""The run store: where a run lives, who may write there, and what state it is in.
+
+<store>/<dataset>/<model>/<quantizer>-w2a2/s0-<hash8>/
+    config.yaml  env.json  status.json  metrics.jsonl  events...  last.pt  best.pt  summary.json  lock
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from qexp.config import Config
+from qexp.errors import QexpError, UsageError
+
+State = Literal["running", "interrupted", "done", "failed", "diverged"]
+
+
+class RunningElsewhere(QexpError):
+    """Another process holds the run's lock."""
+
+
+def store_root(runs_dir: str | None) -> Path:
+    """Return the store: `runs_dir`, else $QEXP_RUNS, else ./runs."""
+    return Path(runs_dir or os.environ.get("QEXP_RUNS") or "runs").expanduser()
+
+
+def data_root(data_dir: str | None) -> Path:
+    """Return the folder of datasets: `data_dir`, else $QEXP_DATA, else ./data."""
+    return Path(data_dir or os.environ.get("QEXP_DATA") or "data").expanduser()
+
+
+def run_directory(config: Config) -> Path:
+    """Return the directory that belongs to what `config` computes."""
+    label = f"{config.quantizer.name}-w{config.weight_bits}a{config.activation_bits}"
+    parts = (config.dataset.name, config.model.name, label, f"s{config.seed}-{config.key}")
+    return store_root(config.runs_dir).joinpath(*parts)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to a temporary name beside `path`, then rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file, None where there is none or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def write_status(path: Path, state: State, message: str = "") -> None:
+    """Record the state of the run in `path`."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    who = {"pid": os.getpid(), "host": socket.gethostname()}
+    write_json(path / "status.json", {"state": state, "message": message, "time": now, **who})
+
+
+def state_of(path: Path) -> State | None:
+    """Return the state of the run in `path`, None where there is none.
+
+    A run that says `running` but whose lock nobody holds was interrupted.
+    """
+    status = read_json(path / "status.json")
+    state = status.get("state") if status else None
+    if state == "running" and not _is_locked(path):
+        return "interrupted"
+    return state
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with (path / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Create the run directory and hold its lock; the lock dies with the process.
+
+    Args:
+        path: the run directory.
+        wait: whether to wait for another holder.
+
+    Raises:
+        RunningElsewhere: somebody else holds it and `wait` is false.
+        UsageError: the directory cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / "lock").open("a+")
+    except OSError as error:
+        raise UsageError(f"cannot write the run directory {path}: {os.strerror(error.errno or errno.EIO)}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunningElsewhere(f"running elsewhere ({lock.read().strip() or 'unknown process'}): {path}") from None
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def clear(path: Path) -> None:
+    """Remove everything in a run directory but its lock."""
+    for entry in path.iterdir():
+        if entry.name != "lock":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def list_runs(root: Path) -> list[Path]:
+    """Return the directories of all runs in the store, in order of their names."""
+    return sorted(status.parent for status in root.glob("*/*/*/*/status.json"))
+
+
+def find_run(root: Path, text: str) -> Path:
+    """Return the run that `text` names: its directory, or the beginning of its hash.
+
+    Raises:
+        UsageError: no run, or several.
+    """
+    if (Path(text) / "config.yaml").is_file():
+        return Path(text)
+    found = [path for path in list_runs(root) if path.name.partition("-")[2].startswith(text)] if text else []
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = ", ".join(map(str, found[:4]))
+        raise UsageError(f"'{text}' names {len(found)} runs: {listed}; give more digits, or the directory")
+    raise UsageError(f"no run '{text}': it is neither a run directory nor the hash of a run in {root} (see qexp runs)")
+
+
+def initial_checkpoint(config: Config) -> Path | None:
+    """Return the file that `init=PATH or RUN` names; None for `fp` and `scratch`.
+
+    Raises:
+        UsageError: it names nothing.
+    """
+    if config.init in ("fp", "scratch"):
+        return None
+    if Path(config.init).is_file():
+        return Path(config.init)
+    try:
+        return find_run(store_root(config.runs_dir), config.init) / "last.pt"
+    except UsageError as error:
+        raise UsageError(f"init={config.init}: must be fp, scratch, a checkpoint file or a run; {error}") from None
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,39 @@
+"""Learning-rate factors as pure functions of the fraction of training that is done, in [0, 1)."""
+
+import math
+from collections.abc import Callable
+
+from qexp.types import ScheduleOptions
+
+Schedule = Callable[[float], float]
+
+
+def constant(done: float) -> float:
+    """Return 1."""
+    return 1.0
+
+
+def cosine(done: float) -> float:
+    """Return half a cosine wave from 1 to 0."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def step(done: float, milestones: tuple[float, ...], factor: float) -> float:
+    """Return `factor` to the number of milestones passed."""
+    return factor ** sum(done >= milestone for milestone in milestones)
+
+
+def make_schedule(options: ScheduleOptions) -> Schedule:
+    """Return the schedule that `options` name, after a linear warm-up that begins just above 0."""
+
+    def main(done: float) -> float:
+        if options.name == "step":
+            return step(done, options.milestones, options.factor)
+        return cosine(done) if options.name == "cosine" else constant(done)
+
+    def with_warmup(done: float) -> float:
+        if done >= options.warmup:
+            return main(done)
+        return main(options.warmup) * max(done / options.warmup, 0.01)
+
+    return with_warmup

@@ -1,0 +1,1 @@
+"""Observers that show and record a training."""

@@ -1,0 +1,80 @@
+"""What a person sees while a run trains: a progress bar on a terminal, otherwise one plain line per epoch."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import nn
+
+from qexp.observer import EpochRecord, Observer, StepRecord
+
+
+def make_reporter(console: Console, *, epochs: int, steps: int) -> Observer:
+    """Return a progress bar where `console` is a terminal, else plain lines."""
+    return ProgressBar(console, epochs=epochs, steps=steps) if console.is_terminal else PlainLines(console)
+
+
+def epoch_line(record: EpochRecord) -> str:
+    """Return one epoch in one line."""
+    width = len(str(record.epochs))
+    soft = f" soft {record.soft.top1:5.2f}" if record.soft is not record.hard else ""
+    penalty = f" penalty {record.penalty:.3f}" if record.penalty else ""
+    return (
+        f"epoch {record.epoch:{width}}/{record.epochs}  loss {record.train.loss:.4f}{penalty}"
+        f"  train {record.train.top1:5.2f} %  test {record.hard.top1:5.2f} %{soft}"
+        f"  {record.time_seconds:.1f} s  {record.images_per_second:,.0f} images/s"
+    )
+
+
+class PlainLines(Observer):
+    """One line per epoch: for logs, pipes and batch systems."""
+
+    def __init__(self, console: Console):
+        self.console = console
+
+    def epoch(self, record: EpochRecord, model: nn.Module) -> None:
+        self.console.print(epoch_line(record), highlight=False, soft_wrap=True)
+
+
+class ProgressBar(Observer):
+    """A live bar with epoch, loss, last test accuracy, images/s and the time that is left."""
+
+    REFRESH_SECONDS = 0.25  # also how often the loss is read from the device
+
+    def __init__(self, console: Console, *, epochs: int, steps: int):
+        self.bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("loss {task.fields[loss]}  test {task.fields[top1]}  {task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self.task = self.bar.add_task("", total=steps, epoch=1, loss="-", top1="-", speed="-")
+        self.shown, self.images = time.perf_counter(), 0
+        self.bar.start()
+
+    def step(self, record: StepRecord) -> None:
+        self.images += record.images
+        passed = time.perf_counter() - self.shown
+        if passed < self.REFRESH_SECONDS and record.step != record.steps:
+            return
+        self.bar.update(
+            self.task,
+            completed=record.step,
+            epoch=record.epoch + 1,
+            loss=f"{record.loss.item():.3f}",
+            speed=f"{self.images / passed:,.0f} images/s",
+        )
+        self.shown, self.images = time.perf_counter(), 0
+
+    def epoch(self, record: EpochRecord, model: nn.Module) -> None:
+        self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
+        self.bar.console.print(epoch_line(record), highlight=False)
+        self.shown, self.images = time.perf_counter(), 0  # evaluation does not count as training speed
+
+    def close(self) -> None:
+        self.bar.stop()

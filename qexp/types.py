@@ -1,0 +1,76 @@
+"""Small shared types: value ranges for options, and the position inside a training."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a numeric option; `above` is exclusive, the other two are inclusive."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: float = -math.inf
+
+    def problem(self, value: float) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        if not math.isfinite(value):
+            return "must be a finite number"
+        if value <= self.above:
+            return f"must be greater than {self.above:g}"
+        if value < self.low:
+            return f"must be at least {self.low:g}"
+        if value > self.high:
+            return f"must be at most {self.high:g}"
+        return None
+
+
+Count = Annotated[int, Range(low=1)]
+NonNegativeInt = Annotated[int, Range(low=0)]
+Positive = Annotated[float, Range(above=0)]
+NonNegative = Annotated[float, Range(low=0)]
+Fraction = Annotated[float, Range(low=0, high=1)]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands: `step` counts batches 1..steps, `epoch` counts 0..epochs-1."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """How the parameters of one role are optimized."""
+
+    name: Literal["sgd", "adam"]
+    lr: NonNegative
+    momentum: Fraction  # for adam: beta1
+    nesterov: bool
+    weight_decay: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleOptimizers:
+    """One optimizer per parameter role; `quantizer` serves every role that has no entry of its own."""
+
+    weight: OptimizerOptions
+    norm: OptimizerOptions
+    range: OptimizerOptions
+    scale: OptimizerOptions
+    attention: OptimizerOptions
+    quantizer: OptimizerOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """Learning-rate factor over training; milestones and warm-up are fractions of all steps."""
+
+    name: Literal["cosine", "step", "constant"]
+    warmup: Fraction
+    milestones: tuple[Fraction, ...]
+    factor: NonNegative
