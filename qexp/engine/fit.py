@@ -88,7 +88,8 @@ def _end_epoch(
     train, penalty = tally.read()
     trained_seconds = time.perf_counter() - started
     if not math.isfinite(train.loss + penalty):
-        raise Diverged(f"diverged in epoch {epoch + 1}: the mean training loss is {train.loss:g}")
+        values = f"loss {train.loss:g}, penalty {penalty:g}"
+        raise Diverged(f"diverged in epoch {epoch + 1}: the training means are {values}")
     hard, soft = evaluate()
     return EpochRecord(
         epoch=epoch + 1,

@@ -1,0 +1,90 @@
+"""Every method trained on real images through the whole tool: it learns, and what is reported is what it is."""
+
+import json
+import types
+from pathlib import Path
+
+import methods
+import pytest
+import torch
+
+from qexp import cli
+from qexp.assemble import assemble
+from qexp.config import load_yaml, parse_config
+from qexp.engine.metrics import evaluate
+from qexp.experiment import Session
+from qexp.quantizers import QuantLayer, quantized_layers
+
+QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]
+TRAINED = [name for name in methods.NAMES if name != "fp"]
+
+
+def train(folder: Path, *words: str) -> tuple[Path, dict]:
+    """Train quickly and return (run directory, summary)."""
+    assert cli.main(["train", *QUICK, f"runs_dir={folder}", *words]) == 0
+    quantizer = next((word.partition("=")[2] for word in words if word.startswith("quantizer=")), "daq")
+    (path,) = folder.glob(f"digits/resnet20/{quantizer}-*/*/summary.json")
+    return path.parent, json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+def operands_from_codes(layer: QuantLayer, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an integer engine has: small codes and a table of levels for each side."""
+
+    def looked_up(quantizer, tensor, bits):
+        codes, levels = quantizer.codes(tensor)
+        assert codes.dtype == torch.uint8
+        assert int(codes.max()) < 2**bits
+        return levels[codes.long()]
+
+    x = looked_up(layer.input_quantizer, x, 3) if layer.input_quantizer is not None else x
+    return x, looked_up(layer.weight_quantizer, layer.weight, 2)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
+    """Trained W2A3 from the float net; with every operand rebuilt from codes and levels alone, hard top-1 is equal."""
+    path, summary = train(store, f"quantizer={name}", "weight_bits=2", "activation_bits=3", "init=fp")
+    config = parse_config(load_yaml(path / "config.yaml"))
+    session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
+    assert session.evaluate()[0].top1 == summary["top1_hard"]
+    for _, layer in quantized_layers(session.model):
+        layer.quantized_operands = types.MethodType(operands_from_codes, layer)
+    rebuilt = evaluate(session.model, session.test_batches.epoch(0))
+    assert rebuilt.top1 == summary["top1_hard"]
+    assert rebuilt.loss == pytest.approx(summary["test_loss"], rel=1e-9)
+    assert summary["top1_hard"] > 60
+    assert summary["float_top1"] > 80
+    assert summary["weight_kilobytes"] < summary["float_weight_kilobytes"] / 8
+
+
+def test_the_float_net_was_trained_once(store):
+    """All methods above started from the same parent."""
+    assert len(list(store.glob("digits/resnet20/fp-w32a32/*"))) <= 1
+
+
+def test_training_twice_gives_the_same_numbers(tmp_path):
+    """Same command, same seed, same machine: equal metrics; another seed differs."""
+    words = ("quantizer=ste", "bits=2", "init=scratch", "recipe.epochs=1", "dataset.train_size=200")
+    results = []
+    for number, seed in enumerate((0, 0, 1)):
+        _, summary = train(tmp_path / str(number), *words, f"seed={seed}")
+        results.append({key: summary[key] for key in ("train_loss", "test_loss", "top1_hard")})
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+def test_mobilenet_with_signed_inputs_trains(tmp_path):
+    """Linear bottlenecks give negative inputs; the signed range is found at calibration."""
+    assert cli.main([
+        "train", "model=mobilenetv2", "model.width=0.25", "quantizer=daq", "bits=4", "init=scratch",
+        "recipe.epochs=1", "dataset.train_size=128", "dataset.test_size=64", f"runs_dir={tmp_path}",
+    ]) == 0  # fmt: skip
+    (path,) = tmp_path.glob("*/*/*/*/last.pt")
+    signed = [value.item() for key, value in torch.load(path, weights_only=True)["model"].items() if "signed" in key]
+    assert 0.0 in signed
+    assert 1.0 in signed
