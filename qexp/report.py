@@ -31,7 +31,9 @@ def run_report(outcome: Outcome) -> str:
     rows.append(("time", f"{summary['time_seconds']:.1f} s  ({summary['images_per_second']:,.0f} images/s)"))
     rows.append(("run", outcome.path))
     head = f"{label(summary)}  {summary['model']} on {summary['dataset']}  seed {summary['seed']}"
-    head += f"  protocol {summary['protocol']}, {summary['epochs']} epochs"
+    head += f"  {summary['epochs']} epochs" + (
+        "" if summary["protocol"] == "paper" else f", protocol {summary['protocol']}"
+    )
     lines = [head, *(f"  {name:<17}{value}" for name, value in rows)]
     if summary["unsettled"]:
         lines.append(f"  WARNING: {_unsettled(summary['unsettled'])}")

@@ -7,7 +7,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -32,7 +32,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Check all jobs, then let Hydra run them; return the exit code."""
     dry_run = "--dry-run" in words
     words = [word for word in words if word != "--dry-run"]
-    arguments = get_args_parser().parse_args(words)
+    arguments = _flags(words)
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return _hydra(words)
     jobs, problems = plan(arguments)
@@ -48,6 +48,21 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         return _print_plan(jobs)
     os.environ[DEBUG] = "1" if debug else ""
     return _run(words, jobs, multirun=arguments.multirun)
+
+
+def _flags(words: Sequence[str]) -> Namespace:
+    """Return Hydra's flags and the overrides; raise UsageError for a flag that is none."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        hint = ""
+        if "unrecognized arguments: --" in message:
+            flag = message.partition(": --")[2].split()[0]
+            hint = f"; options have no dashes: {flag.partition('=')[0]}=VALUE"
+        raise UsageError(f"{message}{hint} (qexp train --help)")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_args(list(words))
 
 
 def plan(arguments: Namespace) -> tuple[list[Job], list[str]]:

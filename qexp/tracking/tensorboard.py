@@ -43,7 +43,7 @@ class TensorBoard(Observer):
 
     def step(self, record: StepRecord) -> None:
         if record.step % self.step_interval == 0 or record.step == record.steps:
-            self.writer.add_scalar("step/loss", record.loss.item(), record.step)
+            self.writer.add_scalar("loss/step", record.loss.item(), record.step)
             for role, rate in record.learning_rates.items():
                 self.writer.add_scalar(f"lr/{role}", rate, record.step)
 
@@ -52,12 +52,12 @@ class TensorBoard(Observer):
             "loss/train": record.train.loss,
             "loss/penalty": record.penalty,
             "loss/test": record.hard.loss,
-            "top1/train": record.train.top1,
-            "top1/hard": record.hard.top1,
-            "top1/soft": record.soft.top1,
-            "top5/hard": record.hard.top5,
-            "top5/soft": record.soft.top5,
-            "quantizer_gap": record.gap,
+            "accuracy/top1_train": record.train.top1,
+            "accuracy/top1_hard": record.hard.top1,
+            "accuracy/top1_soft": record.soft.top1,
+            "accuracy/top5_hard": record.hard.top5,
+            "accuracy/top5_soft": record.soft.top5,
+            "accuracy/quantizer_gap": record.gap,
             "speed/images_per_second": record.images_per_second,
         }
         values |= {f"quantizer/{name}": value for name, value in self.stats().items()}
@@ -66,11 +66,11 @@ class TensorBoard(Observer):
         every = self.histogram_interval
         if every and (record.epoch % every == 0 or record.epoch in (1, record.epochs)):
             for name, tensor in self.weights().items():
-                self.writer.add_histogram(name, tensor, record.epoch)
+                self.writer.add_histogram(f"weights/{name}", tensor, record.epoch)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         names = ("top1_hard", "top1_soft", "top5_hard", "quantizer_gap", "difference", "weight_kilobytes")
-        metrics = {f"final/{name}": summary[name] for name in names if summary.get(name) is not None}
+        metrics = {f"result/{name}": summary[name] for name in names if summary.get(name) is not None}
         # add_hparams would open a second event file in a folder of its own.
         for part in hparams(self.hyperparameters, metrics):
             self.writer.file_writer.add_summary(part)  # type: ignore[attr-defined]

@@ -1,0 +1,39 @@
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.qexp-installed
+
+.PHONY: help setup train test test-slow check format clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
+
+setup: $(READY)  ## make the virtual environment ($(VENV)) and install qexp with its dependencies
+
+$(READY): pyproject.toml constraints.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "qexp needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" --version). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/pip" install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: $(READY)  ## train a ResNet-18 to 2 bits with DAQ on the embedded digits
+	"$(BIN)/qexp" train quantizer=daq bits=2
+
+test: $(READY)  ## run the tests
+	"$(BIN)/python" -m pytest
+
+test-slow: $(READY)  ## run the long tests too; QEXP_DATA names the folder with real data
+	"$(BIN)/python" -m pytest -m "not gpu and not network"
+
+check: $(READY)  ## formatting, lint, types
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+
+format: $(READY)  ## format the code
+	"$(BIN)/ruff" format .
+	"$(BIN)/ruff" check --fix .
+
+clean:  ## remove the virtual environment and caches; runs stay
+	rm -rf "$(VENV)" .pytest_cache .ruff_cache .mypy_cache
