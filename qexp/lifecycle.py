@@ -64,11 +64,11 @@ def perform(config: Config, console: Console, *, debug: bool = False, wait: bool
 
 
 def _perform_claimed(path: Path, config: Config, console: Console, debug: bool) -> Outcome:
-    before = runs.state_of(path) if runs.read_json(path / "status.json") else None
-    done = runs.read_json(path / "summary.json")
-    if before == "done" and done and not config.overwrite:
-        return Outcome("skipped", str(path), done)
-    if (runs.read_json(path / "status.json") or {}).get("state") in ("running", "interrupted"):
+    before = (runs.read_json(path / "status.json") or {}).get("state")
+    summary = runs.read_json(path / "summary.json")
+    if before == "done" and summary and not config.overwrite:
+        return Outcome("skipped", str(path), summary)
+    if before in ("running", "interrupted"):  # we hold the lock: nobody is running it
         console.print(f"{path} was interrupted; it starts over", highlight=False, soft_wrap=True)
     runs.clear(path)
     runs.write_status(path, "running")

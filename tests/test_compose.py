@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from qexp.config import Config, load_yaml
 from qexp.data.download import Download
 
 Configure = Callable[..., Config]
-Qexp = Callable[..., "Result"]  # noqa: F821
+Qexp = Callable[..., Any]
 
 LOCAL_METHOD = """
 _target_: qexp.quantizers.ste.STE
@@ -43,7 +44,7 @@ def conf(workspace: Path) -> Path:
 
 
 def refused(qexp: Qexp, *words: str) -> list[str]:
-    """The lines that `qexp train *words` is refused with; the same of its dry run; nothing is created."""
+    """Check that `qexp train *words` is refused and creates nothing; return what is said, line by line."""
     result = qexp("train", *words)
     assert (result.code, result.out) == (2, "")
     assert all(line.startswith("qexp train: error: ") for line in result.errors), result.err
@@ -56,7 +57,6 @@ def refused(qexp: Qexp, *words: str) -> list[str]:
 MISTAKES: list[tuple[str, str, str]] = [
     # command line; what the line begins with; what it says besides
     ("quantizr=daq", "quantizr=daq: unknown option", "did you mean 'quantizer'?"),
-    ("zzz=1", "zzz=1: unknown option", "qexp train --help"),
     ("recipe.epoch=3", "recipe.epoch=3: unknown option", "did you mean 'epochs'?"),
     ("+quantiser=daq", "quantiser=daq: unknown option", "did you mean 'quantizer'?"),
     ("++quantiser=daq", "quantiser=daq: unknown option", "did you mean 'quantizer'?"),
@@ -68,31 +68,23 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("bits=99", "bits=99: must be one of 1, 2,", "32"),
     ("bits=true", "bits=True: must be one of 1, 2,", "32"),
     ("bits=2.0", "bits=2.0: must be one of 1, 2,", "32"),
-    ("weight_bits=0", "weight_bits=0: must be one of", ""),
     ("seed=-1", "seed=-1: must be at least 0", ""),
-    ("seed=1.5", "seed=1.5: expected an integer", ""),
     ("recipe.optimizer.weight.lr=fast", "recipe.optimizer.weight.lr=fast: expected a number", ""),
     ("recipe.optimizer.norm.lr=nan", "recipe.optimizer.norm.lr=nan: must be a finite number", ""),
     ("recipe.optimizer.weight.name=sdg", "recipe.optimizer.weight.name=sdg: must be one of", "did you mean 'sgd'?"),
     ("recipe.schedule.milestones=[0.5,2]", "recipe.schedule.milestones[1]=2.0: must be at most 1", ""),
-    ("recipe.flip=1", "recipe.flip=1: expected true or false", ""),
     ("keep_float=first", "keep_float=first: expected a list", "[a,b]"),
     ("keep_float=[nolayer]", "keep_float", "'nolayer' fits no layer; layers: conv1,"),
-    ("keep_float=[first:output]", "keep_float", "'first:output': a layer has the sides weight and input"),
     ("quantizer=dqq", "quantizer=dqq: no such quantizer", "did you mean 'dqa'?"),
     ("quantizer=null", "quantizer=null: no such quantizer", "there are br, daq, dqa, fp, ste"),
     ("model=resnet19", "model=resnet19: no such model", "did you mean 'resnet18'?"),
-    ("dataset=cifar", "dataset=cifar: no such dataset", "did you mean 'cifar10'?"),
-    ("recipe=fast", "recipe=fast: no such recipe", "there are cifar10,"),
     ("protocol=smok", "protocol=smok: no such protocol", "did you mean 'smoke'?"),
     ("quantizer=fp bits=4", "quantizer=fp with weight_bits=4 activation_bits=4: has no 4-bit weights", "32"),
     ("quantizer.weight_sigma=-1", "quantizer.weight_sigma=-1.0: must be greater than 0", ""),
-    ("model.width=0", "model.width=0.0: must be greater than 0", ""),
     ("quantizer._target_=os.system", "quantizer._target_=os.system: must name something in qexp", ""),
     ("quantizer._target_=qexp.nothing.X", "quantizer._target_=qexp.nothing.X: cannot be imported", ""),
     ("quantizer._target_=qexp.quantizers.ste", "quantizer._target_=qexp.quantizers.ste: ", ""),
     ("device=foo", "device=foo: must be auto, cpu, cuda", ""),
-    ("device=meta", "device=meta: must be auto, cpu, cuda", ""),
     ("init=nothing", "init=nothing: must be fp, scratch, a checkpoint file or a run", "in runs"),
     ("dataset.train_size=1438", "dataset.train_size=1438: digits has 1437 training images", ""),
     ("dataset.mean=[0.5,0.5]", "dataset.mean=[0.5,0.5]: digits needs 1", ""),
@@ -192,9 +184,9 @@ def test_only_the_third_job_of_a_sweep_is_wrong(qexp: Qexp) -> None:
 
 
 def test_a_bit_width_that_only_one_method_of_a_sweep_lacks_is_refused(qexp: Qexp) -> None:
-    (said,) = refused(qexp, "-m", "quantizer=ste,fp", "bits=4,8")
-    assert "fp with weight_bits=4" in said
-    assert said.endswith("[job 3 of 4: quantizer=fp bits=4]") or "[job 3 of 4" in said
+    (said,) = refused(qexp, "-m", "quantizer=ste,fp", "bits=4,32")
+    assert "quantizer=fp with weight_bits=4" in said
+    assert said.endswith("[job 3 of 4: quantizer=fp bits=4]")
 
 
 def test_a_mistake_of_every_job_is_reported_once(qexp: Qexp) -> None:

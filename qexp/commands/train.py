@@ -154,14 +154,16 @@ def _hydra(words: Sequence[str]) -> int:
 def job(tree: DictConfig) -> float:
     """Carry out one job inside Hydra, in whatever process its launcher chose; return hard top-1 for sweepers."""
     raw: Any = OmegaConf.to_container(tree, resolve=True)
-    console = Console()
     config = parse_config(raw)
+    settings = HydraConfig.get()
+    is_sweep = settings.mode == RunMode.MULTIRUN
+    # Jobs that a launcher runs side by side share the terminal: a progress bar each would overwrite the others.
+    alone = not is_sweep or settings.launcher._target_.endswith("BasicLauncher")
+    console = Console() if alone else Console(force_terminal=False, width=160)
     try:
         outcome = perform(config, console, debug=bool(os.environ.get(DEBUG)))
     except QexpError as error:
         outcome = Outcome("failed", str(runs.run_directory(config)), message=str(error))
-    settings = HydraConfig.get()
-    is_sweep = settings.mode == RunMode.MULTIRUN
     number = settings.job.num if is_sweep else 0
     runs.write_json(Path(os.environ[SCRATCH]) / f"outcome-{number:05d}.json", outcome.as_dict())
     if is_sweep:

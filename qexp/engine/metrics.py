@@ -22,7 +22,8 @@ class Tally:
         """Add a batch: logits (N, classes), labels (N,), mean task loss and penalty."""
         count = len(labels)
         ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
-        penalty = torch.as_tensor(penalty, device=loss.device)
+        if not isinstance(penalty, Tensor):
+            penalty = loss.new_full((), penalty)
         batch = torch.stack([loss * count, penalty * count, ranked[:, 0].sum(), ranked.sum()])
         self.sums += batch.to(self.sums.dtype)
         self.images += count
