@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qexp import runs
 from qexp.config import (
@@ -128,7 +129,7 @@ def test_only_qexp_may_be_a_target(raw: dict[str, Any], section: str, target: An
 # The key
 
 
-@pytest.mark.parametrize(("words", "key"), [((), "PINNED_DAQ"), (("quantizer=fp",), "PINNED_FP")])
+@pytest.mark.parametrize(("words", "key"), [((), "4180a898"), (("quantizer=fp",), "2cdb8a72")])
 def test_the_keys_of_the_default_runs_are_pinned(configure: Configure, words: tuple[str, ...], key: str) -> None:
     """A new option, default or spelling changes the key of every finished run, so that all would be trained again.
 
@@ -164,6 +165,13 @@ def test_the_command_line_reaches_the_key(configure: Configure) -> None:
     keys = [configure(*words).key for words in (("bits=3",), ("recipe.width=0.5",), ("model.width=0.5",))]
     assert keys[1] == keys[2]
     assert len({key, *keys}) == 3
+
+
+def test_a_key_reads_as_a_word_after_init(raw: dict[str, Any]) -> None:
+    """Hydra reads 12345678 as an integer and 1e123456 as infinity; `init=KEY` must mean the run all the same."""
+    parser = OverridesParser.create()
+    keys = [run_key(changed(raw, "seed", seed)) for seed in range(300)]
+    assert [key for key in keys if parser.parse_override(f"init={key}").value() != key] == []
 
 
 def test_numbers_are_compared_by_value(raw: dict[str, Any]) -> None:

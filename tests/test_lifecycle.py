@@ -1,6 +1,8 @@
 """From a command to a finished run: found again, begun from something, stopped, broken, and shared by processes."""
 
+import contextlib
 import errno
+import io
 import json
 import os
 import shutil
@@ -11,14 +13,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, Sweep, call
 from test_runs import held_elsewhere
 
 from qexp import runs
-from qexp.config import Config, load_yaml, parse_config
+from qexp.config import load_yaml, parse_config
 from qexp.engine.fit import fit as real_fit
 from qexp.lifecycle import identified
 
@@ -43,29 +46,48 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path / "last.pt", weights_only=True)["model"]
 
 
+STE = ("quantizer=ste", "init=scratch")
+
+
+@pytest.fixture(scope="module")
+def store_of_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store with the finished run of STE, and what training it printed."""
+    store, out = tmp_path_factory.mktemp("one") / "runs", io.StringIO()
+    with mock.patch.dict(os.environ), mock.patch.object(sys, "argv", ["qexp"]), contextlib.redirect_stdout(out):
+        assert call("train", *TINY, "recipe.epochs=1", "tracking.tensorboard=false", *STE, f"runs_dir={store}") == 0
+    return store, out.getvalue()
+
+
+@pytest.fixture
+def finished(store_of_one: tuple[Path, str], workspace: Path, only_run: OnlyRun) -> Path:
+    """The directory of that run, copied into ./runs."""
+    shutil.copytree(store_of_one[0], workspace / "runs")
+    return only_run("ste")
+
+
 # The same command again
 
 
-def test_the_same_command_again_finds_the_run_and_leaves_it_alone(train: Train, only_run: OnlyRun) -> None:
-    first = train("quantizer=ste", "init=scratch")
-    path = only_run("ste")
+def test_the_same_command_again_finds_the_run_and_leaves_it_alone(
+    train: Train, finished: Path, store_of_one: tuple[Path, str]
+) -> None:
+    path, first = finished, store_of_one[1]
     before = files_of(path)
-    again = train("quantizer=ste", "init=scratch", "tracking.step_interval=3", "recipe.eval_batch_size=7")
-    assert (first.code, again.code, again.err) == (0, 0, "")
+    again = train(*STE, "tracking.step_interval=3", "recipe.eval_batch_size=7")
+    assert (again.code, again.err) == (0, "")
     assert again.out.startswith(f"already done, nothing to train (overwrite=true repeats it): {path}\n")
-    assert "epoch 1/1" in first.out
+    assert "epoch 1/1" in first
     assert "epoch 1/1" not in again.out
     assert files_of(path) == before
-    report = first.out[first.out.index("ste W2A2  resnet20 on synthetic  seed 0  protocol") :]
-    assert again.out.endswith(report)
+    report = first[first.index("  float top-1 ") : first.index("  run  ")]
+    assert report in again.out
 
 
-def test_overwrite_repeats_a_finished_run_and_arrives_at_the_same_weights(train: Train, only_run: OnlyRun) -> None:
-    train("quantizer=ste", "init=scratch")
-    path = only_run("ste")
+def test_overwrite_repeats_a_finished_run_and_arrives_at_the_same_weights(train: Train, finished: Path) -> None:
+    path = finished
     before, old = files_of(path), weights(path)
     (path / "left over").write_text("x")
-    result = train("quantizer=ste", "init=scratch", "overwrite=true")
+    result = train(*STE, "overwrite=true")
     assert result.code == 0
     assert "epoch 1/1" in result.out
     after, new = files_of(path), weights(path)
@@ -74,30 +96,42 @@ def test_overwrite_repeats_a_finished_run_and_arrives_at_the_same_weights(train:
     assert all(torch.equal(new[key], old[key]) for key in old)
 
 
-@pytest.mark.parametrize("damage", ["summary.json", "status.json", "failed"])
-def test_a_run_that_is_not_whole_is_repeated(train: Train, only_run: OnlyRun, damage: str) -> None:
-    train("quantizer=ste", "init=scratch")
-    path = only_run("ste")
-    if damage == "failed":
-        runs.write_status(path, "failed", "before")
-    else:
-        (path / damage).unlink()
-    result = train("quantizer=ste", "init=scratch")
+@pytest.mark.parametrize("damage", ["summary.json", "status.json"])
+def test_a_run_that_is_not_whole_is_repeated(train: Train, finished: Path, damage: str) -> None:
+    path = finished
+    (path / damage).unlink()
+    result = train(*STE)
     assert (result.code, state(path)) == (0, "done")
     assert "epoch 1/1" in result.out
     assert summary(path)["epochs"] == 1
 
 
-def test_an_interrupted_run_says_so_and_starts_over(train: Train, only_run: OnlyRun) -> None:
+def test_an_interrupted_run_says_so_and_starts_over(train: Train, finished: Path) -> None:
     """Killed: the status still says `running`, and nobody holds the lock."""
-    train("quantizer=ste", "init=scratch")
-    path = only_run("ste")
+    path = finished
     runs.write_status(path, "running")
-    result = train("quantizer=ste", "init=scratch")
+    result = train(*STE)
     assert result.code == 0
     assert f"{path} was interrupted; it starts over" in result.out
     assert len((path / "metrics.jsonl").read_text().splitlines()) == 1
     assert state(path) == "done"
+
+
+def test_a_change_of_folder_by_hydra_does_not_carry_the_run_away(train: Train, only_run: OnlyRun) -> None:
+    """With hydra.job.chdir=true a relative store would lie in Hydra's scratch folder, which is deleted."""
+    result = train(*STE, "hydra.job.chdir=true")
+    assert result.code == 0
+    assert state(only_run("ste")) == "done"
+
+
+def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run: OnlyRun, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "quantizer").mkdir(parents=True)
+    text = "_target_: qexp.quantizers.ste.STE\nname: mine\ndefault_bits: 4\ngrid: minmax\n"
+    (tmp_path / "conf" / "quantizer" / "mine.yaml").write_text(text)
+    result = train("-m", f"--config-dir={tmp_path}/conf", "quantizer=mine,ste", "bits=3", "init=scratch")
+    assert (result.code, result.err) == (0, "")
+    mine, ste = summary(only_run("mine-w3a3")), summary(only_run("ste-w3a3"))
+    assert (mine["quantizer"], mine["top1_hard"], mine["test_loss"]) == ("mine", ste["top1_hard"], ste["test_loss"])
 
 
 # Where training starts
@@ -141,7 +175,7 @@ def test_init_fp_hands_the_float_net_to_the_quantized_one(
 
 
 def test_init_scratch_trains_no_float_net_but_compares_with_one_that_is_there(train: Train, only_run: OnlyRun) -> None:
-    alone = train("quantizer=ste", "init=scratch")
+    alone = train(*STE)
     assert [path.name for path in Path("runs/synthetic/resnet20").iterdir()] == ["ste-w2a2"]
     assert summary(only_run("ste"))["float_top1"] is None
     assert summary(only_run("ste"))["difference"] is None
@@ -155,16 +189,16 @@ FROZEN = ("recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
 
 
 def test_init_takes_a_run_by_hash_or_directory_or_a_file_and_all_are_the_same_run(
-    train: Train, only_run: OnlyRun, tmp_path: Path
+    train: Train, only_run: OnlyRun, sweep: Sweep, tmp_path: Path
 ) -> None:
-    train("quantizer=fp", "seed=1")
-    start = only_run("fp")
+    start = Path("runs") / sweep.run("fp").relative_to(sweep.store)
+    shutil.copytree(sweep.run("fp"), start)
     assert train("quantizer=ste", f"init={start.name.partition('-')[2]}", *FROZEN).code == 0
     path = only_run("ste")
     old, new = weights(start), weights(path)
     assert all(torch.equal(new[key], old[key]) for key in ("conv1.weight", "layer3.2.conv2.weight", "linear.bias"))
     shutil.copy(start / "last.pt", tmp_path / "float.pt")
-    for init in (start, start / "last.pt", tmp_path / "float.pt"):
+    for init in (start, tmp_path / "float.pt"):
         again = train("quantizer=ste", f"init={init}", *FROZEN)
         assert again.out.startswith("already done"), again
         assert str(path) in again.out
@@ -174,13 +208,12 @@ def test_init_takes_a_run_by_hash_or_directory_or_a_file_and_all_are_the_same_ru
     assert "already done" not in other.out
 
 
-def test_init_from_a_quantized_run_goes_on_at_a_lower_bit_width(train: Train, only_run: OnlyRun) -> None:
+def test_init_from_a_quantized_run_goes_on_at_a_lower_bit_width(train: Train, only_run: OnlyRun, sweep: Sweep) -> None:
     """Progressive quantization: weights, ranges and scales are taken over, nothing is calibrated anew."""
-    train("quantizer=daq", "bits=4", "init=scratch", "seed=1")
-    start = only_run("daq-w4a4")
+    start = sweep.run("daq")
     frozen = (*FROZEN, "recipe.optimizer.range.lr=0", "recipe.optimizer.scale.lr=0")
-    result = train("quantizer=daq", "bits=2", f"init={start}", *frozen)
-    old, new = weights(start), weights(only_run("daq-w2a2"))
+    result = train("quantizer=daq", "bits=1", f"init={start}", *frozen)
+    old, new = weights(start), weights(only_run("daq-w1a1"))
     assert result.code == 0
     assert old.keys() == new.keys()
     learned = [key for key in old if "running" not in key and "num_batches" not in key]
@@ -189,15 +222,15 @@ def test_init_from_a_quantized_run_goes_on_at_a_lower_bit_width(train: Train, on
     assert all(torch.equal(new[key], old[key]) for key in learned)
 
 
-def test_the_key_of_a_run_follows_from_its_written_configuration(train: Train, only_run: OnlyRun) -> None:
-    train("quantizer=fp", "seed=1")
-    train("quantizer=ste", f"init={only_run('fp')}")
-    for method in ("fp", "ste"):
-        path = only_run(method)
-        config = identified(parse_config(load_yaml(path / "config.yaml")))
-        assert path.name == f"s{config.seed}-{config.key}"
-        assert summary(path)["key"] == config.key
-        assert runs.run_directory(config) == path
+def test_the_key_of_a_run_follows_from_its_configuration_and_its_start(
+    train: Train, only_run: OnlyRun, sweep: Sweep
+) -> None:
+    train("quantizer=ste", f"init={sweep.run('fp')}")
+    path = only_run("ste")
+    config = identified(parse_config(load_yaml(path / "config.yaml")))
+    assert config.init_digest == runs.file_digest(sweep.run("fp") / "last.pt")
+    assert summary(path)["key"] == config.key
+    assert runs.run_directory(config) == path
 
 
 # Failures
@@ -227,7 +260,7 @@ def test_a_failed_run_exits_with_1_and_one_line(
 ) -> None:
     with monkeypatch.context() as patch:
         failing(patch, error)
-        result = train("quantizer=ste", "init=scratch")
+        result = train(*STE)
     path = only_run("ste")
     assert (result.code, state(path)) == (1, "failed")
     assert result.errors == [f"qexp train: error: {message}  (see {path}/error.txt)"]
@@ -235,7 +268,7 @@ def test_a_failed_run_exits_with_1_and_one_line(
     assert "Traceback" in (path / "error.txt").read_text()
     assert json.loads((path / "status.json").read_text())["message"] == message
     assert not Path("runs/.jobs").exists()
-    again = train("quantizer=ste", "init=scratch")
+    again = train(*STE)
     assert (again.code, state(path), (path / "error.txt").exists()) == (0, "done", False)
 
 
@@ -252,7 +285,7 @@ def test_a_disk_that_is_too_full_to_write_the_error_still_ends_in_one_line(
         raise full
 
     monkeypatch.setattr("qexp.experiment.fit", fit)
-    result = train("quantizer=ste", "init=scratch")
+    result = train(*STE)
     assert result.code == 1
     assert "No space left on device" in result.err
     assert "Traceback" not in result.err
@@ -267,7 +300,7 @@ def test_debug_shows_where_it_failed(train: Train, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_diverged_run_exits_with_4(train: Train, only_run: OnlyRun) -> None:
-    result = train("quantizer=ste", "init=scratch", "recipe.optimizer.weight.lr=1e30", "recipe.epochs=4")
+    result = train(*STE, "recipe.optimizer.weight.lr=1e30", "recipe.epochs=4")
     path = only_run("ste")
     assert (result.code, state(path)) == (4, "diverged")
     (line,) = result.errors
@@ -276,8 +309,8 @@ def test_a_diverged_run_exits_with_4(train: Train, only_run: OnlyRun) -> None:
 
 
 def test_a_run_whose_last_step_diverges_is_not_done(train: Train, only_run: OnlyRun) -> None:
-    """Two steps of 64 images: the second loss is finite, and the weights after its step are not."""
-    result = train("quantizer=fp", "recipe.optimizer.weight.lr=1e38", "recipe.optimizer.norm.lr=1e38")
+    """One step: its loss is taken before it and is finite, the network after it is not."""
+    result = train("quantizer=fp", "recipe.batch_size=64", "recipe.optimizer.weight.lr=1e38")
     assert (result.code, state(only_run("fp"))) == (4, "diverged")
 
 
@@ -289,8 +322,7 @@ def test_a_sweep_with_a_failing_job_completes_the_others_and_exits_with_3(
     assert result.code == 3
     assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done", "failed", "done"]
     assert result.errors == [f"qexp train: failed: RuntimeError: out of luck  ({only_run('daq')})"]
-    table = result.out[result.out.index("3 runs") :]
-    assert [line.split()[-2] for line in table.splitlines() if " synthetic " in line] == ["done", "failed", "done"]
+    assert states_in_table(result.out) == ["done", "failed", "done"]
 
 
 def test_a_sweep_with_a_diverged_job_exits_with_3(train: Train, only_run: OnlyRun) -> None:
@@ -357,7 +389,7 @@ def test_a_float_net_that_another_process_trains_is_waited_for(
     assert "float baseline trained" in result.out
 
 
-LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=40")
+LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
 # A shell that starts a job in the background lets it ignore Ctrl-C, and so would we.
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from qexp.cli import script; script()"
 
@@ -425,23 +457,46 @@ def test_ctrl_c_ends_with_130_and_the_same_command_starts_over_and_finishes(
     assert (result.code, result.err) == (0, "")
     assert f"{path} was interrupted; it starts over" in result.out
     epochs = [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()]
-    assert epochs == list(range(1, 41))
-    assert (state(path), summary(path)["epochs"]) == ("done", 40)
+    assert epochs == list(range(1, 21))
+    assert (state(path), summary(path)["epochs"]) == ("done", 20)
 
 
-def test_jobs_in_processes_of_a_launcher_come_back_with_their_results(
-    train: Train, only_run: OnlyRun, configure: Callable[..., Config]
-) -> None:
+@pytest.fixture
+def joblib_launcher() -> Iterator[tuple[str, ...]]:
+    """The words that let two jobs run in processes of their own; the processes are gone afterwards."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     loky = pytest.importorskip("joblib.externals.loky")
-    try:
-        words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "quantizer=ste", "init=scratch")
-        result = train("-m", *words)
-    finally:
-        loky.get_reusable_executor().shutdown(wait=True)
+    yield ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    loky.get_reusable_executor().shutdown(wait=True)
+
+
+def states_in_table(out: str) -> list[str]:
+    return [line.split()[-2] for line in out.splitlines() if line.startswith("  synthetic ")]
+
+
+def test_what_jobs_in_other_processes_found_comes_back(
+    train: Train, finished: Path, joblib_launcher: tuple[str, ...]
+) -> None:
+    """The run is done already, so that no process waits for torch; what they print goes past this one."""
+    before = files_of(finished)
+    result = train("-m", *joblib_launcher, *STE, "seed=0", "tracking.step_interval=1,2")
     assert (result.code, result.err) == (0, "")
-    path = only_run("ste")
-    assert json.loads((path / "status.json").read_text())["pid"] != os.getpid()
-    assert [line.split()[-2:] for line in result.out.splitlines() if " synthetic " in line] == [
-        ["done", path.name.partition("-")[2]]
-    ]
+    assert states_in_table(result.out) == ["skipped", "skipped"]
+    assert "skipped: top-1" not in result.out
+    assert files_of(finished) == before
+
+
+@pytest.mark.slow
+def test_jobs_in_other_processes_share_one_float_net(
+    train: Train, only_run: OnlyRun, joblib_launcher: tuple[str, ...]
+) -> None:
+    """Both need it at the same moment: one trains it, the other waits for it."""
+    result = train("-m", *joblib_launcher, "quantizer=ste,br", "init=fp")
+    assert (result.code, result.err) == (0, "")
+    assert states_in_table(result.out) == ["done", "done"]
+    pids = {name: json.loads((only_run(name) / "status.json").read_text())["pid"] for name in ("fp", "ste", "br")}
+    assert pids["ste"] != pids["br"]
+    assert pids["fp"] in (pids["ste"], pids["br"])
+    assert os.getpid() not in pids.values()
+    for method in ("ste", "br"):
+        assert summary(only_run(method))["float_top1"] == summary(only_run("fp"))["top1_hard"]
