@@ -4,7 +4,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,8 @@ from qexp.data.datasets import Source
 from qexp.engine import checkpoint
 from qexp.errors import UsageError
 from qexp.schema import Invalid, Problem
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,28 @@ def resolve(section: Section, key: str) -> tuple[Callable, dict[str, Any]]:
         target = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise Invalid([Problem(f"{key}._target_", f"cannot be imported ({error})", section.target)]) from error
+    if not callable(target):
+        raise Invalid([Problem(f"{key}._target_", "must name a class or a function", section.target)])
     return target, schema.parse(target, section.options, key)
+
+
+def build_source(config: Config) -> Source:
+    """Return the dataset's source; raise Invalid."""
+    target, options = resolve(config.dataset, "dataset")
+    source: Source = target(**options)
+    return source
+
+
+def build_method(config: Config) -> quantizers.Method:
+    """Return the method, checked for the bit-widths it is to have; raise Invalid."""
+    target, options = resolve(config.quantizer, "quantizer")
+    try:
+        method: quantizers.Method = target(**options)
+        method.check(config.weight_bits, config.activation_bits)
+    except ValueError as error:
+        bits = f"weight_bits={config.weight_bits} activation_bits={config.activation_bits}"
+        raise Invalid([Problem(f"quantizer={config.quantizer.name} with {bits}", str(error))]) from error
+    return method
 
 
 def assemble(config: Config) -> Parts:
@@ -47,30 +71,25 @@ def assemble(config: Config) -> Parts:
         Invalid: with every problem of every part.
     """
     problems: list[Problem] = []
-    found: dict[str, tuple[Callable, dict[str, Any]]] = {}
-    for key in ("dataset", "model", "quantizer"):
-        try:
-            found[key] = resolve(getattr(config, key), key)
-        except Invalid as error:
-            problems += error.problems
-    method = None
-    if "quantizer" in found:
-        try:
-            method = found["quantizer"][0](**found["quantizer"][1])
-            method.check(config.weight_bits, config.activation_bits)
-        except ValueError as error:
-            bits = f"weight_bits={config.weight_bits} activation_bits={config.activation_bits}"
-            problems.append(Problem(f"quantizer={config.quantizer.name} with {bits}", str(error)))
-    try:
-        pick_device(config.device)
-    except UsageError as error:
-        problems.append(Problem("device", str(error), config.device))
-    if problems or method is None:
+    source = attempt(problems, lambda: build_source(config))
+    model = attempt(problems, lambda: resolve(config.model, "model"))
+    method = attempt(problems, lambda: build_method(config))
+    if source is None or model is None or method is None:
         raise Invalid(problems)
-    target, options = found["dataset"]
-    source: Source = target(**options)
-    build, options = found["model"]
+    build, options = model
     return Parts(source, partial(build, source.classes, source.channels, source.image_size, **options), method)
+
+
+def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
+    """Return what `action` gives; where a user's mistake stops it, add that to `problems` and return None."""
+    try:
+        return action()
+    except Invalid as error:
+        problems += error.problems
+    except (UsageError, ValueError) as error:
+        key, _, rest = str(error).partition(": ")
+        problems.append(Problem(key, rest) if rest else Problem("error", str(error)))
+    return None
 
 
 def check(config: Config, *, fetch: bool) -> None:
@@ -78,31 +97,48 @@ def check(config: Config, *, fetch: bool) -> None:
 
     Args:
         config: of the run.
-        fetch: look for the dataset too, and download it if need be.
+        fetch: download a dataset that is not there.
 
     Raises:
         Invalid: with every problem.
     """
-    parts = assemble(config)
-    problems = []
-    try:
-        runs.initial_checkpoint(config)
-        if fetch:
-            parts.source.prepare(runs.data_root(config.data_dir))
-    except UsageError as error:
-        problems.append(Problem(*_split(str(error))))
-    try:
-        with torch.device("meta"):
-            build_network(config, parts)
-    except ValueError as error:
-        problems.append(Problem(*_split(str(error))))
+    problems: list[Problem] = []
+    start = attempt(problems, lambda: runs.initial_checkpoint(config))
+    attempt(problems, lambda: pick_device(config.device))
+    source = attempt(problems, lambda: build_source(config))
+    if source is not None:
+        attempt(problems, lambda: source.prepare(runs.data_root(config.data_dir), download=fetch))
+    parts = attempt(problems, lambda: assemble(config))
+    if parts is not None:
+        attempt(problems, lambda: check_network(config, parts, start))
     if problems:
-        raise Invalid(problems)
+        raise Invalid(list(dict.fromkeys(problems)))
 
 
-def _split(message: str) -> tuple[str, str]:
-    key, _, rest = message.partition(": ")
-    return (key, rest) if rest else ("error", message)
+def check_sections(sections: Mapping[str, Section]) -> list[Problem]:
+    """Return what is wrong with the options of dataset, model and method where the rest of a configuration is wrong."""
+    problems: list[Problem] = []
+    for key, section in sections.items():
+        attempt(problems, partial(resolve, section, key))
+    return problems
+
+
+def check_network(config: Config, parts: Parts, start: Path | None) -> None:
+    """Build the network without memory for it, and hold the checkpoint it is to begin with against it.
+
+    Raises:
+        ValueError: options that do not fit the network.
+        UsageError: a checkpoint that cannot be loaded, or is of another network.
+    """
+    state = None if start is None else checkpoint.load_state(start)
+    is_quantized = state is not None and checkpoint.holds_quantizers(state)
+    with torch.device("meta"):
+        model = parts.build_model()
+        if state is not None and not is_quantized:
+            checkpoint.check_fits(model, state, f"init={config.init}")
+        model = quantize(config, parts, model)
+        if state is not None and is_quantized:
+            checkpoint.check_fits(model, state, f"init={config.init}")
 
 
 def pick_device(name: str) -> torch.device:
@@ -116,15 +152,15 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UsageError("must be auto, cpu, cuda, cuda:NUMBER or mps") from None
+        raise UsageError(f"device={name}: must be auto, cpu, cuda, cuda:NUMBER or mps") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device here; device=cpu or device=auto will run")
+        raise UsageError(f"device={name}: no CUDA device here; device=cpu or device=auto will run")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
+        raise UsageError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("no MPS device here; device=cpu or device=auto will run")
+        raise UsageError(f"device={name}: no MPS device here; device=cpu or device=auto will run")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError("must be auto, cpu, cuda, cuda:NUMBER or mps")
+        raise UsageError(f"device={name}: must be auto, cpu, cuda, cuda:NUMBER or mps")
     return device
 
 
@@ -132,7 +168,12 @@ def build_network(config: Config, parts: Parts, state: Mapping[str, Tensor] | No
     """Return the quantized network; `state` is a float state dict that it begins with."""
     model = parts.build_model()
     if state is not None:
-        checkpoint.load_into(model, dict(state), f"init={config.init}")
+        checkpoint.load_into(model, state, f"init={config.init}")
+    return quantize(config, parts, model)
+
+
+def quantize(config: Config, parts: Parts, model: nn.Module) -> nn.Module:
+    """Put the quantizers of the configuration into `model`."""
     return quantizers.quantize(
         model,
         parts.method,

@@ -4,53 +4,75 @@ Hydra stops at its first error and accepts unknown keys behind `+`. Here every o
 that one pass finds all that is wrong; Hydra's own run comes after, with the untouched command line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
+from hydra import version as hydra_version
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from qexp import schema
 from qexp.config import Config, conf_dir, parse_config
+from qexp.errors import UsageError
 from qexp.schema import Invalid, Problem
 
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a command: its overrides, and its configuration or what is wrong with it."""
+    """One job of a command: its overrides, its tree, and its configuration or what is wrong with it."""
 
     overrides: tuple[str, ...]
+    raw: Mapping[str, Any]
     config: Config | None
     problems: tuple[Problem, ...]
 
 
 @contextmanager
-def composing() -> Iterator[None]:
-    """Make `compose` see qexp's configuration."""
+def composing(config_dir: str | None = None) -> Iterator[None]:
+    """Make `compose` see qexp's configuration, and the user's own folder after it, as hydra.main does.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if config_dir and not Path(config_dir).is_dir():
+        raise UsageError(f"--config-dir {config_dir}: no such folder")
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+    hydra_version.setbase("1.3")
+    path = create_config_search_path(str(conf_dir()))
+    if config_dir:
+        folder = f"file://{Path(config_dir).resolve()}"
+        path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
+    Hydra.create_main_hydra2(task_name="qexp", config_search_path=path)
+    try:
         yield
-    GlobalHydra.instance().clear()
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def parse_overrides(words: Sequence[str]) -> tuple[list[Override], list[Problem]]:
     """Return the overrides among `words`, and a problem for each word that is none."""
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     overrides, problems = [], []
     for word in words:
         try:
-            overrides.append(parser.parse_override(word))
+            overrides += parser.parse_overrides([word])
         except HydraException:
             guess = next((group for group in GROUPS if word in choices(group)), None)
             hint = f" (did you mean {guess}={word}?)" if guess else "; quote values that hold special characters"
@@ -58,24 +80,20 @@ def parse_overrides(words: Sequence[str]) -> tuple[list[Override], list[Problem]
     return overrides, problems
 
 
-def folders(config_dir: str | None) -> list[Path]:
-    """Return the folders that configuration is read from."""
-    return [conf_dir(), *([Path(config_dir)] if config_dir else [])]
-
-
-def choices(group: str, config_dir: str | None = None) -> list[str]:
+def choices(group: str) -> list[str]:
     """Return the names that a group offers."""
-    return sorted({path.stem for folder in folders(config_dir) for path in (folder / group).glob("*.yaml")})
+    return list(GlobalHydra.instance().config_loader().get_group_options(group, ObjectType.CONFIG))
 
 
 def expand(
-    overrides: Sequence[Override], *, multirun: bool, config_name: str = "train", config_dir: str | None = None
+    overrides: Sequence[Override], *, multirun: bool, config_name: str = "train"
 ) -> tuple[list[list[str]], list[Problem]]:
     """Return the overrides of every job, and a problem for each sweep without -m.
 
     A sweeper other than Hydra's basic one chooses its jobs while it runs; then there is one job, without the sweeps.
     """
-    fixed = [str(override.input_line) for override in overrides if not override.is_sweep_override()]
+    single = [override for override in overrides if not override.is_sweep_override()]
+    fixed = [str(override.input_line) for override in single]
     if not multirun:
         problems = [
             Problem(str(override.input_line), "names several values; to run them all, add -m")
@@ -83,47 +101,49 @@ def expand(
             if override.is_sweep_override()
         ]
         return [fixed], problems
-    about_hydra = [word for word in fixed if word.lstrip("+~").startswith("hydra")]
-    sweeper = compose(config_name, [*_search(config_dir), *about_hydra], return_hydra_config=True).hydra.sweeper
+    usable = [forced(override) for override in single if group_problem(override) is None]
+    try:
+        sweeper = compose(config_name, usable, return_hydra_config=True).hydra.sweeper
+    except COMPOSITION_ERRORS as error:
+        return [fixed], [Problem(*explain(error))]
     if not sweeper._target_.endswith("BasicSweeper"):
         return [fixed], []
     defaults = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in (sweeper.params or {}).items()])
     return BasicSweeper.split_arguments([*defaults, *overrides], None)[0], []
 
 
-def _search(config_dir: str | None) -> list[str]:
-    return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
-
-
-def compose_job(words: Sequence[str], config_name: str = "train", config_dir: str | None = None) -> Job:
+def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
     """Compose one job and return its configuration, or everything that is wrong with it."""
     problems: list[Problem] = []
-    forced: list[str] = []
+    accepted: list[str] = []
+    raw: Any = {}
     for override in OverridesParser.create().parse_overrides(list(words)):
-        problem = _group_problem(override, config_dir)
+        problem = group_problem(override)
         if problem:
             problems.append(problem)
         else:
-            forced.append(_forced(override, config_dir))
+            accepted.append(forced(override))
     try:
-        tree = compose(config_name, overrides=[*_search(config_dir), *forced])
+        tree = compose(config_name, overrides=accepted)
         raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
-        config = parse_config(raw)  # type: ignore[arg-type]
+        config = parse_config(raw)
     except Invalid as error:
-        return Job(tuple(words), None, (*problems, *_without_echoes(error.problems, tree)))
-    except (HydraException, OmegaConfBaseException) as error:
-        return Job(tuple(words), None, (*problems, Problem(*_explain(error))))
-    return Job(tuple(words), None if problems else config, tuple(problems))
+        return Job(tuple(words), raw, None, (*problems, *_without_echoes(error.problems, tree)))
+    except COMPOSITION_ERRORS as error:
+        return Job(tuple(words), raw, None, (*problems, Problem(*explain(error))))
+    return Job(tuple(words), raw, None if problems else config, tuple(problems))
 
 
-def _group_problem(override: Override, config_dir: str | None) -> Problem | None:
-    """Return what is wrong with the choice of a group."""
-    group = override.key_or_group
+def group_problem(override: Override) -> Problem | None:
+    """Return what is wrong with the choice of a group, or with an override that qexp cannot honor."""
+    group, line = override.key_or_group, str(override.input_line)
     if override.is_delete():
-        return Problem(str(override.input_line), "nothing can be deleted; set another value")
+        return Problem(line, "nothing can be deleted; set another value")
+    if group == "hydra.job.chdir" and override.value():
+        return Problem(line, "qexp keeps the working directory; runs_dir= says where runs go")
     if group not in GROUPS:
         return None
-    value, known = override.value(), choices(group, config_dir)
+    value, known = override.value(), choices(group)
     if isinstance(value, str) and value in known:
         return None
     hint = schema.suggest(str(value), known)
@@ -131,11 +151,10 @@ def _group_problem(override: Override, config_dir: str | None) -> Problem | None
     return Problem(f"{group}={shown}", f"no such {group}{hint}; there are {', '.join(known)}")
 
 
-def _forced(override: Override, config_dir: str | None) -> str:
+def forced(override: Override) -> str:
     """Return the override as one that Hydra accepts for any key, so that our own check sees it."""
     line, key = str(override.input_line), override.key_or_group
-    is_group = any((folder / key).is_dir() for folder in folders(config_dir))
-    return line if is_group or key.startswith("hydra") else "++" + line.lstrip("+")
+    return line if choices(key) or key.startswith("hydra") else "++" + line.lstrip("+")
 
 
 def _without_echoes(problems: Sequence[Problem], tree: DictConfig) -> list[Problem]:
@@ -153,8 +172,10 @@ def _without_echoes(problems: Sequence[Problem], tree: DictConfig) -> list[Probl
     return [problem for problem in problems if not refers_to_bad(problem.key)]
 
 
-def _explain(error: Exception) -> tuple[str, str]:
+def explain(error: Exception) -> tuple[str, str]:
     """Return (what, why) in one line each, without Hydra's advice to add unknown keys by `+`."""
+    if isinstance(error, MarkedYAMLError) and error.problem_mark:
+        return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}", f"no valid YAML: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("object_type", "full_key", "reference_type"))]
     key = str(getattr(error, "full_key", None) or "configuration")

@@ -83,7 +83,7 @@ class Config:
 
     @property
     def key(self) -> str:
-        """Eight hexadecimal digits that identify what the run computes."""
+        """Eight letters that identify what the run computes."""
         return run_key({**self.raw, "init": self.init_digest or self.raw["init"]})
 
 
@@ -96,14 +96,8 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
     Raises:
         Invalid: with every problem that shows without loading a dataset, model or method.
     """
-    problems: list[Problem] = []
-    sections: dict[str, Any] = {}
     plain = {key: value for key, value in raw.items() if key not in SECTIONS}
-    for name in SECTIONS:
-        try:
-            sections[name] = _section(name, raw.get(name))
-        except Invalid as error:
-            problems += error.problems
+    sections, problems = parse_sections(raw)
     known = {
         key: value for key, value in schema.options(Config).items() if key not in (*SECTIONS, "raw", "init_digest")
     }
@@ -120,7 +114,19 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             problems += error.problems
     if problems:
         raise Invalid(problems)
-    return Config(**values, **sections, raw=normalized(raw))
+    found: dict[str, Any] = {**values, **sections}
+    return Config(**found, raw=normalized(raw))
+
+
+def parse_sections(raw: Mapping[str, Any]) -> tuple[dict[str, Section], list[Problem]]:
+    """Return the dataset, model and quantizer sections that are well-formed, and what is wrong with the others."""
+    sections, problems = {}, []
+    for name in SECTIONS:
+        try:
+            sections[name] = _section(name, raw.get(name))
+        except Invalid as error:
+            problems += error.problems
+    return sections, problems
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -165,7 +171,7 @@ def normalized(raw: Mapping[str, Any]) -> dict[str, Any]:
         tree["keep_float"] = []
         tree["init"] = "scratch" if tree["init"] == "fp" else tree["init"]
         for role in set(tree["recipe"]["optimizer"]) - {"weight", "norm"}:
-            tree["recipe"]["optimizer"][role] = tree["recipe"]["optimizer"]["weight"]
+            tree["recipe"]["optimizer"][role] = dict(tree["recipe"]["optimizer"]["weight"])
     return tree
 
 
@@ -185,12 +191,15 @@ def float_parent(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run_key(raw: Mapping[str, Any]) -> str:
-    """Return the first eight digits of the hash over everything in the tree that changes what the run computes."""
+    """Return eight letters: the hash over everything in the tree that changes what the run computes.
+
+    Letters only, because Hydra reads init=12345678 as an integer and init=5988e126 as infinity.
+    """
     tree = {key: value for key, value in copy.deepcopy(dict(raw)).items() if key not in RUNTIME}
     for group, key in INDIRECT:
         tree[group].pop(key, None)
     text = json.dumps(_canonical(tree), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode()).hexdigest()[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
 
 
 def _canonical(value: Any) -> Any:

@@ -37,13 +37,10 @@ class Session:
         seed_everything(config.seed)
         self.data = parts.source.load(runs.data_root(config.data_dir))
         state = checkpoint.load_state(checkpoint_file) if checkpoint_file else None
-        holds_quantizers = state is not None and any(
-            "quantizer." in key or key.endswith("output_scale") for key in state
-        )
-        self.model = build_network(config, parts, None if holds_quantizers else state)
-        if state is not None and holds_quantizers:
+        self.is_calibrated = state is not None and checkpoint.holds_quantizers(state)
+        self.model = build_network(config, parts, None if self.is_calibrated else state)
+        if state is not None and self.is_calibrated:
             checkpoint.load_into(self.model, state, str(checkpoint_file))
-        self.is_calibrated = holds_quantizers
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @cached_property
@@ -172,7 +169,7 @@ def summarize(
         "weight_bits": config.weight_bits,
         "activation_bits": config.activation_bits,
         "seed": config.seed,
-        "init": config.init,
+        "init": config.raw["init"],
         "protocol": config.protocol,
         "epochs": config.recipe.epochs,
         "train_images": session.train_batches.num_images,

@@ -3,7 +3,7 @@
 import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -83,10 +83,11 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool) 
         runs.write_status(path, "interrupted", "stopped by a signal")
         raise
     except Exception as error:
-        path.joinpath("error.txt").write_text(traceback.format_exc())
         state = "diverged" if isinstance(error, Diverged) else "failed"
         message = str(error) if isinstance(error, QexpError) else f"{type(error).__name__}: {error}"
-        runs.write_status(path, state, message)  # type: ignore[arg-type]
+        with suppress(OSError):  # a full disk may be what ended the run
+            runs.write_status(path, state, message)  # type: ignore[arg-type]
+            path.joinpath("error.txt").write_text(traceback.format_exc())
         if debug:
             raise
         return Outcome(state, str(path), message=message)
@@ -111,7 +112,8 @@ def _starting_point(config: Config, console: Console, debug: bool) -> tuple[Path
         return runs.initial_checkpoint(config), known["top1_hard"] if known else None
     outcome = perform(parent, console, debug=debug, wait=True)
     if outcome.summary is None:
-        raise QexpError(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
+        kind = Diverged if outcome.state == "diverged" else QexpError
+        raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
     found = "found" if outcome.state == "skipped" else "trained"
     top1 = outcome.summary["top1_hard"]
     console.print(f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}", highlight=False, soft_wrap=True)

@@ -66,7 +66,9 @@ def _unsettled(names: Sequence[str]) -> str:
 
 def sweep_table(outcomes: Sequence[Outcome]) -> Table:
     """Return the table that closes a sweep."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"{len(outcomes)} runs", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{len(outcomes)} run{'' if len(outcomes) == 1 else 's'}", title_justify="left"
+    )
     for name in ("dataset", "model", "quantizer", "seed"):
         table.add_column(name)
     for name in ("float", "top-1", "difference", "gap", "kB", "time"):

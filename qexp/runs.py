@@ -11,11 +11,12 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from qexp.config import Config
 from qexp.errors import QexpError, UsageError
@@ -108,15 +109,24 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"cannot write the run directory {path}: {os.strerror(error.errno or errno.EIO)}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+        if not _lock(lock, wait=wait):
             lock.seek(0)
-            raise RunningElsewhere(f"running elsewhere ({lock.read().strip() or 'unknown process'}): {path}") from None
+            raise RunningElsewhere(f"running elsewhere ({lock.read().strip() or 'unknown process'}): {path}")
         lock.truncate(0)
         lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
         lock.flush()
         yield
+
+
+def _lock(file: TextIO, *, wait: bool) -> bool:
+    """Take the lock; without `wait` try for half a second, because a look at a run's state holds it for a moment."""
+    for attempt in range(6):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return True
+        except BlockingIOError:
+            time.sleep(0.1 if attempt < 5 else 0)
+    return False
 
 
 def clear(path: Path) -> None:
@@ -159,9 +169,12 @@ def initial_checkpoint(config: Config) -> Path | None:
     if Path(config.init).is_file():
         return Path(config.init)
     try:
-        return find_run(store_root(config.runs_dir), config.init) / "last.pt"
+        path = find_run(store_root(config.runs_dir), config.init) / "last.pt"
     except UsageError as error:
         raise UsageError(f"init={config.init}: must be fp, scratch, a checkpoint file or a run; {error}") from None
+    if not path.is_file():
+        raise UsageError(f"init={config.init}: that run has no last.pt yet")
+    return path
 
 
 def file_digest(path: Path) -> str:

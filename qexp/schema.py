@@ -9,7 +9,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from typing import Annotated, Any, Literal, Union
 
 from qexp.types import Range
@@ -21,7 +21,7 @@ class Problem:
 
     key: str
     message: str
-    value: Any = None
+    value: Any = field(default=None, hash=False)
 
     def __str__(self) -> str:
         shown = self.key if self.value is None else f"{self.key}={self.value}"
@@ -127,25 +127,31 @@ def _any_of(value: Any, hints: tuple, path: str) -> Any:
 
 
 def _choice(value: Any, choices: tuple, path: str) -> Any:
-    if value in choices:
+    if any(value == choice and type(value) is type(choice) for choice in choices):  # True == 1 == 1.0
         return value
-    listed = ", ".join(map(str, choices))
-    raise Invalid([Problem(path, f"must be one of {listed}{suggest(str(value), map(str, choices))}", value)])
+    hint = suggest(str(value), [choice for choice in choices if isinstance(choice, str)])
+    raise Invalid([Problem(path, f"must be one of {', '.join(map(str, choices))}{hint}", value)])
 
 
 def _sequence(value: Any, origin: type, arguments: tuple, path: str) -> Any:
     if isinstance(value, str) or not isinstance(value, list | tuple):
         raise Invalid([Problem(path, "expected a list, such as [a,b]", value)])
-    return origin(convert(item, arguments[0], f"{path}[{index}]") for index, item in enumerate(value))
+    items = {str(index): item for index, item in enumerate(value)}
+    return origin(_each(items, arguments[0], lambda index: f"{path}[{index}]").values())
 
 
 def _mapping(value: Any, hint: Any, path: str) -> dict:
     if not isinstance(value, Mapping):
         raise Invalid([Problem(path, "expected a group of options", value)])
+    return _each(value, hint, lambda key: f"{path}.{key}")
+
+
+def _each(items: Mapping[str, Any], hint: Any, path_of: Callable[[str], str]) -> dict[str, Any]:
+    """Convert every item; raise Invalid with the problems of all of them."""
     problems, result = [], {}
-    for key, item in value.items():
+    for key, item in items.items():
         try:
-            result[key] = convert(item, hint, f"{path}.{key}")
+            result[key] = convert(item, hint, path_of(key))
         except Invalid as error:
             problems += error.problems
     if problems:

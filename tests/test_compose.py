@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from qexp.compose import choices
+from qexp import compose
 from qexp.config import Config, load_yaml
 from qexp.data.download import Download
 
@@ -211,6 +211,11 @@ def test_the_recipe_follows_the_dataset_unless_named(configure: Configure) -> No
     assert (cifar10.epochs, cifar10.batch_size, cifar10.init, cifar10.schedule.name) == (300, 128, "scratch", "step")
     assert (named.epochs, named.batch_size, named.init, named.schedule.name) == (400, 256, "fp", "cosine")
     assert configure("recipe=daq").recipe == named
+
+
+def choices(group: str) -> list[str]:
+    with compose.composing():
+        return compose.choices(group)
 
 
 def test_every_dataset_has_a_recipe_of_its_name() -> None:

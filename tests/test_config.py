@@ -129,7 +129,7 @@ def test_only_qexp_may_be_a_target(raw: dict[str, Any], section: str, target: An
 # The key
 
 
-@pytest.mark.parametrize(("words", "key"), [((), "4180a898"), (("quantizer=fp",), "2cdb8a72")])
+@pytest.mark.parametrize(("words", "key"), [((), "khogaopo"), (("quantizer=fp",), "icdboani")])
 def test_the_keys_of_the_default_runs_are_pinned(configure: Configure, words: tuple[str, ...], key: str) -> None:
     """A new option, default or spelling changes the key of every finished run, so that all would be trained again.
 

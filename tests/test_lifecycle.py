@@ -120,8 +120,10 @@ def test_an_interrupted_run_says_so_and_starts_over(train: Train, finished: Path
 def test_a_change_of_folder_by_hydra_does_not_carry_the_run_away(train: Train, only_run: OnlyRun) -> None:
     """With hydra.job.chdir=true a relative store would lie in Hydra's scratch folder, which is deleted."""
     result = train(*STE, "hydra.job.chdir=true")
-    assert result.code == 0
-    assert state(only_run("ste")) == "done"
+    assert (result.code, result.out) == (2, "")
+    assert result.errors == [
+        "qexp train: error: hydra.job.chdir=true: qexp keeps the working directory; runs_dir= says where runs go"
+    ]
 
 
 def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run: OnlyRun, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from qexp.errors import UsageError
 from qexp.report import label, percent
 from qexp.schema import Invalid, suggest
 
-FIXED_GROUPS = ("model", "quantizer", "recipe", "protocol")
+CHANGEABLE = ("device", "threads", "data_dir", "runs_dir", "recipe.eval_batch_size")
 CHECKPOINTS = ("last", "best")
 
 
@@ -28,7 +28,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     parser.add_argument("run", metavar="RUN", help="a run directory, or the beginning of a run's hash (qexp runs)")
     parser.add_argument("overrides", nargs="*", help="key=value; also dataset=NAME and checkpoint=last|best")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
     tree, checkpoint = _configuration(arguments.run, arguments.overrides)
     try:
         config = parse_config(tree["raw"])
@@ -82,6 +82,8 @@ def _configuration(run: str, words: Sequence[str]) -> tuple[dict[str, Any], str]
             raise UsageError("; ".join(map(str, problems)))
         sections: dict[str, Any] = {}
         for override in overrides:
+            if override.is_sweep_override():
+                raise UsageError(f"{override.input_line}: names several values; evaluate them one by one")
             key, value = override.key_or_group, override.value()
             if key == "checkpoint":
                 checkpoint = str(value)
@@ -89,8 +91,10 @@ def _configuration(run: str, words: Sequence[str]) -> tuple[dict[str, Any], str]
                 if value not in choices("dataset"):
                     raise UsageError(f"dataset={value}: no such dataset; there are {', '.join(choices('dataset'))}")
                 sections["dataset"] = group_section("dataset", str(value))
-            elif key in FIXED_GROUPS:
-                raise UsageError(f"{key}={value}: the {key} of a run cannot be exchanged; train it with qexp train")
+            elif key not in CHANGEABLE and not key.startswith("dataset."):
+                listed = ", ".join(("dataset", "dataset.*", "checkpoint", *CHANGEABLE))
+                hint = suggest(key, ("dataset", "checkpoint", *CHANGEABLE)) or f"; only {listed} can be given"
+                raise UsageError(f"{override.input_line}: cannot be changed for an evaluation{hint}")
             else:
                 changes.append((key, value))
     if checkpoint not in CHECKPOINTS:

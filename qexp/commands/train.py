@@ -18,7 +18,7 @@ from rich.console import Console
 
 from qexp import runs
 from qexp.compose import Job, compose_job, composing, expand, parse_overrides
-from qexp.config import conf_dir, parse_config
+from qexp.config import SECTIONS, conf_dir, parse_config, parse_sections
 from qexp.errors import Diverged, QexpError, UsageError
 from qexp.lifecycle import Outcome, identified, perform
 from qexp.report import percent, run_report, sweep_table
@@ -33,11 +33,12 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     dry_run = "--dry-run" in words
     words = [word for word in words if word != "--dry-run"]
     arguments = _flags(words)
+    words = [*_without(words, arguments.overrides), *arguments.overrides]  # Hydra wants its flags first
     if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
         return _hydra(words)
     jobs, problems = plan(arguments)
-    if not problems and not arguments.cfg:
-        problems = inspect(jobs, fetch=not dry_run)
+    if not arguments.cfg:
+        problems += inspect(jobs, fetch=not dry_run, wrong=bool(problems))
     if problems:
         for line in problems:
             print(f"qexp train: error: {line}", file=sys.stderr)
@@ -62,30 +63,45 @@ def _flags(words: Sequence[str]) -> Namespace:
         raise UsageError(f"{message}{hint} (qexp train --help)")
 
     parser.error = refuse  # type: ignore[method-assign]
-    return parser.parse_args(list(words))
+    arguments = parser.parse_intermixed_args(list(words))
+    arguments.multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    return arguments
+
+
+def _without(words: Sequence[str], removed: Sequence[str]) -> list[str]:
+    rest = list(words)
+    for word in removed:
+        rest.remove(word)
+    return rest
 
 
 def plan(arguments: Namespace) -> tuple[list[Job], list[str]]:
     """Compose every job; return them and one line per problem."""
     name, folder = arguments.config_name or "train", arguments.config_dir
-    with composing():
+    with composing(folder):
         overrides, problems = parse_overrides(arguments.overrides)
-        lists, more = expand(overrides, multirun=arguments.multirun, config_name=name, config_dir=folder)
-        jobs = [compose_job(words, name, folder) for words in lists]
+        lists, more = expand(overrides, multirun=arguments.multirun, config_name=name)
+        jobs = [compose_job(words, name) for words in lists]
     lines = [str(problem) for problem in (*problems, *more)]
     return jobs, lines + _by_job(jobs, [job.problems for job in jobs])
 
 
-def inspect(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
-    """Check the parts of every job; return one line per problem."""
-    from qexp.assemble import check  # imports torch: only once the command itself is right
+def inspect(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> list[str]:
+    """Check the parts of every job; return one line per problem.
+
+    The parts import torch, which takes seconds: where something is wrong already, only jobs that say something about
+    their parts are checked.
+    """
+    if wrong and not any(_names_parts(job) for job in jobs):
+        return []
+    from qexp.assemble import check, check_sections
 
     found: list[Sequence[Problem]] = []
     known: dict[str, Sequence[Problem]] = {}
     for job in jobs:
         config = job.config
         if config is None:
-            found.append(())
+            found.append(check_sections(parse_sections(job.raw)[0]) if job.raw else ())
             continue
         parts = (config.dataset, config.model, config.quantizer, config.weight_bits, config.activation_bits)
         key = repr((*parts, config.keep_float, config.init, config.device, config.data_dir, config.runs_dir))
@@ -97,6 +113,13 @@ def inspect(jobs: Sequence[Job], *, fetch: bool) -> list[str]:
                 known[key] = error.problems
         found.append(known[key])
     return _by_job(jobs, found)
+
+
+def _names_parts(job: Job) -> bool:
+    heads = {
+        word.lstrip("+").partition("=")[0].partition(".")[0] for word in job.overrides if "." in word.partition("=")[0]
+    }
+    return not heads.isdisjoint(SECTIONS)
 
 
 def _by_job(jobs: Sequence[Job], problems: Sequence[Sequence[Problem]]) -> list[str]:
@@ -114,7 +137,7 @@ def _print_plan(jobs: Sequence[Job]) -> int:
         if job.config is not None:
             path = runs.run_directory(identified(job.config))
             print(f"{' '.join(job.overrides) or '(defaults)'}\n    {path}  {runs.state_of(path) or 'not run'}")
-    print(f"{len(jobs)} jobs; nothing was created")
+    print(f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}; nothing was created")
     return 0
 
 
@@ -133,7 +156,7 @@ def _run(words: Sequence[str], jobs: Sequence[Job], *, multirun: bool) -> int:
         outcomes = [
             Outcome(**found) for path in sorted(scratch.glob("outcome-*.json")) if (found := runs.read_json(path))
         ]
-        code = _report(outcomes, multirun=multirun) or code
+        code = _report(outcomes, multirun=multirun) or code or (0 if outcomes else 1)
     finally:
         if code == 0 or not multirun:  # a launcher's own logs explain a failure
             shutil.rmtree(scratch, ignore_errors=True)
@@ -165,7 +188,10 @@ def job(tree: DictConfig) -> float:
     except QexpError as error:
         outcome = Outcome("failed", str(runs.run_directory(config)), message=str(error))
     number = settings.job.num if is_sweep else 0
-    runs.write_json(Path(os.environ[SCRATCH]) / f"outcome-{number:05d}.json", outcome.as_dict())
+    try:
+        runs.write_json(Path(os.environ[SCRATCH]) / f"outcome-{number:05d}.json", outcome.as_dict())
+    except OSError as error:  # a full disk: this line and the exit code are all that can be left
+        print(f"qexp train: error: {outcome.message or error}  ({outcome.path})", file=sys.stderr)
     if is_sweep:
         console.print(_one_line(outcome), highlight=False, soft_wrap=True)
     return outcome.summary["top1_hard"] if outcome.summary else float("nan")

@@ -42,8 +42,12 @@ class Source(ABC):
     channels: int = field(init=False)
     image_size: int = field(init=False)
 
-    def prepare(self, data_dir: Path) -> None:
+    def prepare(self, data_dir: Path, *, download: bool = True) -> None:
         """Make sure that the data are there and fit the options, without loading them.
+
+        Args:
+            data_dir: the folder of datasets.
+            download: fetch what is missing; if false, missing files are no error yet.
 
         Raises:
             UsageError: with one line for the user.
@@ -52,7 +56,7 @@ class Source(ABC):
             if len(values) != self.channels:
                 shown = ",".join(f"{value:g}" for value in values)
                 raise UsageError(f"dataset.{key}=[{shown}]: {self.name} needs {self.channels}, one per channel")
-        train, test = self._counts(data_dir)
+        train, test = self._counts(data_dir, download=download)
         if self.train_size is not None and self.train_size > train:
             raise UsageError(f"dataset.train_size={self.train_size}: {self.name} has {train} training images")
         if self.test_size is not None and self.test_size > test:
@@ -69,8 +73,8 @@ class Source(ABC):
         return Dataset(train.first(self.train_size), test.first(self.test_size), self.classes, self.mean, self.std)
 
     @abstractmethod
-    def _counts(self, data_dir: Path) -> tuple[int, int]:
-        """Return the numbers of training and test images there are, downloading if need be."""
+    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
+        """Return the numbers of training and test images there are, downloading if need be and allowed."""
 
     @abstractmethod
     def _read(self, data_dir: Path) -> tuple[Images, Images]:
@@ -90,7 +94,7 @@ class Digits(Source):
     channels: int = field(init=False, default=1)
     image_size: int = field(init=False, default=8)
 
-    def _counts(self, data_dir: Path) -> tuple[int, int]:
+    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         return 1437, 360
 
     def _read(self, data_dir: Path) -> tuple[Images, Images]:
@@ -117,10 +121,10 @@ class _FileSource(Source):
     def _shape(self) -> npz.Shape:
         return self.image_size, self.image_size, self.channels
 
-    def _counts(self, data_dir: Path) -> tuple[int, int]:
+    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         if pair := npz.find_pair(data_dir / self.name):
             return npz.count_images(pair[0], self._shape), npz.count_images(pair[1], self._shape)
-        if not self.download.complete(data_dir) and (reason := self.download.fetch(data_dir)):
+        if download and not self.download.complete(data_dir) and (reason := self.download.fetch(data_dir)):
             raise UsageError(
                 f"{self.name}: neither {data_dir / self.name / '{train,test}.npz'} nor "
                 f"{data_dir / self.download.folder} is there, and the download failed ({reason}); "
@@ -194,7 +198,7 @@ class Synthetic(Source):
     seed: Annotated[int, Range(low=0, high=2**32 - 1)]
     name: str = field(init=False, default="synthetic")
 
-    def _counts(self, data_dir: Path) -> tuple[int, int]:
+    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         return self.train_size, self.test_size
 
     def _read(self, data_dir: Path) -> tuple[Images, Images]:

@@ -1,6 +1,7 @@
 """Checkpoints: `last.pt` after every epoch, `best.pt` when hard top-1 rises. Written whole or not at all."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,23 @@ def load_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+def holds_quantizers(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict is that of a quantized network with parameters of its own."""
+    return any("quantizer." in key or key.endswith("output_scale") for key in state)
+
+
+def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` strictly.
 
     Raises:
         UsageError: keys or shapes that differ, named.
     """
+    check_fits(model, state, source)
+    model.load_state_dict(dict(state), strict=True)
+
+
+def check_fits(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Raise UsageError that names the keys and shapes in which `state` differs from those of `model`."""
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     shapes = [
@@ -53,8 +65,7 @@ def load_into(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     parts = (("missing", missing), ("unexpected", unexpected), ("other shapes", sorted(shapes)))
     problems = [f"{title}: {_few(keys)}" for title, keys in parts if keys]
     if problems:
-        raise UsageError(f"{source} does not fit this network; {'; '.join(problems)}")
-    model.load_state_dict(state, strict=True)
+        raise UsageError(f"{source}: does not fit this network; {'; '.join(problems)}")
 
 
 def _few(keys: list[str], most: int = 4) -> str:

@@ -91,6 +91,8 @@ def _end_epoch(
         values = f"loss {train.loss:g}, penalty {penalty:g}"
         raise Diverged(f"diverged in epoch {epoch + 1}: the training means are {values}")
     hard, soft = evaluate()
+    if not math.isfinite(hard.loss):  # the last steps may have ruined what the mean over the epoch does not show
+        raise Diverged(f"diverged in epoch {epoch + 1}: the test loss is {hard.loss:g}")
     return EpochRecord(
         epoch=epoch + 1,
         epochs=epochs,

@@ -77,7 +77,8 @@ def sides_kept_float(names: Sequence[str], keep_float: Sequence[str]) -> dict[st
         places = {"first": names[:1], "last": names[-1:]}
         found = places.get(pattern) or fnmatch.filter(names, pattern)
         if not found:
-            raise ValueError(f"keep_float entry '{entry}' fits no layer; layers: {', '.join(names)}")
+            some = ", ".join(names if len(names) <= 6 else [*names[:4], "...", names[-1]])
+            raise ValueError(f"keep_float entry '{entry}' fits no layer; layers: {some}")
         for name in found:
             kept[name].update([side] if side else SIDES)
     return kept
