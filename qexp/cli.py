@@ -25,7 +25,7 @@ Examples
   qexp train quantizer=daq bits=2
   qexp train -m quantizer=ste,br,dqa,daq bits=2,4,8
   qexp train dataset=cifar10 model=resnet20 quantizer=daq bits=2 protocol=short model.width=1
-  qexp eval 3f2a91c0 checkpoint=best
+  qexp eval khogaopo checkpoint=best
   tensorboard --logdir runs
 
 Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or device, nothing was created;

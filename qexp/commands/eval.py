@@ -23,7 +23,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     parser = argparse.ArgumentParser(
         prog="qexp eval",
         description="Evaluate the last (or best) checkpoint of a run on its test images, soft and hard.",
-        epilog="examples: qexp eval 3f2a91c0    qexp eval RUN checkpoint=best device=cpu",
+        epilog="examples: qexp eval khogaopo    qexp eval RUN checkpoint=best device=cpu",
     )
     parser.add_argument("run", metavar="RUN", help="a run directory, or the beginning of a run's hash (qexp runs)")
     parser.add_argument("overrides", nargs="*", help="key=value; also dataset=NAME and checkpoint=last|best")
