@@ -105,14 +105,12 @@ def check(config: Config, *, fetch: bool) -> None:
     problems: list[Problem] = []
     start = attempt(problems, lambda: runs.initial_checkpoint(config))
     attempt(problems, lambda: pick_device(config.device))
-    source = attempt(problems, lambda: build_source(config))
-    if source is not None:
-        attempt(problems, lambda: source.prepare(runs.data_root(config.data_dir), download=fetch))
     parts = attempt(problems, lambda: assemble(config))
     if parts is not None:
+        attempt(problems, lambda: parts.source.prepare(runs.data_root(config.data_dir), download=fetch))
         attempt(problems, lambda: check_network(config, parts, start))
     if problems:
-        raise Invalid(list(dict.fromkeys(problems)))
+        raise Invalid(problems)
 
 
 def check_sections(sections: Mapping[str, Section]) -> list[Problem]:
@@ -131,14 +129,8 @@ def check_network(config: Config, parts: Parts, start: Path | None) -> None:
         UsageError: a checkpoint that cannot be loaded, or is of another network.
     """
     state = None if start is None else checkpoint.load_state(start)
-    is_quantized = state is not None and checkpoint.holds_quantizers(state)
     with torch.device("meta"):
-        model = parts.build_model()
-        if state is not None and not is_quantized:
-            checkpoint.check_fits(model, state, f"init={config.init}")
-        model = quantize(config, parts, model)
-        if state is not None and is_quantized:
-            checkpoint.check_fits(model, state, f"init={config.init}")
+        build_network(config, parts, state, source=f"init={config.init}", load=checkpoint.check_fits)
 
 
 def pick_device(name: str) -> torch.device:
@@ -164,20 +156,38 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def build_network(config: Config, parts: Parts, state: Mapping[str, Tensor] | None = None) -> nn.Module:
-    """Return the quantized network; `state` is a float state dict that it begins with."""
+def build_network(
+    config: Config,
+    parts: Parts,
+    state: Mapping[str, Tensor] | None = None,
+    *,
+    source: str = "",
+    load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = checkpoint.load_into,
+) -> nn.Module:
+    """Return the quantized network of a configuration.
+
+    Args:
+        config: of the run.
+        parts: of the run.
+        state: a state dict to begin with: that of a float network is loaded before quantization, else after it.
+        source: where `state` comes from, for messages.
+        load: what to do with `state`; `checkpoint.check_fits` only compares.
+
+    Raises:
+        UsageError: `state` does not fit.
+        ValueError: options that do not fit the network.
+    """
+    is_quantized = state is not None and checkpoint.holds_quantizers(state)
     model = parts.build_model()
-    if state is not None:
-        checkpoint.load_into(model, state, f"init={config.init}")
-    return quantize(config, parts, model)
-
-
-def quantize(config: Config, parts: Parts, model: nn.Module) -> nn.Module:
-    """Put the quantizers of the configuration into `model`."""
-    return quantizers.quantize(
+    if state is not None and not is_quantized:
+        load(model, state, source)
+    model = quantizers.quantize(
         model,
         parts.method,
         weight_bits=config.weight_bits,
         activation_bits=config.activation_bits,
         keep_float=config.keep_float,
     )
+    if state is not None and is_quantized:
+        load(model, state, source)
+    return model

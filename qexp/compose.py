@@ -1,7 +1,7 @@
 """Compose and check every job of a command line before anything is created.
 
 Hydra stops at its first error and accepts unknown keys behind `+`. Here every override is forced into the tree, so
-that one pass finds all that is wrong; Hydra's own run comes after, with the untouched command line.
+that one pass finds all that is wrong; Hydra's own run comes after, with the same words.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -18,7 +18,7 @@ from qexp.types import Count, Fraction, NonNegativeInt, Positive, RoleOptimizers
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
-# refer to them, and `protocol` through the values it sets.
+# refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
 RUNTIME = ("device", "threads", "data_dir", "runs_dir", "overwrite", "tracking", "bits", "protocol")
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
 
@@ -53,6 +53,7 @@ class Tracking:
     """What is logged, and how often."""
 
     tensorboard: bool
+    eval_interval: Count
     step_interval: Count
     histogram_interval: NonNegativeInt
 

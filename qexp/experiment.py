@@ -38,9 +38,7 @@ class Session:
         self.data = parts.source.load(runs.data_root(config.data_dir))
         state = checkpoint.load_state(checkpoint_file) if checkpoint_file else None
         self.is_calibrated = state is not None and checkpoint.holds_quantizers(state)
-        self.model = build_network(config, parts, None if self.is_calibrated else state)
-        if state is not None and self.is_calibrated:
-            checkpoint.load_into(self.model, state, str(checkpoint_file))
+        self.model = build_network(config, parts, state, source=str(checkpoint_file))
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @cached_property
@@ -87,6 +85,7 @@ class Session:
             anneal=partial(quantizers.anneal, self.model),
             evaluate=self.evaluate,
             epochs=recipe.epochs,
+            eval_interval=self.config.tracking.eval_interval,
             observers=observers,
         )
 
@@ -158,9 +157,10 @@ def summarize(
     session: Session, last: EpochRecord, checkpoints: checkpoint.Checkpoints, baseline: float | None
 ) -> dict[str, Any]:
     """Return what was measured, as data; accuracies in percent, of the last epoch unless named best."""
-    config = session.config
+    config, hard, soft = session.config, last.hard, last.soft
+    assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
     at_bits, as_float = quantizers.weight_memory_bytes(session.model)
-    baseline = last.hard.top1 if is_float(config.raw) else baseline
+    baseline = hard.top1 if is_float(config.raw) else baseline
     return {
         "key": config.key,
         "dataset": config.dataset.name,
@@ -173,18 +173,19 @@ def summarize(
         "protocol": config.protocol,
         "epochs": config.recipe.epochs,
         "train_images": session.train_batches.num_images,
-        "test_images": last.hard.images,
-        "top1_hard": last.hard.top1,
-        "top5_hard": last.hard.top5,
-        "top1_soft": last.soft.top1,
+        "test_images": hard.images,
+        "top1_hard": hard.top1,
+        "top5_hard": hard.top5,
+        "top1_soft": soft.top1,
         "quantizer_gap": last.gap,
         "train_top1": last.train.top1,
         "train_loss": last.train.loss,
-        "test_loss": last.hard.loss,
+        "test_loss": hard.loss,
         "best_top1_hard": checkpoints.best_top1,
         "best_epoch": checkpoints.best_epoch,
+        "eval_interval": config.tracking.eval_interval,
         "float_top1": baseline,
-        "difference": None if baseline is None else last.hard.top1 - baseline,
+        "difference": None if baseline is None else hard.top1 - baseline,
         "weight_kilobytes": at_bits / 1000,
         "float_weight_kilobytes": as_float / 1000,
         "unsettled": [name for name, quantizer in quantizers.quantizers(session.model) if not quantizer.settled()],

@@ -84,7 +84,7 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool) 
         raise
     except Exception as error:
         state = "diverged" if isinstance(error, Diverged) else "failed"
-        message = str(error) if isinstance(error, QexpError) else f"{type(error).__name__}: {error}"
+        message = str(error) if isinstance(error, QexpError) else _first_line(error)
         with suppress(OSError):  # a full disk may be what ended the run
             runs.write_status(path, state, message)  # type: ignore[arg-type]
             path.joinpath("error.txt").write_text(traceback.format_exc())
@@ -93,6 +93,11 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool) 
         return Outcome(state, str(path), message=message)
     runs.write_status(path, "done")
     return Outcome("done", str(path), summary)
+
+
+def _first_line(error: Exception) -> str:
+    """Return an unexpected error in one line; error.txt has all of it."""
+    return next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")
 
 
 def banner(config: Config, path: Path) -> str:

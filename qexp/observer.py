@@ -34,22 +34,22 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. `soft` equals `hard` where the method has no soft form."""
+    """One epoch. `soft` is `hard` where the method has no soft form; both are None without an evaluation."""
 
     epoch: int  # counts from 1
     epochs: int
     train: Metrics
     penalty: float
-    hard: Metrics
-    soft: Metrics
+    hard: Metrics | None
+    soft: Metrics | None
     learning_rates: Mapping[str, float]
     time_seconds: float
     images_per_second: float
 
     @property
-    def gap(self) -> float:
+    def gap(self) -> float | None:
         """The quantizer gap: soft minus hard top-1, in points."""
-        return self.soft.top1 - self.hard.top1
+        return self.soft.top1 - self.hard.top1 if self.soft and self.hard else None
 
 
 class Observer:
@@ -59,7 +59,7 @@ class Observer:
         """Called after every optimizer step."""
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
-        """Called after every epoch's evaluation."""
+        """Called after every epoch, and its evaluation if it has one."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Called once with the final summary, before `close`."""

@@ -154,7 +154,7 @@ def find_run(root: Path, text: str) -> Path:
         return found[0]
     if found:
         listed = ", ".join(map(str, found[:4]))
-        raise UsageError(f"'{text}' names {len(found)} runs: {listed}; give more digits, or the directory")
+        raise UsageError(f"'{text}' names {len(found)} runs: {listed}; give more letters, or the directory")
     raise UsageError(f"no run '{text}': it is neither a run directory nor the hash of a run in {root} (see qexp runs)")
 
 

@@ -9,7 +9,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, Union
 
 from qexp.types import Range
@@ -21,7 +21,7 @@ class Problem:
 
     key: str
     message: str
-    value: Any = field(default=None, hash=False)
+    value: Any = None
 
     def __str__(self) -> str:
         shown = self.key if self.value is None else f"{self.key}={self.value}"

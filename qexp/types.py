@@ -62,6 +62,7 @@ class RoleOptimizers:
     norm: OptimizerOptions
     range: OptimizerOptions
     scale: OptimizerOptions
+    clip: OptimizerOptions
     attention: OptimizerOptions
     quantizer: OptimizerOptions
 

@@ -19,7 +19,7 @@ from qexp.types import OptimizerOptions, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)
 ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0)
-ROLES = RoleOptimizers(weight=SGD, norm=SGD, range=ADAM, scale=ADAM, attention=SGD, quantizer=ADAM)
+ROLES = RoleOptimizers(weight=SGD, norm=SGD, range=ADAM, scale=ADAM, clip=SGD, attention=SGD, quantizer=ADAM)
 
 
 def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1):
@@ -67,6 +67,7 @@ def run_fit(model, epochs=2, optimizers=None, progress=None, penalty=lambda: 0.0
         anneal=(progress.append if progress is not None else lambda _: None),
         evaluate=options.pop("evaluate", lambda: (METRICS, METRICS)),
         epochs=epochs,
+        eval_interval=options.pop("eval_interval", 1),
         observers=[recorder, *options.pop("observers", [])],
     )
     return last, recorder
@@ -193,6 +194,20 @@ def test_evaluate_uses_running_statistics_and_restores_the_mode():
     assert model.training
     assert metrics.images == 15
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_evaluation_at_intervals_and_at_the_end_changes_nothing_that_is_learned(tmp_path):
+    """Every second of five epochs, and the last; best.pt comes from evaluated epochs only."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    twin, keeper = copy.deepcopy(model), checkpoint.Checkpoints(tmp_path)
+    _, seen = run_fit(model, epochs=5, eval_interval=2, observers=[keeper])
+    run_fit(twin, epochs=5)
+    assert [record.epoch for record in seen.epochs if record.hard is not None] == [2, 4, 5]
+    assert [record.gap for record in seen.epochs] == [None, 0.0, None, 0.0, 0.0]
+    assert torch.equal(model.weight, twin.weight)
+    assert keeper.best_epoch == 2
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 5
 
 
 def test_checkpoints_keep_last_and_best(tmp_path):

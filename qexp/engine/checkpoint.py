@@ -1,4 +1,4 @@
-"""Checkpoints: `last.pt` after every epoch, `best.pt` when hard top-1 rises. Written whole or not at all."""
+"""Checkpoints: `last.pt` after every epoch, `best.pt` when measured hard top-1 rises. Written whole or not at all."""
 
 import os
 from collections.abc import Mapping
@@ -84,8 +84,9 @@ class Checkpoints(Observer):
         self.best_top1, self.best_epoch = -1.0, 0
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
-        content = {"model": model.state_dict(), "epoch": record.epoch, "top1": record.hard.top1}
+        top1 = record.hard.top1 if record.hard else None
+        content = {"model": model.state_dict(), "epoch": record.epoch, "top1": top1}
         save(self.directory / "last.pt", content)
-        if record.hard.top1 > self.best_top1:
-            self.best_top1, self.best_epoch = record.hard.top1, record.epoch
+        if top1 is not None and top1 > self.best_top1:
+            self.best_top1, self.best_epoch = top1, record.epoch
             save(self.directory / "best.pt", content)

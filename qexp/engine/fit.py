@@ -6,7 +6,7 @@ for epoch                                      (resume will enter here, with `fi
         task loss + penalty                            (mixed precision will wrap this line)
         backward, optimizer step
         -> observers.step
-    evaluate: hard, and soft where it differs
+    every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
     -> observers.epoch
 """
 
@@ -45,9 +45,12 @@ def fit(
     anneal: Callable[[Progress], None],
     evaluate: Callable[[], tuple[Metrics, Metrics]],
     epochs: int,
+    eval_interval: int = 1,
     observers: Sequence[Observer] = (),
 ) -> EpochRecord:
     """Train `model` in place and return the record of the last epoch; `evaluate` returns (hard, soft) metrics.
+
+    Evaluation takes no part in training: `eval_interval`, in epochs, changes what is seen and not what is learned.
 
     Raises:
         Diverged: an epoch's mean loss is not finite.
@@ -71,7 +74,8 @@ def fit(
             record = StepRecord(step, steps, epoch, len(labels), loss.detach(), optimizers.learning_rates())
             for observer in observers:
                 observer.step(record)
-        result = _end_epoch(epoch, epochs, tally, started, evaluate, optimizers)
+        is_due = (epoch + 1) % eval_interval == 0 or epoch + 1 == epochs
+        result = _end_epoch(epoch, epochs, tally, started, evaluate if is_due else None, optimizers)
         for observer in observers:
             observer.epoch(result, model)
     return result
@@ -82,7 +86,7 @@ def _end_epoch(
     epochs: int,
     tally: Tally,
     started: float,
-    evaluate: Callable[[], tuple[Metrics, Metrics]],
+    evaluate: Callable[[], tuple[Metrics, Metrics]] | None,
     optimizers: Optimizers,
 ) -> EpochRecord:
     train, penalty = tally.read()
@@ -90,8 +94,8 @@ def _end_epoch(
     if not math.isfinite(train.loss + penalty):
         values = f"loss {train.loss:g}, penalty {penalty:g}"
         raise Diverged(f"diverged in epoch {epoch + 1}: the training means are {values}")
-    hard, soft = evaluate()
-    if not math.isfinite(hard.loss):  # the last steps may have ruined what the mean over the epoch does not show
+    hard, soft = evaluate() if evaluate else (None, None)
+    if hard and not math.isfinite(hard.loss):  # the last steps may have ruined what the epoch's mean does not show
         raise Diverged(f"diverged in epoch {epoch + 1}: the test loss is {hard.loss:g}")
     return EpochRecord(
         epoch=epoch + 1,

@@ -68,8 +68,11 @@ class BR(Method):
         hard_from: fraction of the epochs after which only the lowest grid trains (0.75: the original two phases).
     """
 
-    grid: Literal["minmax"]
+    grid: Literal["minmax", "sawb", "twn", "bwn"]
+    activation_grid: Literal["minmax", "pact"]
     mix: tuple[str, ...] | None
+    activation_mix: tuple[str, ...] | None
+    sawb: Literal["search", "formula"]
     omega_end: Annotated[float, Range(low=1)]
     hard_from: Fraction | None
 

@@ -99,8 +99,11 @@ class DQA(Method):
         temperature_end: T(B).
     """
 
-    grid: Literal["minmax"]
+    grid: Literal["minmax", "sawb", "twn", "bwn"]
+    activation_grid: Literal["minmax", "pact"]
     mix: tuple[str, ...] | None
+    activation_mix: tuple[str, ...] | None
+    sawb: Literal["search", "formula"]
     penalty: NonNegative
     penalty_scale: Literal["layer_share", "layers", "weights"]
     temperature_start: Positive

@@ -1,5 +1,6 @@
 """Convolution and linear layers that hold a weight quantizer, an input quantizer and an output scale."""
 
+from abc import ABC, abstractmethod
 from typing import cast
 
 import torch
@@ -9,7 +10,7 @@ from qexp.quantizers.base import FLOAT_BITS, Quantizer
 from qexp.quantizers.functional import TINY
 
 
-class QuantLayer(nn.Module):
+class QuantLayer(nn.Module, ABC):
     """What the two quantized layers share. Either quantizer may be None: that side stays float.
 
     The output scale is one learned scalar beta; the layer uses |beta|.
@@ -38,9 +39,9 @@ class QuantLayer(nn.Module):
         weight: Tensor = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
         return x, weight
 
+    @abstractmethod
     def apply_operation(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve, or multiply."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         x, weight = self.quantized_operands(x)

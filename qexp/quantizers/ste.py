@@ -18,7 +18,9 @@ class STE(Method):
         grid: the grid at every bit-width; 1-bit weights always use BWN.
     """
 
-    grid: Literal["minmax"]
+    grid: Literal["minmax", "sawb", "twn", "bwn"]
+    activation_grid: Literal["minmax", "pact"]
+    sawb: Literal["search", "formula"]
 
     def weight(self, bits: int, site: Site = ALONE) -> GridQuantizer:
         return GridQuantizer(grids_for(self.grid, None, (bits,), of_weights=True), span_of(of_weights=True))

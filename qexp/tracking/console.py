@@ -17,11 +17,12 @@ def make_reporter(console: Console, *, epochs: int, steps: int) -> Observer:
 def epoch_line(record: EpochRecord) -> str:
     """Return one epoch in one line."""
     width = len(str(record.epochs))
-    soft = f" soft {record.soft.top1:5.2f}" if record.soft is not record.hard else ""
+    test = f"  test {record.hard.top1:5.2f} %" if record.hard else ""
+    soft = f" soft {record.soft.top1:5.2f}" if record.soft and record.soft is not record.hard else ""
     penalty = f" penalty {record.penalty:.3f}" if record.penalty else ""
     return (
         f"epoch {record.epoch:{width}}/{record.epochs}  loss {record.train.loss:.4f}{penalty}"
-        f"  train {record.train.top1:5.2f} %  test {record.hard.top1:5.2f} %{soft}"
+        f"  train {record.train.top1:5.2f} %{test}{soft}"
         f"  {record.time_seconds:.1f} s  {record.images_per_second:,.0f} images/s"
     )
 
@@ -72,7 +73,8 @@ class ProgressBar(Observer):
         self.shown, self.images = time.perf_counter(), 0
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
-        self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
+        if record.hard:
+            self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
         self.bar.console.print(epoch_line(record), highlight=False)
         self.shown, self.images = time.perf_counter(), 0  # evaluation does not count as training speed
 

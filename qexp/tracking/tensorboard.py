@@ -51,15 +51,18 @@ class TensorBoard(Observer):
         values = {
             "loss/train": record.train.loss,
             "loss/penalty": record.penalty,
-            "loss/test": record.hard.loss,
             "accuracy/top1_train": record.train.top1,
-            "accuracy/top1_hard": record.hard.top1,
-            "accuracy/top1_soft": record.soft.top1,
-            "accuracy/top5_hard": record.hard.top5,
-            "accuracy/top5_soft": record.soft.top5,
-            "accuracy/quantizer_gap": record.gap,
             "speed/images_per_second": record.images_per_second,
         }
+        if record.hard and record.soft and record.gap is not None:
+            values |= {
+                "loss/test": record.hard.loss,
+                "accuracy/top1_hard": record.hard.top1,
+                "accuracy/top1_soft": record.soft.top1,
+                "accuracy/top5_hard": record.hard.top5,
+                "accuracy/top5_soft": record.soft.top5,
+                "accuracy/quantizer_gap": record.gap,
+            }
         values |= {f"quantizer/{name}": value for name, value in self.stats().items()}
         for name, value in values.items():
             self.writer.add_scalar(name, value, record.epoch)
