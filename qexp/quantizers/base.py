@@ -13,14 +13,19 @@ from qexp.types import Progress
 FLOAT_BITS = 32  # a bit-width of 32 means: not quantized
 
 
-class Quantizer(nn.Module, ABC):
+class Part(nn.Module, ABC):
+    """A quantizer, or a piece of one that may hold parameters: it names the roles they play in a recipe."""
+
+    roles: ClassVar[Mapping[str, str]] = {}  # own parameter -> role (`range`, `clip`, `attention`, ...)
+
+
+class Quantizer(Part):
     """Fake quantization of one tensor: a layer's weight, or a layer's input.
 
     While training, and in soft evaluation, `forward` may return a relaxed value; otherwise it returns at most
     `2**bits` distinct values, equal bit for bit to `levels[codes]`.
     """
 
-    roles: ClassVar[Mapping[str, str]] = {}  # own parameter -> role in the recipe (`range`, `attention`, ...)
     has_soft_form: ClassVar[bool] = False  # does soft evaluation differ from hard evaluation?
 
     def __init__(self, bits: int):
@@ -43,6 +48,11 @@ class Quantizer(nn.Module, ABC):
 
     def calibrate(self, x: Tensor) -> None:  # noqa: B027
         """Set ranges from real data, once, before training."""
+
+    @property
+    def refresh_interval(self) -> int | None:
+        """Steps after which a weight's ranges are to be calibrated again; None for never."""
+        return None
 
     def anneal(self, progress: Progress) -> None:  # noqa: B027
         """Set everything that follows a schedule, as a pure function of `progress`."""

@@ -8,14 +8,14 @@ epoch for omega_end = 1.02 ** 300. The papers do not say what the DQA tables eva
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from qexp.quantizers.base import ALONE, Method, Site
-from qexp.quantizers.grids import Grid, RunningRange, TensorRange
-from qexp.quantizers.relaxation import GridQuantizer, grids_for, span_of, weighted_sum
+from qexp.quantizers.base import ALONE, Site
+from qexp.quantizers.grids import Member
+from qexp.quantizers.relaxation import GridQuantizer, MixMethod
 from qexp.types import Fraction, Progress, Range
 
 
@@ -23,8 +23,7 @@ class BRQuantizer(GridQuantizer):
     """A mix of K grids whose weights follow a schedule; nothing is learned.
 
     Args:
-        grids: lowest bit-width first.
-        span: the range they share.
+        mix: lowest bit-width first.
         omega_end: omega after the last epoch; it begins at 1.
         hard_from: the fraction of the epochs after which only the lowest grid is used, None for never.
     """
@@ -32,15 +31,13 @@ class BRQuantizer(GridQuantizer):
     has_soft_form = True
     mix: Tensor  # (K,), sums to 1
 
-    def __init__(
-        self, grids: Sequence[Grid], span: TensorRange | RunningRange, omega_end: float, hard_from: float | None
-    ):
-        super().__init__(grids, span)
+    def __init__(self, mix: Sequence[Member], omega_end: float, hard_from: float | None):
+        super().__init__(mix)
         self.omega_end, self.hard_from = omega_end, hard_from
-        self.register_buffer("mix", torch.full((len(grids),), 1 / len(grids)))
+        self.register_buffer("mix", torch.full((len(mix),), 1 / len(mix)))
 
-    def combine(self, copies: list[Tensor]) -> Tensor:
-        return weighted_sum(copies, self.mix.to(copies[0].dtype))
+    def shares(self) -> Tensor:
+        return self.mix
 
     def anneal(self, progress: Progress) -> None:
         done = progress.epoch / progress.epochs
@@ -58,30 +55,19 @@ class BRQuantizer(GridQuantizer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BR(Method):
-    """BinaryRelax over n, 2n and 4n bits, or over an explicit mix.
+class BR(MixMethod):
+    """BinaryRelax over n, 2n and 4n bits, or over explicit mixes.
 
     Attributes:
-        grid: the grid of every bit-width; 1-bit weights use BWN, above 8 bits the tensor itself is used.
-        mix: explicit grids, lowest first, such as [minmax@2,fp]; null for n, 2n, 4n bits of `grid`.
         omega_end: omega after the last epoch.
         hard_from: fraction of the epochs after which only the lowest grid trains (0.75: the original two phases).
     """
 
-    grid: Literal["minmax", "sawb", "twn", "bwn"]
-    activation_grid: Literal["minmax", "pact"]
-    mix: tuple[str, ...] | None
-    activation_mix: tuple[str, ...] | None
-    sawb: Literal["search", "formula"]
     omega_end: Annotated[float, Range(low=1)]
     hard_from: Fraction | None
 
     def weight(self, bits: int, site: Site = ALONE) -> BRQuantizer:
-        return self._make(bits, of_weights=True)
+        return BRQuantizer(self.mix_of((bits,), of_weights=True), self.omega_end, self.hard_from)
 
     def activation(self, bits: int, site: Site = ALONE) -> BRQuantizer:
-        return self._make(bits, of_weights=False)
-
-    def _make(self, bits: int, *, of_weights: bool) -> BRQuantizer:
-        grids = grids_for(self.grid, self.mix, (bits, 2 * bits, 4 * bits), of_weights=of_weights)
-        return BRQuantizer(grids, span_of(of_weights=of_weights), self.omega_end, self.hard_from)
+        return BRQuantizer(self.mix_of((bits,), of_weights=False), self.omega_end, self.hard_from)

@@ -14,14 +14,17 @@ values serve at every bit-width.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import ALONE, Method, Quantizer, Site
 from qexp.quantizers.functional import TINY, as_float
-from qexp.types import Positive
+from qexp.types import Positive, Range
+
+
+Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope has a pole between two levels
 
 
 def normalized_position(x: Tensor, lower: Tensor, upper: Tensor, steps: int) -> Tensor:
@@ -55,7 +58,8 @@ class _DistanceAwareRounding(torch.autograd.Function):
         x, lower, upper, signed = ctx.saved_tensors
         raw = normalized_position(x, lower, upper, ctx.steps)
         t = raw.clamp(0, ctx.steps)
-        outside = t.ne(raw)  # both ends are inside, as in torch.clamp's own gradient
+        # Both ends are inside, as in torch.clamp's own gradient; a range turned inside out has no inside.
+        outside = t.ne(raw).logical_or_(upper <= lower)
         coth = t.frac().sub_(0.5).abs_().add_(0.5 / ctx.sigma**2).tanh_().reciprocal_()
         factor = ctx.gamma / (2 * math.sinh(ctx.gamma)) * (1 + signed) / (upper - lower).clamp_min(TINY)
         dx = coth.mul_(grad).mul_(factor).masked_fill_(outside, 0)
@@ -175,9 +179,9 @@ class DAQ(Method):
 
     output_scale = True
 
-    weight_sigma: Positive
+    weight_sigma: Sigma
     weight_gamma: Positive
-    activation_sigma: Positive
+    activation_sigma: Sigma
     activation_gamma: Positive
 
     def weight(self, bits: int, site: Site = ALONE) -> DAQWeight:

@@ -19,10 +19,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, Method, Site
+from qexp.quantizers.base import ALONE, Site
 from qexp.quantizers.functional import TINY
-from qexp.quantizers.grids import Grid, RunningRange, TensorRange
-from qexp.quantizers.relaxation import GridQuantizer, grids_for, span_of, weighted_sum
+from qexp.quantizers.grids import Member
+from qexp.quantizers.relaxation import GridQuantizer, MixMethod
 from qexp.types import NonNegative, Positive, Progress
 
 COSTS = (1.0, 4.0, 16.0)  # g in eq. 6
@@ -38,8 +38,7 @@ class DQAQuantizer(GridQuantizer):
     """A mix of K >= 3 grids with learned attention.
 
     Args:
-        grids: lowest bit-width first.
-        span: the range they share.
+        mix: lowest bit-width first.
         penalty: lambda / S of eq. 6, the factor of g . a.
         temperatures: T(0) and T(B).
     """
@@ -49,17 +48,11 @@ class DQAQuantizer(GridQuantizer):
     temperature: Tensor
     costs: Tensor
 
-    def __init__(
-        self,
-        grids: Sequence[Grid],
-        span: TensorRange | RunningRange,
-        penalty: float,
-        temperatures: tuple[float, float],
-    ):
-        super().__init__(grids, span)
-        if len(grids) != len(COSTS):
-            raise ValueError(f"needs a mix of 3 grids, not {len(grids)}: with 2, normalized attention has no gradient")
-        self.alpha = nn.Parameter(initial_attention([grid.bits for grid in grids]))
+    def __init__(self, mix: Sequence[Member], penalty: float, temperatures: tuple[float, float]):
+        super().__init__(mix)
+        if len(mix) != len(COSTS):
+            raise ValueError(f"needs a mix of 3 grids, not {len(mix)}: with 2, normalized attention has no gradient")
+        self.alpha = nn.Parameter(initial_attention([member.grid.bits for member in mix]))
         self.penalty_factor, self.temperatures = penalty, temperatures
         self.register_buffer("temperature", torch.tensor(temperatures[0]))
         self.register_buffer("costs", torch.tensor(COSTS), persistent=False)
@@ -68,8 +61,8 @@ class DQAQuantizer(GridQuantizer):
         """Return a = softmax(alpha / std(alpha) / T), shape (K,)."""
         return torch.softmax(self.alpha / self.alpha.std().clamp_min(TINY) / self.temperature, dim=0)
 
-    def combine(self, copies: list[Tensor]) -> Tensor:
-        return weighted_sum(copies, self.attention().to(copies[0].dtype))
+    def shares(self) -> Tensor:
+        return self.attention()
 
     def anneal(self, progress: Progress) -> None:
         start, end = self.temperatures
@@ -87,43 +80,31 @@ class DQAQuantizer(GridQuantizer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DQA(Method):
-    """Attention over n, 2n and 4n bits, or over an explicit mix of three grids.
+class DQA(MixMethod):
+    """Attention over n, 2n and 4n bits, or over explicit mixes of three grids.
 
     Attributes:
-        grid: the grid of every bit-width; 1-bit weights use BWN, above 8 bits the tensor itself is used.
-        mix: explicit grids, lowest first, such as [minmax@2,minmax@4,fp]; null for n, 2n, 4n bits of `grid`.
         penalty: lambda of eq. 6.
         penalty_scale: S of eq. 6: each layer's share of the weights, the number of layers, or that of all weights.
         temperature_start: T(0).
         temperature_end: T(B).
     """
 
-    grid: Literal["minmax", "sawb", "twn", "bwn"]
-    activation_grid: Literal["minmax", "pact"]
-    mix: tuple[str, ...] | None
-    activation_mix: tuple[str, ...] | None
-    sawb: Literal["search", "formula"]
     penalty: NonNegative
     penalty_scale: Literal["layer_share", "layers", "weights"]
     temperature_start: Positive
     temperature_end: Positive
 
     def weight(self, bits: int, site: Site = ALONE) -> DQAQuantizer:
-        return self._make(bits, site, of_weights=True)
+        return self._make(self.mix_of((bits,), of_weights=True), site)
 
     def activation(self, bits: int, site: Site = ALONE) -> DQAQuantizer:
-        return self._make(bits, site, of_weights=False)
+        return self._make(self.mix_of((bits,), of_weights=False), site)
 
-    def _make(self, bits: int, site: Site, *, of_weights: bool) -> DQAQuantizer:
+    def _make(self, mix: list[Member], site: Site) -> DQAQuantizer:
         factor = {
             "layer_share": site.layer_weights / site.total_weights,
             "layers": 1 / site.layers,
             "weights": 1 / site.total_weights,
         }[self.penalty_scale]
-        return DQAQuantizer(
-            grids_for(self.grid, self.mix, (bits, 2 * bits, 4 * bits), of_weights=of_weights),
-            span_of(of_weights=of_weights),
-            self.penalty * factor,
-            (self.temperature_start, self.temperature_end),
-        )
+        return DQAQuantizer(mix, self.penalty * factor, (self.temperature_start, self.temperature_end))

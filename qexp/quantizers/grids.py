@@ -1,15 +1,26 @@
-"""Grids: the levels a bit-width allows, and projection onto them. Ranges: where a grid begins and ends."""
+"""Grids: the levels that a bit-width allows between two ends, and projection onto them; mixes of them by name."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from qexp.quantizers import functional as F
+from qexp.quantizers.base import FLOAT_BITS
+from qexp.quantizers.pact import LearnedClip
+from qexp.quantizers.sawb import Rule, SawbClip
+from qexp.quantizers.spans import TERNARY_THRESHOLD, AbsoluteMean, KeptMean, RunningRange, Span, TensorRange, Unbounded
+
+WeightGrid = Literal["minmax", "sawb", "twn", "bwn"]
+ActivationGrid = Literal["minmax", "pact"]
+WIDEST = 8  # bits; a wider member of a mix is full precision
 
 
 class Grid(nn.Module, ABC):
-    """Projects a tensor onto its levels, given the range [lower, upper]; passes no gradient.
+    """Projects a tensor onto its levels between `lower` and `upper`; passes no gradient.
 
     `bits` is the nominal bit-width, which orders the grids of a mix and weighs its attention (DQA, eq. 7).
     """
@@ -27,8 +38,8 @@ class Grid(nn.Module, ABC):
         """Return (uint8 codes of the shape of `x`, levels)."""
 
 
-class MinMax(Grid):
-    """2**bits evenly spaced levels, both ends of the range included (DQA, eq. 10)."""
+class Uniform(Grid):
+    """2**bits evenly spaced levels, both ends included (DQA, eq. 10 and 11)."""
 
     def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return F.uniform(x, lower, upper, self.bits)
@@ -37,21 +48,27 @@ class MinMax(Grid):
         return F.uniform_codes(x, lower, upper, self.bits).to(torch.uint8), F.uniform_levels(lower, upper, self.bits)
 
 
-class BWN(Grid):
-    """-beta and +beta with beta = mean|x| over the tensor; zero maps to +beta (DQA, eq. 14). Weights only."""
-
-    def __init__(self, bits: int = 1):
-        if bits != 1:
-            raise ValueError(f"the grid bwn has 1 bit, not {bits}")
-        super().__init__(bits)
+class Binary(Grid):
+    """The two ends, by sign; zero maps to the upper one (DQA, eq. 14)."""
 
     def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        beta = x.abs().mean()
-        return torch.where(x >= 0, beta, -beta)
+        return torch.where(x >= 0, upper, lower)
 
     def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        beta = x.abs().mean()
-        return (x >= 0).to(torch.uint8), torch.stack([-beta, beta])
+        return (x >= 0).to(torch.uint8), torch.stack([lower, upper])
+
+
+class Ternary(Grid):
+    """The two ends and zero; zero where |x| <= 0.7 mean|x| (DQA, eq. 15). Counts as 2 bits."""
+
+    def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        threshold = TERNARY_THRESHOLD * x.abs().mean()
+        return torch.where(x > threshold, upper, torch.where(x < -threshold, lower, torch.zeros_like(upper)))
+
+    def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        threshold = TERNARY_THRESHOLD * x.abs().mean()
+        codes = 1 + (x > threshold).to(torch.int8) - (x < -threshold).to(torch.int8)
+        return codes.to(torch.uint8), torch.stack([lower, torch.zeros_like(upper), upper])
 
 
 class Float(Grid):
@@ -64,81 +81,69 @@ class Float(Grid):
         raise ValueError("full precision has no codes")
 
 
-class TensorRange(nn.Module):
-    """The smallest and largest value of the tensor at hand: the range of a weight."""
+@dataclass(frozen=True)
+class Member:
+    """One member of a mix: a grid, and the span it lies on, which members may share."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.aminmax(x)
-
-    def calibrate(self, x: Tensor) -> None:
-        """Nothing to set."""
+    grid: Grid
+    span: Span
 
 
-class RunningRange(nn.Module):
-    """The range of a layer's input: the batch's own while training, a running average of them in evaluation.
+def usual_mix(grid: str, bits: Sequence[int], *, of_weights: bool) -> tuple[str, ...]:
+    """Return the entries of a mix of one grid: `("sawb@2", "sawb@4", "sawb@8")`.
 
-    The DQA paper is silent about activation ranges; this is the reading of batch norm, with its momentum of 0.1.
+    Above 8 bits an entry is full precision. One-bit weights use BWN whatever the grid; BWN and TWN have one bit-width
+    each, so that wider entries beside them are min-max. One-bit inputs stay on the ends of their range: after a ReLU,
+    BWN would leave them a single value.
     """
 
-    lower: Tensor
-    upper: Tensor
+    def name(width: int, is_lowest: bool) -> str:
+        if width > WIDEST:
+            return "fp"
+        if of_weights and width == 1:
+            return "bwn"
+        return "minmax" if grid in ("bwn", "twn") and not is_lowest else grid
 
-    def __init__(self, momentum: float = 0.1):
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("lower", torch.zeros(()))
-        self.register_buffer("upper", torch.ones(()))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.training:
-            return self.lower, self.upper
-        lower, upper = torch.aminmax(x)
-        self.lower.lerp_(lower.to(self.lower.dtype), self.momentum)
-        self.upper.lerp_(upper.to(self.upper.dtype), self.momentum)
-        return lower, upper
-
-    def calibrate(self, x: Tensor) -> None:
-        """Start the running range at that of `x`."""
-        lower, upper = torch.aminmax(x)
-        self.lower.copy_(lower)
-        self.upper.copy_(upper)
+    return tuple(f"{name(width, width == bits[0])}@{width}" for width in bits)
 
 
-_GRIDS: dict[str, type[Grid]] = {"minmax": MinMax, "bwn": BWN, "fp": Float}
+def make_mix(entries: Sequence[str], *, of_weights: bool, sawb: Rule) -> list[Member]:
+    """Return the members that entries such as `minmax@2`, `bwn@1` or `fp` name; `fp` alone counts as 32 bits.
 
-
-def parse_mix(mix: tuple[str, ...]) -> list[Grid]:
-    """Return the grids that entries such as `minmax@2`, `bwn@1` or `fp` name; `fp` counts as 32 bits.
+    Args:
+        entries: of growing bit-width.
+        of_weights: weights have minmax, sawb, bwn and twn; inputs of layers have minmax and pact.
+        sawb: how sawb finds its clip.
 
     Raises:
-        ValueError: an entry that is no grid, or entries that are not in order of growing bit-width.
+        ValueError: an entry that is no grid, or entries that are not in order.
     """
-    grids = []
-    for entry in mix:
-        name, _, bits = entry.partition("@")
-        if name not in _GRIDS or (bits and not bits.isdigit()) or (not bits and name != "fp"):
-            raise ValueError(
-                f"mix entry '{entry}' is not GRID@BITS with a grid of {', '.join(_GRIDS)} (fp needs no bits)"
-            )
-        if name == "minmax" and not 1 <= int(bits) <= 8:
-            raise ValueError(f"mix entry '{entry}': the grid minmax has 1 to 8 bits")
-        grids.append(_GRIDS[name](int(bits or 32)))
-    if [grid.bits for grid in grids] != sorted({grid.bits for grid in grids}):
-        raise ValueError(f"mix [{','.join(mix)}] must go from the lowest bit-width to the highest")
-    return grids
+    shared: dict[str, Span] = {"minmax": TensorRange() if of_weights else RunningRange(), "pact": LearnedClip()}
+    members = [_member(entry, shared, of_weights=of_weights, sawb=sawb) for entry in entries]
+    widths = [member.grid.bits for member in members]
+    if widths != sorted(set(widths)):
+        raise ValueError(f"mix [{','.join(entries)}] must go from the lowest bit-width to the highest")
+    return members
 
 
-def make_grids(grid: str, bits: tuple[int, ...], *, of_weights: bool) -> list[Grid]:
-    """Return one grid per bit-width; above 8 bits it is full precision, 1-bit weights use BWN.
+def _member(entry: str, shared: dict[str, Span], *, of_weights: bool, sawb: Rule) -> Member:
+    name, bits = _parsed(entry, ("minmax", "sawb", "bwn", "twn", "fp") if of_weights else ("minmax", "pact", "fp"))
+    if name == "fp":
+        return Member(Float(bits), Unbounded())
+    own = {"bwn": 1, "twn": 2}.get(name)
+    if own is not None and bits != own:
+        raise ValueError(f"mix entry '{entry}': the grid {name} has {own} bit{'' if own == 1 else 's'}, not {bits}")
+    if not 1 <= bits <= WIDEST:
+        raise ValueError(f"mix entry '{entry}': the grid {name} has 1 to {WIDEST} bits")
+    if name == "bwn":
+        return Member(Binary(bits), AbsoluteMean())
+    if name == "twn":
+        return Member(Ternary(bits), KeptMean())
+    return Member(Uniform(bits), SawbClip(bits, sawb) if name == "sawb" else shared[name])
 
-    Activations at 1 bit stay on the ends of their range: after a ReLU, BWN would leave them a single value.
-    """
-    return [_one_grid(grid, width, of_weights=of_weights) for width in bits]
 
-
-def _one_grid(grid: str, bits: int, *, of_weights: bool) -> Grid:
-    if bits > 8:
-        return Float(bits)
-    if bits == 1 and of_weights:
-        return BWN()
-    return _GRIDS[grid](bits)
+def _parsed(entry: str, names: Sequence[str]) -> tuple[str, int]:
+    name, _, bits = entry.partition("@")
+    if name not in names or (bits and not bits.isdigit()) or (not bits and name != "fp"):
+        raise ValueError(f"mix entry '{entry}' is not GRID@BITS with a grid of {', '.join(names)} (fp needs no bits)")
+    return name, int(bits or FLOAT_BITS)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer, Site
+from qexp.quantizers.base import FLOAT_BITS, Method, Part, Quantizer, Site
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
 from qexp.types import Progress
 
@@ -122,9 +122,13 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
 
 @torch.no_grad()
 def anneal(model: nn.Module, progress: Progress) -> None:
-    """Move every quantizer's schedule to `progress`."""
+    """Move every quantizer's schedule to `progress`, and refresh the ranges of weights that are due."""
     for _, quantizer in quantizers(model):
         quantizer.anneal(progress)
+    for _, layer in quantized_layers(model):
+        own = layer.weight_quantizer
+        if own is not None and own.refresh_interval and (progress.step - 1) % own.refresh_interval == 0:
+            own.calibrate(layer.weight)
 
 
 def penalty(model: nn.Module) -> Tensor | float:
@@ -170,7 +174,7 @@ def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
     """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own."""
     at_bits = as_float = 0.0
     for module in model.modules():
-        if isinstance(module, Quantizer):
+        if isinstance(module, Part):
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if name == "output_scale":
@@ -184,7 +188,7 @@ def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
 def parameter_roles(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Return role -> parameters, each parameter once.
 
-    `norm`: parameters of normalization layers and biases; `scale`: output scales; a quantizer's own parameters by its
+    `norm`: parameters of normalization layers and biases; `scale`: output scales; a quantizer's parameters by its
     `roles`, `quantizer` for those it does not name; `weight`: the rest.
     """
     roles: dict[str, list[nn.Parameter]] = {}
@@ -195,7 +199,7 @@ def parameter_roles(model: nn.Module) -> dict[str, list[nn.Parameter]]:
             if parameter in seen:
                 continue
             seen.add(parameter)
-            if isinstance(module, Quantizer):
+            if isinstance(module, Part):
                 role = module.roles.get(name, "quantizer")
             elif isinstance(module, QuantLayer) and name == "output_scale":
                 role = "scale"

@@ -1,75 +1,125 @@
-"""What STE, BR and DQA share: grids over one range, straight-through gradients, the lowest grid when hard."""
+"""What STE, BR and DQA share: a mix of grids, straight-through gradients, the lowest grid when hard."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import Quantizer
+from qexp.quantizers.base import Method, Quantizer
 from qexp.quantizers.functional import as_float, straight_through
-from qexp.quantizers.grids import Grid, RunningRange, TensorRange, make_grids, parse_mix
+from qexp.quantizers.grids import ActivationGrid, Grid, Member, WeightGrid, make_mix, usual_mix
+from qexp.quantizers.sawb import Rule
+from qexp.quantizers.spans import Span
 
 
 class GridQuantizer(Quantizer):
-    """Quantizes to a combination of grids, lowest bit-width first; hard evaluation uses that first grid alone.
+    """Quantizes to a weighted sum of grids, lowest bit-width first; hard evaluation uses that first grid alone.
 
-    The gradient passes to `x` unchanged: the weights of a combination sum to 1, and no value of a training batch lies
-    outside its own range.
+    The gradient to the input is the weighted sum of the members' own: 1, but for spans that clip (PACT).
+
+    Args:
+        mix: one member per grid, of growing bit-width.
     """
 
-    def __init__(self, grids: Sequence[Grid], span: TensorRange | RunningRange):
-        super().__init__(grids[0].bits)
-        self.grids = nn.ModuleList(grids)
-        self.span = span
+    def __init__(self, mix: Sequence[Member]):
+        super().__init__(mix[0].grid.bits)
+        self.grids = nn.ModuleList(member.grid for member in mix)
+        spans = list(dict.fromkeys(member.span for member in mix))
+        self.spans = nn.ModuleList(spans)
+        self._place = [spans.index(member.span) for member in mix]  # grid -> its span
 
-    def combine(self, copies: list[Tensor]) -> Tensor:
-        """Return the relaxed tensor from one projected copy per grid."""
-        return copies[0]
+    @property
+    def refresh_interval(self) -> int | None:
+        """Steps between calibrations of a weight's spans, None for only one."""
+        return min((span.refresh_interval for span in self._spans() if span.refresh_interval), default=None)
+
+    def shares(self) -> Tensor | None:
+        """Return the weights of the grids in the sum, shape (K,), adding up to 1; None for the first grid alone."""
+        return None
+
+    def _spans(self) -> list[Span]:
+        return [cast(Span, span) for span in self.spans]
 
     def forward(self, x: Tensor) -> Tensor:
         value = as_float(x.detach())
-        lower, upper = self.span(value)
-        if self.is_soft and self.has_soft_form:
-            quantized = self.combine([grid(value, lower, upper) for grid in self.grids])
+        shares = self.shares() if self.is_soft and self.has_soft_form else None
+        if shares is None:
+            quantized, carrier = self.grids[0](value, *self.spans[0](value)), self._spans()[0].carry(x)
         else:
-            quantized = self.grids[0](value, lower, upper)
-        return straight_through(x, quantized.to(x.dtype))
+            ends = [span(value) for span in self.spans]
+            copies = [grid(value, *ends[place]) for grid, place in zip(self.grids, self._place, strict=True)]
+            quantized, carrier = weighted_sum(copies, shares.to(value.dtype)), self._carrier(x, shares.detach())
+        return straight_through(carrier, quantized.to(x.dtype))
+
+    def _carrier(self, x: Tensor, shares: Tensor) -> Tensor:
+        """Return what the gradient flows through to `x`: the members' carriers, each by its share."""
+        carried = [span.carry(x) for span in self._spans()]
+        if len(carried) == 1 or all(one is x for one in carried):
+            return carried[0]
+        parts = [shares[[place == own for place in self._place]].sum() for own in range(len(carried))]
+        return sum((one * part.to(x.dtype) for one, part in zip(carried, parts, strict=True)), torch.zeros_like(x))
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value = as_float(x.detach())
-        return cast(Grid, self.grids[0]).codes(value, *self.span(value))
+        return cast(Grid, self.grids[0]).codes(value, *self.spans[0](value))
 
     def calibrate(self, x: Tensor) -> None:
-        self.span.calibrate(as_float(x))
+        for span in self._spans():
+            span.calibrate(as_float(x.detach()))
 
     def stats(self) -> dict[str, Tensor]:
-        if isinstance(self.span, RunningRange):
-            return {"lower": self.span.lower, "upper": self.span.upper}
-        return {}
+        return {name: value for span in self._spans() for name, value in span.stats().items()}
 
 
-def grids_for(grid: str, mix: tuple[str, ...] | None, bits: tuple[int, ...], *, of_weights: bool) -> list[Grid]:
-    """Return the grids of one site: `mix` as written if given, else `grid` at each of `bits`.
+@dataclass(frozen=True, kw_only=True)
+class GridMethod(Method):
+    """A method over grids.
 
-    Raises:
-        ValueError: `mix` does not begin with the bit-width that was asked for.
+    Attributes:
+        grid: of the weights.
+        activation_grid: of the inputs of layers.
+        sawb: how the grid sawb finds its clip.
     """
-    if mix is None:
-        return make_grids(grid, bits, of_weights=of_weights)
-    grids = parse_mix(mix)
-    if grids[0].bits != bits[0]:
-        raise ValueError(f"mix [{','.join(mix)}] begins with {grids[0].bits} bits where {bits[0]} are asked for")
-    if not of_weights and any(entry.startswith("bwn") for entry in mix):
-        raise ValueError(
-            f"mix [{','.join(mix)}]: bwn is a grid of weights; an input that is never negative has one level"
-        )
-    return grids
+
+    grid: WeightGrid
+    activation_grid: ActivationGrid
+    sawb: Rule
+
+    def mix_of(self, bits: Sequence[int], *, of_weights: bool) -> list[Member]:
+        """Return the members of one site at the bit-widths `bits`; raise ValueError for what a grid cannot do."""
+        grid = self.grid if of_weights else self.activation_grid
+        return make_mix(usual_mix(grid, bits, of_weights=of_weights), of_weights=of_weights, sawb=self.sawb)
 
 
-def span_of(*, of_weights: bool) -> TensorRange | RunningRange:
-    """Return the range module of a weight or of an input."""
-    return TensorRange() if of_weights else RunningRange()
+@dataclass(frozen=True, kw_only=True)
+class MixMethod(GridMethod):
+    """A method over n, 2n and 4n bits of a grid, or over explicit mixes.
+
+    Attributes:
+        mix: explicit grids, lowest first, such as ("minmax@2", "fp"); None for n, 2n and 4n bits of the grids.
+        activation_mix: the same for the inputs of layers where they differ; None for `mix`.
+    """
+
+    mix: tuple[str, ...] | None
+    activation_mix: tuple[str, ...] | None
+
+    def mix_of(self, bits: Sequence[int], *, of_weights: bool) -> list[Member]:
+        entries = self.mix if of_weights else self.activation_mix or self.mix
+        if entries is None:
+            return super().mix_of((bits[0], 2 * bits[0], 4 * bits[0]), of_weights=of_weights)
+        try:
+            members = make_mix(entries, of_weights=of_weights, sawb=self.sawb)
+        except ValueError as error:
+            if of_weights or self.activation_mix:
+                raise
+            raise ValueError(f"{error}; activation_mix= gives layer inputs a mix of their own") from error
+        if members[0].grid.bits != bits[0]:
+            name = "mix" if of_weights or not self.activation_mix else "activation_mix"
+            listed, first = ",".join(entries), members[0].grid.bits
+            raise ValueError(f"{name} [{listed}] begins with {first} bits where {bits[0]} are asked for")
+        return members
 
 
 def weighted_sum(copies: list[Tensor], weights: Tensor) -> Tensor:
