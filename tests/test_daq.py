@@ -140,6 +140,46 @@ def test_signed_range_is_symmetric():
     torch.testing.assert_close(quantizer.upper.grad, upper.grad, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("upper", [0.0, -0.5])
+def test_a_range_turned_inside_out_stays_finite(upper):
+    """u <= l can only be learned by accident: values saturate, and nothing, least of all infinity, flows back."""
+    x = torch.tensor([-1.0, 0.0, 0.5], requires_grad=True)
+    low, up = torch.tensor(0.0, requires_grad=True), torch.tensor(upper, requires_grad=True)
+    y = distance_aware(x, low, up, torch.tensor(0.0), 2, sigma=2.0, gamma=2.0)
+    y.sum().backward()
+    assert set(y.tolist()) <= {0.0, 1.0}
+    assert [low.grad.item(), up.grad.item(), *x.grad.tolist()] == [0.0] * 5
+
+
+def test_half_precision_inputs_are_computed_in_single_precision():
+    """The sum over 200,000 elements for u's gradient would overflow or drown in float16."""
+    values = torch.rand(200_000, generator=torch.Generator().manual_seed(0)).half()
+    gradients = []
+    for dtype in (torch.float16, torch.float64):
+        quantizer = methods.build("daq", "activation", 2).to(torch.float32 if dtype == torch.float16 else dtype)
+        x = values.to(dtype).requires_grad_()
+        y = quantizer(x)
+        (y.float() if dtype == torch.float16 else y).sum().backward()
+        gradients.append(quantizer.upper.grad.double().item())
+    assert gradients[0] == pytest.approx(gradients[1], rel=1e-3)
+
+
+def test_a_constant_weight_becomes_one_level():
+    """std = 0: no division by zero, in either direction."""
+    w = torch.full((4, 3), 0.3, requires_grad=True)
+    y = methods.build("daq", "weight", 2)(w)
+    y.sum().backward()
+    assert len(y.unique()) == 1
+    assert torch.isfinite(w.grad).all()
+
+
+@pytest.mark.parametrize("option", ["weight_sigma", "activation_sigma"])
+def test_sigma_has_an_upper_end(option):
+    """Without a kernel the slope has a pole half-way between levels."""
+    with pytest.raises(ValueError, match=f"{option}.*at most 100"):
+        methods.method("daq", **{option: 1e6})
+
+
 @pytest.mark.parametrize("option", ["weight_sigma", "weight_gamma", "activation_sigma", "activation_gamma"])
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_constants_must_be_positive(option, value):
