@@ -20,6 +20,7 @@ from qexp.quantizers import (
     quantized_layers,
     quantizers,
     stats,
+    weight_levels,
     weight_memory_bytes,
 )
 
@@ -228,3 +229,15 @@ def test_every_operand_of_every_layer_is_quantized(name):
     net.eval()(x)
     assert len(seen) == 18
     assert all(2 <= inputs <= 8 and 2 <= weights <= 4 for inputs, weights in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "most"), [("ste", 1, 2), ("ste", 2, 4), ("ste grid=twn", 2, 3), ("dqa", 4, 16)]
+)
+def test_weight_levels_counts_what_evaluation_uses(name, bits, most):
+    """Per layer the number of different values of the hard weight, whatever training mixes."""
+    net = quantized(name, weight_bits=bits, keep_float=["first"]).train()
+    layers = dict(quantized_layers(net.eval()))
+    expected = {name: len(layer.weight_quantizer(layer.weight).unique()) for name, layer in layers.items()}
+    assert weight_levels(net.train()) == expected
+    assert 2 <= min(expected.values()) <= max(expected.values()) <= most

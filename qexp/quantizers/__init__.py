@@ -17,6 +17,7 @@ from qexp.quantizers.prepare import (
     quantized_layers,
     quantizers,
     stats,
+    weight_levels,
     weight_memory_bytes,
 )
 from qexp.quantizers.ste import STE
@@ -44,5 +45,6 @@ __all__ = [
     "quantized_layers",
     "quantizers",
     "stats",
+    "weight_levels",
     "weight_memory_bytes",
 ]

@@ -23,7 +23,6 @@ from qexp.quantizers.base import ALONE, Method, Quantizer, Site
 from qexp.quantizers.functional import TINY, as_float
 from qexp.types import Positive, Range
 
-
 Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope has a pole between two levels
 
 

@@ -170,6 +170,17 @@ def stats(model: nn.Module) -> dict[str, float]:
     return dict(zip(named, values, strict=True))
 
 
+@torch.no_grad()
+def weight_levels(model: nn.Module) -> dict[str, int]:
+    """Return for each layer with quantized weights how many different values they have when hard."""
+    counts = {}
+    for name, layer in quantized_layers(model):
+        if layer.weight_quantizer is not None:
+            codes, levels = layer.weight_quantizer.codes(layer.weight)
+            counts[name] = len(levels[codes.long()].unique())
+    return counts
+
+
 def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
     """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own."""
     at_bits = as_float = 0.0
