@@ -15,6 +15,7 @@ from qexp.config import Config, Section
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
 from qexp.errors import UsageError
+from qexp.models import pretrained
 from qexp.schema import Invalid, Problem
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ def check(config: Config, *, fetch: bool) -> None:
 
     Args:
         config: of the run.
-        fetch: download a dataset that is not there.
+        fetch: download a dataset, or torchvision's weights, where they are not there.
 
     Raises:
         Invalid: with every problem.
@@ -107,6 +108,9 @@ def check(config: Config, *, fetch: bool) -> None:
     attempt(problems, lambda: pick_device(config.device))
     parts = attempt(problems, lambda: assemble(config))
     if parts is not None:
+        if config.init == "torchvision":
+            start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
+        attempt(problems, lambda: parts.source.check_crop(config.recipe.crop))
         attempt(problems, lambda: parts.source.prepare(runs.data_root(config.data_dir), download=fetch))
         attempt(problems, lambda: check_network(config, parts, start))
     if problems:
@@ -119,6 +123,23 @@ def check_sections(sections: Mapping[str, Section]) -> list[Problem]:
     for key, section in sections.items():
         attempt(problems, partial(resolve, section, key))
     return problems
+
+
+def torchvision_weights(config: Config, parts: Parts, *, download: bool) -> Path | None:
+    """Return the file for `init=torchvision`; None where it is not there and `download` is false.
+
+    Raises:
+        UsageError: no such weights, another network, or no file.
+    """
+    pretrained.check_same(config.model.name, parts.build_model)  # before a download
+    return pretrained.fetch(config.model.name, download=download)
+
+
+def starting_file(config: Config) -> Path | None:
+    """Return the checkpoint that `init` names, None for `fp` and `scratch`; raises UsageError."""
+    if config.init == "torchvision":
+        return pretrained.fetch(config.model.name)
+    return runs.initial_checkpoint(config)
 
 
 def check_network(config: Config, parts: Parts, start: Path | None) -> None:
@@ -180,7 +201,7 @@ def build_network(
     is_quantized = state is not None and checkpoint.holds_quantizers(state)
     model = parts.build_model()
     if state is not None and not is_quantized:
-        load(model, state, source)
+        load(model, _with_counters(state, model), source)
     model = quantizers.quantize(
         model,
         parts.method,
@@ -191,3 +212,12 @@ def build_network(
     if state is not None and is_quantized:
         load(model, state, source)
     return model
+
+
+def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return `state` with the batch counters of batch normalisation, where it has none.
+
+    Weights from before torch 0.4.1, torchvision's ResNets among them, may lack them; torch would add them as well.
+    """
+    counters = {key: value for key, value in model.state_dict().items() if key.endswith(".num_batches_tracked")}
+    return {**counters, **state}

@@ -19,7 +19,7 @@ Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
 # refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
-RUNTIME = ("device", "threads", "data_dir", "runs_dir", "overwrite", "tracking", "bits", "protocol")
+RUNTIME = ("device", "threads", "workers", "data_dir", "runs_dir", "overwrite", "tracking", "bits", "protocol")
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
 
 
@@ -75,6 +75,7 @@ class Config:
     seed: NonNegativeInt
     device: str
     threads: NonNegativeInt
+    workers: NonNegativeInt
     data_dir: str | None
     runs_dir: str | None
     overwrite: bool

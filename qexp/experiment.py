@@ -11,8 +11,7 @@ from rich.console import Console
 from qexp import quantizers, runs
 from qexp.assemble import Parts, assemble, build_network, pick_device
 from qexp.config import Config, is_float, to_yaml
-from qexp.data.datasets import Images
-from qexp.data.loader import Loader
+from qexp.data.batches import Batches
 from qexp.engine import checkpoint
 from qexp.engine.fit import cross_entropy, fit, seed_everything
 from qexp.engine.metrics import evaluate
@@ -42,26 +41,23 @@ class Session:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @cached_property
-    def train_batches(self) -> Loader:
+    def train_batches(self) -> Batches:
         """Shuffled and augmented training images."""
-        recipe = self.config.recipe
-        return self._loader(self.data.train, recipe.batch_size, crop=recipe.crop, flip=recipe.flip, shuffle=True)
+        config, recipe = self.config, self.config.recipe
+        return self.data.train_batches(
+            recipe.batch_size,
+            device=self.device,
+            seed=config.seed,
+            crop=recipe.crop,
+            flip=recipe.flip,
+            workers=config.workers,
+        )
 
     @cached_property
-    def test_batches(self) -> Loader:
+    def test_batches(self) -> Batches:
         """Test images, in order."""
-        return self._loader(self.data.test, self.config.recipe.eval_batch_size)
-
-    def _loader(self, images: Images, batch_size: int, **options: Any) -> Loader:
-        return Loader(
-            images,
-            mean=self.data.mean,
-            std=self.data.std,
-            batch_size=batch_size,
-            device=self.device,
-            seed=self.config.seed,
-            **options,
-        )
+        size, workers = self.config.recipe.eval_batch_size, self.config.workers
+        return self.data.test_batches(size, device=self.device, workers=workers)
 
     def evaluate(self) -> tuple[Metrics, Metrics]:
         """Return (hard, soft) metrics on the test images."""
@@ -186,6 +182,7 @@ def summarize(
         "eval_interval": config.tracking.eval_interval,
         "float_top1": baseline,
         "difference": None if baseline is None else hard.top1 - baseline,
+        "most_weight_levels": max(quantizers.weight_levels(session.model).values(), default=None),
         "weight_kilobytes": at_bits / 1000,
         "float_weight_kilobytes": as_float / 1000,
         "unsettled": [name for name, quantizer in quantizers.quantizers(session.model) if not quantizer.settled()],

@@ -34,6 +34,9 @@ class Outcome:
 def identified(config: Config) -> Config:
     """Return `config` with the digest of the checkpoint that `init` names, which makes its key depend on the content.
 
+    `init=torchvision` needs none: the word stands for one file per model, whose hash is checked before it is used. So
+    the key is the same before the download and on every machine.
+
     Raises:
         UsageError: `init` names nothing.
     """
@@ -108,13 +111,15 @@ def banner(config: Config, path: Path) -> str:
 
 def _starting_point(config: Config, console: Console, debug: bool) -> tuple[Path | None, float | None]:
     """Return (checkpoint to begin with, float top-1 where known), training the float net for `init=fp` if need be."""
+    from qexp.assemble import starting_file  # imports torch, see above
+
     if configuration.is_float(config.raw):
-        return runs.initial_checkpoint(config), None
+        return starting_file(config), None
     parent = float_config(config)
     where = runs.run_directory(parent)
     if config.init != "fp":
         known = runs.read_json(where / "summary.json") if runs.state_of(where) == "done" else None
-        return runs.initial_checkpoint(config), known["top1_hard"] if known else None
+        return starting_file(config), known["top1_hard"] if known else None
     outcome = perform(parent, console, debug=debug, wait=True)
     if outcome.summary is None:
         kind = Diverged if outcome.state == "diverged" else QexpError

@@ -159,19 +159,21 @@ def find_run(root: Path, text: str) -> Path:
 
 
 def initial_checkpoint(config: Config) -> Path | None:
-    """Return the file that `init=PATH or RUN` names; None for `fp` and `scratch`.
+    """Return the file that `init=PATH or RUN` names; None for `fp`, `scratch` and `torchvision`.
 
     Raises:
         UsageError: it names nothing.
     """
-    if config.init in ("fp", "scratch"):
+    if config.init in ("fp", "scratch", "torchvision"):
         return None
     if Path(config.init).is_file():
         return Path(config.init)
     try:
         path = find_run(store_root(config.runs_dir), config.init) / "last.pt"
     except UsageError as error:
-        raise UsageError(f"init={config.init}: must be fp, scratch, a checkpoint file or a run; {error}") from None
+        raise UsageError(
+            f"init={config.init}: must be fp, scratch, torchvision, a checkpoint file or a run; {error}"
+        ) from None
     if not path.is_file():
         raise UsageError(f"init={config.init}: that run has no last.pt yet")
     return path

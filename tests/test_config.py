@@ -129,7 +129,7 @@ def test_only_qexp_may_be_a_target(raw: dict[str, Any], section: str, target: An
 # The key
 
 
-@pytest.mark.parametrize(("words", "key"), [((), "khogaopo"), (("quantizer=fp",), "icdboani")])
+@pytest.mark.parametrize(("words", "key"), [((), "ihlhmgdn"), (("quantizer=fp",), "hckdefem")])
 def test_the_keys_of_the_default_runs_are_pinned(configure: Configure, words: tuple[str, ...], key: str) -> None:
     """A new option, default or spelling changes the key of every finished run, so that all would be trained again.
 
@@ -151,7 +151,7 @@ def test_every_leaf_of_the_tree_changes_the_key_but_the_named_exceptions(raw: di
 
 def test_the_command_line_reaches_the_key(configure: Configure) -> None:
     key = configure().key
-    runtime = ("device=cpu", "threads=3", "data_dir=/data", "runs_dir=/store", "overwrite=true")
+    runtime = ("device=cpu", "threads=3", "workers=1", "data_dir=/data", "runs_dir=/store", "overwrite=true")
     assert configure(*runtime, "tracking.tensorboard=false").key == key
     said_again = (
         "weight_bits=2",
@@ -194,7 +194,7 @@ def test_a_float_run_does_not_depend_on_what_only_quantizers_have(configure: Con
         return parse_config(changed(raw, path, value)).key
 
     mine = parse_config(raw).key
-    for role in ("range", "scale", "attention", "quantizer"):
+    for role in ("range", "scale", "clip", "attention", "quantizer"):
         assert key(f"recipe.optimizer.{role}.lr", 0.5) == key(f"recipe.optimizer.{role}.nesterov", True) == mine
     assert key("keep_float", []) == key("keep_float", ["first", "layer1.*"]) == key("init", "fp") == mine
     assert len({key(f"recipe.optimizer.{role}.lr", 0.5) for role in ("weight", "norm")} | {mine}) == 3

@@ -11,13 +11,14 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from qexp.models.mobilenet import mobilenetv2
-from qexp.models.resnet import resnet18
+from qexp.models.resnet import resnet18, resnet34
 from qexp.models.resnet_cifar import ZeroPadShortcut, resnet20, resnet20_daq
 from qexp.models.widths import scaled
 from qexp.schema import parse
 
 CONF = Path(__file__).parent.parent / "conf" / "model"
-MODELS = [resnet18, mobilenetv2, resnet20, resnet20_daq]
+MODELS = [resnet18, resnet34, mobilenetv2, resnet20, resnet20_daq]
+OURS = {"resnet18": resnet18, "resnet34": resnet34, "mobilenet_v2": mobilenetv2}  # torchvision's name -> our network
 
 
 @pytest.fixture(autouse=True)
@@ -39,25 +40,31 @@ def outputs(model: nn.Module, kind: type[nn.Module], x: Tensor) -> list[tuple[in
     return shapes
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
+@pytest.mark.parametrize("name", OURS)
 def test_imagenet_models_equal_torchvision_with_its_weights(name: str) -> None:
-    reference = getattr(torchvision.models, name if name == "resnet18" else "mobilenet_v2")().eval()
-    ours = {"resnet18": resnet18, "mobilenetv2": mobilenetv2}[name](1000, 3, 224).eval()
+    reference = getattr(torchvision.models, name)().eval()
+    ours = OURS[name](1000, 3, 224).eval()
+    assert parameters(ours) == parameters(reference)
     ours.load_state_dict(reference.state_dict(), strict=True)
     x = torch.randn(2, 3, 96, 96)
     with torch.no_grad():
         assert torch.equal(ours(x), reference(x))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2"])
+@pytest.mark.parametrize("name", OURS)
 def test_imagenet_models_start_from_the_weights_that_torchvision_draws(name: str) -> None:
-    reference = getattr(torchvision.models, name if name == "resnet18" else "mobilenet_v2")
-    build = {"resnet18": resnet18, "mobilenetv2": mobilenetv2}[name]
     torch.manual_seed(1)
-    expected = reference().state_dict()
+    expected = getattr(torchvision.models, name)().state_dict()
     torch.manual_seed(1)
-    for key, value in build(1000, 3, 224).state_dict().items():
+    for key, value in OURS[name](1000, 3, 224).state_dict().items():
         assert torch.equal(value, expected[key]), key
+
+
+def test_imagenet_models_have_the_known_numbers_of_parameters() -> None:
+    """As torchvision's documentation gives them."""
+    expected = {"resnet18": 11_689_512, "resnet34": 21_797_672, "mobilenet_v2": 3_504_872}
+    with torch.device("meta"):
+        assert {name: parameters(build(1000, 3, 224)) for name, build in OURS.items()} == expected
 
 
 def test_resnet18_keeps_small_images_large_and_shrinks_large_ones() -> None:

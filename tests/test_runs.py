@@ -214,7 +214,7 @@ def test_an_initial_checkpoint_is_a_file_or_the_last_of_a_run(tmp_path: Path, co
 
     assert [found("fp"), found("scratch")] == [None, None]
     assert found("0123abcd") == found(str(path)) == found(str(path / "last.pt")) == path / "last.pt"
-    with pytest.raises(UsageError, match=r"^init=best: must be fp, scratch, a checkpoint file or a run"):
+    with pytest.raises(UsageError, match=r"^init=best: must be fp, scratch, torchvision, a checkpoint file or a run"):
         found("best")
 
 

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torchvision import datasets
 
 from qexp.data import npz
+from qexp.data.batches import Dataset
 from qexp.data.download import Download, cifar, mnist
-from qexp.data.images import Dataset, Images
+from qexp.data.images import Images
+from qexp.data.loader import InMemory
 from qexp.errors import UsageError
 from qexp.types import Count, Fraction, Positive, Range
 
@@ -26,8 +28,8 @@ class Source(ABC):
     class attributes, or makes them options.
 
     Args:
-        train_size: use only the first so many training images; None for all.
-        test_size: use only the first so many test images; None for all.
+        train_size: use only so many training images, the first unless the subclass says otherwise; None for all.
+        test_size: use only so many test images, likewise; None for all.
         mean: per channel, for pixels from 0 to 1.
         std: per channel, for pixels from 0 to 1.
     """
@@ -41,6 +43,7 @@ class Source(ABC):
     classes: int = field(init=False)
     channels: int = field(init=False)
     image_size: int = field(init=False)
+    cuts_windows: ClassVar[bool] = False  # random windows of its own, so that a recipe's crop has no meaning
 
     def prepare(self, data_dir: Path, *, download: bool = True) -> None:
         """Make sure that the data are there and fit the options, without loading them.
@@ -52,29 +55,48 @@ class Source(ABC):
         Raises:
             UsageError: with one line for the user.
         """
+        self._check_statistics()
+        train, test = self.counts(data_dir, download=download)
+        self._check_size("train_size", train, "training images")
+        self._check_size("test_size", test, "test images")
+
+    def _check_statistics(self) -> None:
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels:
                 shown = ",".join(f"{value:g}" for value in values)
                 raise UsageError(f"dataset.{key}=[{shown}]: {self.name} needs {self.channels}, one per channel")
-        train, test = self._counts(data_dir, download=download)
-        if self.train_size is not None and self.train_size > train:
-            raise UsageError(f"dataset.train_size={self.train_size}: {self.name} has {train} training images")
-        if self.test_size is not None and self.test_size > test:
-            raise UsageError(f"dataset.test_size={self.test_size}: {self.name} has {test} test images")
 
+    def _check_size(self, option: str, found: int, images: str) -> None:
+        wanted = getattr(self, option)
+        if wanted is not None and wanted > found:
+            raise UsageError(f"dataset.{option}={wanted}: {self.name} has {found} {images}")
+
+    def check_crop(self, crop: int) -> None:
+        """Raise UsageError if these images cannot be augmented by windows out of `crop` pixels of padding."""
+        if crop and self.cuts_windows:
+            raise UsageError(f"recipe.crop={crop}: {self.name} cuts random windows of its own; it needs recipe.crop=0")
+
+    @abstractmethod
     def load(self, data_dir: Path) -> Dataset:
-        """Prepare, then read the images.
+        """Return the data, ready to make batches.
 
         Raises:
             UsageError: with one line for the user.
         """
-        self.prepare(data_dir)
-        train, test = self._read(data_dir)
-        return Dataset(train.first(self.train_size), test.first(self.test_size), self.classes, self.mean, self.std)
 
     @abstractmethod
-    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
+    def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         """Return the numbers of training and test images there are, downloading if need be and allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MemorySource(Source):
+    """Images that fit into memory."""
+
+    def load(self, data_dir: Path) -> InMemory:
+        self.prepare(data_dir)
+        train, test = self._read(data_dir)
+        return InMemory(train.first(self.train_size), test.first(self.test_size), self.classes, self.mean, self.std)
 
     @abstractmethod
     def _read(self, data_dir: Path) -> tuple[Images, Images]:
@@ -82,7 +104,7 @@ class Source(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(Source):
+class Digits(_MemorySource):
     """1,797 grey 8x8 images of handwritten digits that come with scikit-learn.
 
     Values 0..16 become bytes by rounding x * 255 / 16. The set has no official split: the images are shuffled once, by
@@ -94,7 +116,7 @@ class Digits(Source):
     channels: int = field(init=False, default=1)
     image_size: int = field(init=False, default=8)
 
-    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
+    def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         return 1437, 360
 
     def _read(self, data_dir: Path) -> tuple[Images, Images]:
@@ -106,12 +128,12 @@ class Digits(Source):
         order = np.random.RandomState(0).permutation(len(labels))
         pixels = np.rint(values * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)[order]
         everything = Images(pixels, labels.astype(np.int64)[order])
-        train, _ = self._counts(data_dir)
+        train, _ = self.counts(data_dir)
         return everything.first(train), Images(everything.images[train:], everything.labels[train:])
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FileSource(Source):
+class _FileSource(_MemorySource):
     """Images in `<data_dir>/<name>/{train,test}.npz` where these exist, else in torchvision's files."""
 
     download: ClassVar[Download]
@@ -121,7 +143,7 @@ class _FileSource(Source):
     def _shape(self) -> npz.Shape:
         return self.image_size, self.image_size, self.channels
 
-    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
+    def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         if pair := npz.find_pair(data_dir / self.name):
             return npz.count_images(pair[0], self._shape), npz.count_images(pair[1], self._shape)
         if download and not self.download.complete(data_dir) and (reason := self.download.fetch(data_dir)):
@@ -183,7 +205,7 @@ class MNIST(_FileSource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthetic(Source):
+class Synthetic(_MemorySource):
     """Random patterns, one per class, in random noise: quick to make and easy to learn.
 
     Everything is a function of the options. Pattern values lie in 64..192 (bytes), the noise has a standard deviation
@@ -198,7 +220,7 @@ class Synthetic(Source):
     seed: Annotated[int, Range(low=0, high=2**32 - 1)]
     name: str = field(init=False, default="synthetic")
 
-    def _counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
+    def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         return self.train_size, self.test_size
 
     def _read(self, data_dir: Path) -> tuple[Images, Images]:

@@ -1,4 +1,4 @@
-"""The plain containers that sources fill and loaders read."""
+"""The plain container that sources fill and loaders read."""
 
 from dataclasses import dataclass
 
@@ -19,14 +19,3 @@ class Images:
     def first(self, count: int | None) -> "Images":
         """Return the first `count` images, or all of them for None."""
         return Images(self.images[:count], self.labels[:count])
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Training and test images with what a model and a loader must know; `mean` and `std` per channel, pixels 0..1."""
-
-    train: Images
-    test: Images
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]

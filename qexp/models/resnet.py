@@ -62,3 +62,8 @@ def _stage(inputs: int, outputs: int, depth: int, stride: int) -> nn.Sequential:
 def resnet18(classes: int, channels: int, image_size: int, *, width: Positive = 1.0) -> nn.Module:
     """Build ResNet-18; see `ResNet` for the arguments."""
     return ResNet((2, 2, 2, 2), classes, channels, image_size, width)
+
+
+def resnet34(classes: int, channels: int, image_size: int, *, width: Positive = 1.0) -> nn.Module:
+    """Build ResNet-34; see `ResNet` for the arguments."""
+    return ResNet((3, 4, 6, 3), classes, channels, image_size, width)

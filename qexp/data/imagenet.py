@@ -1,0 +1,124 @@
+"""ImageNet, or any other set of photographs that is laid out like it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torchvision.transforms import v2
+
+from qexp.data.datasets import Source
+from qexp.data.folder import FileBatches, ImageFiles, Transform, find_images
+from qexp.errors import UsageError
+from qexp.types import Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(Source):
+    """Photographs in `<data_dir>/imagenet/{train,val}/<class>/`, whose names in order are the labels 0, 1, ...
+
+    Training takes a window of 8 to 100 % of the area at random, with sides as 3:4 to 4:3 (torchvision's
+    RandomResizedCrop), as Szegedy et al., Going Deeper with Convolutions, CVPR 2015; testing takes the centre. With the
+    values of the YAML file test images are those that torchvision's accuracies were measured on. `train_size` and
+    `test_size` take equally many images of each class, the first by name.
+
+    Args:
+        classes: number of class folders that there must be.
+        image_size: side of the images that the network sees, in pixels.
+        resize: shorter side that a test image is resized to before its centre is cut out, in pixels.
+    """
+
+    classes: Count
+    image_size: Count
+    resize: Count
+    name: str = field(init=False, default="imagenet")
+    channels: int = field(init=False, default=3)
+    cuts_windows: ClassVar[bool] = True
+    official_counts: ClassVar[tuple[int, int]] = (1_281_167, 50_000)
+
+    def __post_init__(self) -> None:
+        if self.resize < self.image_size:
+            raise UsageError(f"dataset.resize={self.resize}: must be at least dataset.image_size={self.image_size}")
+
+    def load(self, data_dir: Path) -> "_Folders":
+        self._check_statistics()
+        return _Folders(self, data_dir / self.name)
+
+    def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
+        root = data_dir / self.name
+        if not download and not root.exists():
+            return self.official_counts
+        train, test = self.find(root, "train"), self.find(root, "val")
+        if train.classes != test.classes:
+            lacking = [
+                f"{lacks.folder} lacks {', '.join(names[:4])}{' and more' if len(names) > 4 else ''}"
+                for has, lacks in ((train, test), (test, train))
+                if (names := sorted({*has.classes} - {*lacks.classes}))
+            ]
+            raise UsageError(f"{root}: train and val have different classes; {'; '.join(lacking)}")
+        return len(train), len(test)
+
+    def find(self, root: Path, split: str) -> ImageFiles:
+        """Return the images of `train` or `val`.
+
+        Raises:
+            UsageError: they are not there, or not in as many classes as there must be.
+        """
+        expected = f"expected {root}/{{train,val}}/<class>/*.JPEG"
+        if not root.is_dir():
+            raise UsageError(
+                f"{self.name}: there is no folder {root}, and qexp does not download these images; {expected}; "
+                "another place can be named by data_dir=PATH or the environment variable QEXP_DATA"
+            )
+        if not (root / split).is_dir():
+            raise UsageError(f"{self.name}: there is no folder {root / split}; {expected}")
+        files = find_images(root / split)
+        if len(files.classes) != self.classes:
+            raise UsageError(f"dataset.classes={self.classes}: {root / split} has {len(files.classes)} class folders")
+        return files
+
+    def chosen(self, root: Path, split: str) -> ImageFiles:
+        """Return those images of `train` or `val` that the sizes ask for; raises UsageError."""
+        files = self.find(root, split)
+        if split == "train":
+            self._check_size("train_size", len(files), "training images")
+            return files.spread(self.train_size)
+        self._check_size("test_size", len(files), "test images")
+        return files.spread(self.test_size)
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """The data in a folder; each of `train` and `val` is looked through when it is needed first."""
+
+    source: ImageNet
+    root: Path
+
+    def train_batches(
+        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int
+    ) -> FileBatches:
+        """Return random windows of the training images, shuffled; see `qexp.data.batches.Dataset`."""
+        self.source.check_crop(crop)
+        window = v2.RandomResizedCrop(self.source.image_size)
+        transform = v2.Compose([window, v2.RandomHorizontalFlip()]) if flip else window
+        return self._batches("train", transform, batch_size, device, workers, seed=seed, shuffle=True)
+
+    def test_batches(self, batch_size: int, *, device: torch.device, workers: int) -> FileBatches:
+        """Return the centres of the test images, in order."""
+        transform = v2.Compose([v2.Resize(self.source.resize), v2.CenterCrop(self.source.image_size)])
+        return self._batches("val", transform, batch_size, device, workers)
+
+    def _batches(
+        self, split: str, transform: Transform, batch_size: int, device: torch.device, workers: int, **options: Any
+    ) -> FileBatches:
+        return FileBatches(
+            self.source.chosen(self.root, split),
+            transform,
+            image_size=self.source.image_size,
+            mean=self.source.mean,
+            std=self.source.std,
+            batch_size=batch_size,
+            device=device,
+            workers=workers,
+            **options,
+        )
