@@ -19,6 +19,11 @@ class Metrics:
     top5: float
     images: int
 
+    @property
+    def correct(self) -> int:
+        """The number of images whose top-1 is right, which `top1` is a percentage of."""
+        return round(self.top1 * self.images / 100)
+
 
 @dataclass(frozen=True)
 class StepRecord:

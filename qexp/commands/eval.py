@@ -1,108 +1,235 @@
-"""`qexp eval`: evaluate a run's checkpoint again."""
+"""`qexp eval`: evaluate a run's checkpoint again, or a file that a paper's authors published."""
 
 import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
 from qexp import runs
-from qexp.compose import choices, composing, group_section, parse_overrides
-from qexp.config import load_yaml, parse_config
+from qexp.compose import compose_job, composing, group_problem, group_section, parse_overrides, runtime_defaults
+from qexp.config import Config, load_yaml, parse_config
 from qexp.errors import UsageError
 from qexp.report import label, percent
-from qexp.schema import Invalid, suggest
+from qexp.schema import Invalid, Problem, suggest
 
-CHANGEABLE = ("device", "threads", "data_dir", "runs_dir", "recipe.eval_batch_size")
+if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
+    from qexp.experiment import Session
+
 CHECKPOINTS = ("last", "best")
+FORMATS = ("daq",)  # each has its conf/eval_NAME.yaml
+CHANGEABLE = ("dataset", "device", "threads", "workers", "data_dir", "recipe.eval_batch_size")
+CHANGEABLE_OF_A_RUN = (*CHANGEABLE, "runs_dir")
+CHANGEABLE_OF_A_FILE = (*CHANGEABLE, "bits", "weight_bits", "activation_bits")
+USAGE = """\
+qexp eval RUN [key=value ...] [--json]
+       qexp eval checkpoint=FILE format=daq [key=value ...] [--json]"""
+EXAMPLES = """\
+a run: its last (or best) checkpoint on its test images, soft and hard
+  qexp eval ihlhmgdn
+  qexp eval RUN checkpoint=best device=cpu dataset.test_size=1000
+
+a file in the layout of other people's code; format=daq: the ResNet-20 that the DAQ authors published, on CIFAR-10 with
+their normalisation. The file tells what is quantized, but not to how many bits: 1 unless you say otherwise
+  qexp eval checkpoint=FILE format=daq
+  qexp eval checkpoint=FILE format=daq bits=2 data_dir=DIR
+
+keys for both: dataset=NAME, dataset.*, device, threads, data_dir, recipe.eval_batch_size
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the words of a command ask for."""
+
+    run: str | None
+    checkpoint: str | None
+    format: str | None
+    overrides: tuple[str, ...]
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Evaluate and print; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="qexp eval",
-        description="Evaluate the last (or best) checkpoint of a run on its test images, soft and hard.",
-        epilog="examples: qexp eval khogaopo    qexp eval RUN checkpoint=best device=cpu",
+        usage=USAGE,
+        description="Evaluate a run again, or a network that a paper's authors published.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a run directory, or the beginning of a run's hash (qexp runs)")
-    parser.add_argument("overrides", nargs="*", help="key=value; also dataset=NAME and checkpoint=last|best")
+    parser.add_argument("words", nargs="*", metavar="RUN", help="a run directory, or the beginning of a run's hash")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse_intermixed_args(words)
-    tree, checkpoint = _configuration(arguments.run, arguments.overrides)
+    request = understand(arguments.words)
     try:
-        config = parse_config(tree["raw"])
-        from qexp.assemble import assemble
-        from qexp.experiment import Session
-
-        session = Session(config, assemble(config), checkpoint_file=tree["path"] / f"{checkpoint}.pt")
+        result, text = evaluate_run(request) if request.run is not None else evaluate_file(request)
     except Invalid as error:
         raise UsageError("; ".join(map(str, error.problems))) from error
+    print(json.dumps(result, indent=2) if arguments.json else text)
+    return 0
+
+
+def understand(words: Sequence[str]) -> Request:
+    """Return what is asked for.
+
+    Raises:
+        UsageError: neither a run nor a file with its format, or both.
+    """
+    has_run = bool(words) and ("=" not in words[0] or (Path(words[0]) / "config.yaml").is_file())
+    named: dict[str, str] = {}
+    overrides = []
+    for word in words[has_run:]:
+        key, _, value = word.partition("=")
+        if key in ("checkpoint", "format"):
+            named[key] = value  # as it stands: a path may hold what Hydra's grammar takes for something else
+        else:
+            overrides.append(word)
+    request = Request(words[0] if has_run else None, named.get("checkpoint"), named.get("format"), tuple(overrides))
+    if problem := _contradiction(request):
+        raise UsageError(problem)
+    return request
+
+
+def _contradiction(request: Request) -> str | None:
+    run, checkpoint, format_ = request.run, request.checkpoint, request.format
+    as_file = "qexp eval checkpoint=FILE format=daq"
+    if format_ is not None and format_ not in FORMATS:
+        return f"format={format_}: no such format{suggest(format_, FORMATS)}; there is {', '.join(FORMATS)}"
+    if format_ is not None and run is not None:
+        return f"format={format_}: is for a file and goes without the run '{run}': {as_file}"
+    if format_ is not None and checkpoint is None:
+        return f"format={format_}: which file? {as_file}"
+    if format_ is None and run is None:
+        given = f"checkpoint={checkpoint}: " if checkpoint else ""
+        return f"{given}name a run (qexp eval RUN), or a file and its format ({as_file})"
+    if run is not None and checkpoint not in (None, *CHECKPOINTS):
+        other = f"; a file goes with its format and without a run: {as_file}" if Path(checkpoint).is_file() else ""
+        return f"checkpoint={checkpoint}: must be last or best{suggest(checkpoint, CHECKPOINTS)}{other}"
+    return None
+
+
+def evaluate_run(request: Request) -> tuple[dict[str, Any], str]:
+    """Return the result for a run's checkpoint, as data and as text; raise UsageError or Invalid."""
+    name = request.checkpoint or "last"
+    with composing():
+        overrides = _checked(request.overrides, CHANGEABLE_OF_A_RUN)
+        store = next((str(o.value()) for o in overrides if o.key_or_group == "runs_dir"), None)
+        path = runs.find_run(runs.store_root(store), str(request.run))
+        config = _recorded_config(path, overrides)
+    from qexp.assemble import assemble
+    from qexp.experiment import Session
+
+    session = Session(config, assemble(config), checkpoint_file=path / f"{name}.pt")
+    recorded = runs.read_json(path / "summary.json") or {}
+    result = {
+        "run": str(path),
+        "checkpoint": name,
+        **_measured(session),
+        "recorded_top1_hard": recorded.get("top1_hard" if name == "last" else "best_top1_hard"),
+    }
+    head = f"{label(recorded)}  " if recorded else ""
+    rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
+    return result, _text(f"{head}{name} checkpoint of {path}", rows)
+
+
+def evaluate_file(request: Request) -> tuple[dict[str, Any], str]:
+    """Return the result for a published file, as data and as text; raise UsageError or Invalid."""
+    with composing():
+        _checked(request.overrides, CHANGEABLE_OF_A_FILE)
+        from qexp import foreign
+
+        file = foreign.read_daq(Path(str(request.checkpoint)).expanduser())
+        job = compose_job((*file.overrides, *request.overrides), f"eval_{request.format}")
+    if job.config is None:
+        raise Invalid(list(job.problems))
+    config = job.config
+    session, translation = foreign.open_session(config, file)
+    result = {
+        "file": str(file.path),
+        "format": request.format,
+        "quantizer": config.quantizer.name,
+        "weight_bits": config.weight_bits,
+        "activation_bits": config.activation_bits,
+        **_measured(session),
+        "mean": config.dataset.options["mean"],
+        "std": config.dataset.options["std"],
+        "tensors": len(file.tensors),
+        "unused_tensors": translation.unused,
+    }
+    head = f"{label(result)}  {file.path} (format {request.format})"
+    return result, _text(head, [*_rows(result), *_file_rows(result)])
+
+
+def _file_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    mean, std = (" ".join(f"{value:g}" for value in result[key]) for key in ("mean", "std"))
+    unused = ", ".join(f"{kind} ({count})" for kind, count in result["unused_tensors"].items())
+    return [
+        ("normalisation", f"mean {mean}, std {std}"),
+        ("tensors", f"{result['tensors']}, all accounted for; not used by the network: {unused}"),
+    ]
+
+
+def _checked(words: Sequence[str], changeable: Sequence[str]) -> list[Override]:
+    """Return the words as overrides; raise Invalid with every one that cannot be applied."""
+    overrides, problems = parse_overrides(words)
+    problems += [problem for override in overrides if (problem := _problem(override, changeable))]
+    if problems:
+        raise Invalid(problems)
+    return overrides
+
+
+def _problem(override: Override, changeable: Sequence[str]) -> Problem | None:
+    line, key = str(override.input_line), override.key_or_group
+    if key not in changeable and not key.startswith("dataset."):
+        listed = ", ".join(("dataset", "dataset.*", "checkpoint", *changeable[1:]))
+        hint = suggest(key, (*changeable, "checkpoint", "format")) or f"; only {listed} can be given"
+        return Problem(line, f"cannot be changed for an evaluation{hint}")
+    if override.is_sweep_override():
+        return Problem(line, "names several values; evaluate them one by one")
+    return group_problem(override)
+
+
+def _recorded_config(path: Path, overrides: Sequence[Override]) -> Config:
+    """Return the configuration of a run with overrides applied; raise Invalid."""
+    # Options that change no result may be younger than the record.
+    raw = runtime_defaults() | load_yaml(path / "config.yaml")
+    values = {override.key_or_group: override.value() for override in overrides}
+    if "dataset" in values:
+        raw["dataset"] = dict(group_section("dataset", str(values.pop("dataset"))))
+    tree = OmegaConf.create(raw)
+    for key, value in values.items():
+        OmegaConf.update(tree, key, value, force_add=True)
+    return parse_config(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+
+
+def _measured(session: "Session") -> dict[str, Any]:
     hard, soft = session.evaluate()
-    recorded = runs.read_json(tree["path"] / "summary.json") or {}
-    result: dict[str, Any] = {
-        "run": str(tree["path"]),
-        "checkpoint": checkpoint,
-        "dataset": config.dataset.name,
+    return {
+        "dataset": session.config.dataset.name,
         "test_images": hard.images,
+        "correct": hard.correct,
         "top1_hard": hard.top1,
         "top5_hard": hard.top5,
         "top1_soft": soft.top1,
         "quantizer_gap": soft.top1 - hard.top1,
         "test_loss": hard.loss,
-        "recorded_top1_hard": recorded.get("top1_hard" if checkpoint == "last" else "best_top1_hard"),
     }
-    print(json.dumps(result, indent=2) if arguments.json else _text(result, recorded))
-    return 0
 
 
-def _text(result: dict[str, Any], recorded: dict[str, Any]) -> str:
-    head = f"{label(recorded)}  " if recorded else ""
-    lines = [
-        f"{head}{result['checkpoint']} checkpoint of {result['run']}",
-        f"  top-1 hard       {percent(result['top1_hard'])}  of {result['test_images']:,} images ({result['dataset']})",
-        f"  top-5 hard       {percent(result['top5_hard'])}",
-        f"  top-1 soft       {percent(result['top1_soft'])}",
-        f"  quantizer gap    {percent(result['quantizer_gap'], signed=True)} points",
-        f"  recorded top-1   {percent(result['recorded_top1_hard'])}",
+def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    images = f"{result['test_images']:,}"
+    return [
+        ("top-1 hard", f"{percent(result['top1_hard'])}  of {images} images ({result['dataset']})"),
+        ("right answers", f"{result['correct']:,} of {images}"),
+        ("top-5 hard", percent(result["top5_hard"])),
+        ("top-1 soft", percent(result["top1_soft"])),
+        ("quantizer gap", f"{percent(result['quantizer_gap'], signed=True)} points"),
     ]
-    return "\n".join(lines)
 
 
-def _configuration(run: str, words: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """Return ({path, raw tree}, name of the checkpoint) with all overrides applied.
-
-    Raises:
-        UsageError: what cannot be applied.
-    """
-    checkpoint, changes = "last", []
-    with composing():
-        overrides, problems = parse_overrides(words)
-        if problems:
-            raise UsageError("; ".join(map(str, problems)))
-        sections: dict[str, Any] = {}
-        for override in overrides:
-            if override.is_sweep_override():
-                raise UsageError(f"{override.input_line}: names several values; evaluate them one by one")
-            key, value = override.key_or_group, override.value()
-            if key == "checkpoint":
-                checkpoint = str(value)
-            elif key == "dataset":
-                if value not in choices("dataset"):
-                    raise UsageError(f"dataset={value}: no such dataset; there are {', '.join(choices('dataset'))}")
-                sections["dataset"] = group_section("dataset", str(value))
-            elif key not in CHANGEABLE and not key.startswith("dataset."):
-                listed = ", ".join(("dataset", "dataset.*", "checkpoint", *CHANGEABLE))
-                hint = suggest(key, ("dataset", "checkpoint", *CHANGEABLE)) or f"; only {listed} can be given"
-                raise UsageError(f"{override.input_line}: cannot be changed for an evaluation{hint}")
-            else:
-                changes.append((key, value))
-    if checkpoint not in CHECKPOINTS:
-        raise UsageError(f"checkpoint={checkpoint}: must be last or best{suggest(checkpoint, CHECKPOINTS)}")
-    store = next((str(value) for key, value in changes if key == "runs_dir"), None)
-    path = runs.find_run(runs.store_root(store), run)
-    tree = OmegaConf.create(load_yaml(path / "config.yaml") | {key: dict(value) for key, value in sections.items()})
-    assert isinstance(tree, DictConfig)
-    for key, value in changes:
-        OmegaConf.update(tree, key, value, force_add=True)
-    return {"path": path, "raw": OmegaConf.to_container(tree, resolve=True)}, checkpoint
+def _text(head: str, rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join([head, *(f"  {name:<17}{value}" for name, value in rows)])

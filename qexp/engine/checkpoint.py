@@ -1,7 +1,9 @@
 """Checkpoints: `last.pt` after every epoch, `best.pt` when measured hard top-1 rises. Written whole or not at all."""
 
 import os
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +21,38 @@ def save(path: Path, content: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
+def load_file(path: Path) -> Any:
+    """Return what is in a file that `torch.save` wrote; no pickled code is run.
+
+    Raises:
+        UsageError: no such file, or more in it than tensors and plain values.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # on files that torch did not write; the error says it all
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"no checkpoint at {path}") from None
+    except Exception as error:
+        raise UsageError(f"{path} is not a checkpoint that can be loaded safely: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return one line without torch's advice to load the file unsafely."""
+    text = str(error).strip()
+    if named := re.search(r"GLOBAL (\S+)", text):
+        return f"besides tensors and plain values it holds {named[1]}, which loading would have to call"
+    if isinstance(error, OSError | RuntimeError) and text:
+        return text.splitlines()[0].partition(". ")[0][:120]
+    return "torch.save did not write it, or it was cut short"
+
+
 def load_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a checkpoint; no pickled code is run.
+    """Return the state dict in a checkpoint.
 
     Raises:
         UsageError: no such file, or not a checkpoint.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UsageError(f"no checkpoint at {path}") from None
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UsageError(f"{path} is not a checkpoint that can be loaded safely: {reason}") from error
+    content = load_file(path)
     state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UsageError(f"{path} holds no state dict of tensors")
@@ -55,21 +76,27 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
 
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Raise UsageError that names the keys and shapes in which `state` differs from those of `model`."""
-    own = model.state_dict()
-    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
-    ]
-    parts = (("missing", missing), ("unexpected", unexpected), ("other shapes", sorted(shapes)))
-    problems = [f"{title}: {_few(keys)}" for title, keys in parts if keys]
+    problems = differences({key: value.shape for key, value in model.state_dict().items()}, state)
     if problems:
-        raise UsageError(f"{source}: does not fit this network; {'; '.join(problems)}")
+        raise UsageError(f"{source}: does not fit this network; {problems}")
 
 
-def _few(keys: list[str], most: int = 4) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+def differences(expected: Mapping[str, Sequence[int]], found: Mapping[str, Tensor]) -> str:
+    """Return in one line the keys and shapes in which `found` differs from {key: shape}; empty where it does not."""
+    shapes = [
+        f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key])}"
+        for key in expected.keys() & found.keys()
+        if tuple(found[key].shape) != tuple(expected[key])
+    ]
+    missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
+    parts = (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
+    return "; ".join(f"{title}: {few(keys)}" for title, keys in parts if keys)
+
+
+def few(names: Iterable[str], most: int = 4) -> str:
+    """Return the first names in alphabetical order, and how many more there are."""
+    ordered = sorted(names)
+    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 class Checkpoints(Observer):
