@@ -7,7 +7,9 @@ falls from 100 to 0.03 over all training steps; a penalty on high bit-widths pul
 * std is the unbiased one and stays in the graph, as in the authors' released layer. With K = 2 the gradient of alpha is
   then zero everywhere, so K >= 3 is required.
 * The penalty's S, "the number of weights in the whole network" as printed, makes it some 10,000 times weaker than the
-  task's gradient; `layer_share` (the layer's share of the weights) is the default and keeps it independent of size.
+  task's gradient, and layers end above the lowest bit-width. The default S is the number of layers. With each layer
+  weighed by its share of the weights (`layer_share`) small layers feel nothing: the first one ended at 4 bits
+  (docs/results/dqa-penalty.md).
 * Inputs of layers have an attention and a penalty of their own.
 * Hard evaluation uses the lowest grid, whatever the attention says; `settled` tells whether they agree.
 """
@@ -85,7 +87,7 @@ class DQA(MixMethod):
 
     Attributes:
         penalty: lambda of eq. 6.
-        penalty_scale: S of eq. 6: each layer's share of the weights, the number of layers, or that of all weights.
+        penalty_scale: S of eq. 6: the number of layers, that of all weights, or one for each layer's share of them.
         temperature_start: T(0).
         temperature_end: T(B).
     """
