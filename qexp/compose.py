@@ -26,12 +26,13 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from qexp import schema
-from qexp.config import Config, conf_dir, parse_config
+from qexp.config import RUNTIME, Config, conf_dir, parse_config
 from qexp.errors import UsageError
 from qexp.schema import Invalid, Problem
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
+TABLES = "paper"  # a folder of conf that Hydra takes for one more group
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,10 @@ def group_problem(override: Override) -> Problem | None:
     group, line = override.key_or_group, str(override.input_line)
     if override.is_delete():
         return Problem(line, "nothing can be deleted; set another value")
+    if not group:
+        return Problem(line, "expected key=value")
+    if group.split("/")[0] == TABLES:
+        return Problem(line, "is a table; qexp table shows and runs it")
     if group == "hydra.job.chdir" and override.value():
         return Problem(line, "qexp keeps the working directory; runs_dir= says where runs go")
     if group not in GROUPS:
@@ -180,6 +185,12 @@ def explain(error: Exception) -> tuple[str, str]:
     lines = [line for line in lines if not line.startswith(("object_type", "full_key", "reference_type"))]
     key = str(getattr(error, "full_key", None) or "configuration")
     return key, (lines[0].partition(" To append")[0] if lines else type(error).__name__)
+
+
+def runtime_defaults() -> dict[str, Any]:
+    """Return the defaults of the options that do not change what a run computes."""
+    tree = OmegaConf.to_container(compose("train"), resolve=True)
+    return {key: tree[key] for key in RUNTIME}  # type: ignore[index,call-overload]
 
 
 def group_section(group: str, choice: str) -> Any:

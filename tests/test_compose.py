@@ -20,6 +20,8 @@ _target_: qexp.quantizers.ste.STE
 name: mine
 default_bits: 4
 grid: minmax
+activation_grid: minmax
+sawb: search
 """
 
 
@@ -74,13 +76,16 @@ MISTAKES: list[tuple[str, str, str]] = [
     ("quantizer._target_=qexp.nothing.X", "quantizer._target_=qexp.nothing.X: cannot be imported", ""),
     ("quantizer._target_=qexp.quantizers.ste", "quantizer._target_=qexp.quantizers.ste: ", ""),
     ("device=foo", "device=foo: must be auto, cpu, cuda", ""),
-    ("init=nothing", "init=nothing: must be fp, scratch, a checkpoint file or a run", "in runs"),
+    ("init=nothing", "init=nothing: must be fp, scratch, torchvision, a checkpoint file or a run", "in runs"),
     ("dataset.train_size=1438", "dataset.train_size=1438: digits has 1437 training images", ""),
     ("dataset.mean=[0.5,0.5]", "dataset.mean=[0.5,0.5]: digits needs 1", ""),
     ("bits=2,4", "bits=2,4: names several values", "add -m"),
     ("daq", "daq: expected key=value", "did you mean quantizer=daq?"),
     ("blah", "blah: expected key=value", ""),
     ("~recipe", "~recipe: nothing can be deleted", ""),
+    ("=3", "=3: expected key=value", ""),
+    ("+paper/dqa=1", "+paper/dqa=1: is a table; qexp table", ""),
+    ("paper/dqa=1", "paper/dqa=1: is a table; qexp table", ""),
     ("seed=${nothing}", "seed: ", "'nothing' not found"),
     ("seed=???", "seed: Missing mandatory value", ""),
     ("hydra/launcher=nosuch", "", "hydra/launcher/nosuch"),

@@ -13,13 +13,13 @@ LEVELS = {
     1: ("types", "errors", "schedules", "schema", "observer"),
     2: ("data", "models", "quantizers", "engine", "tracking"),
     3: ("config", "runs"),
-    4: ("compose", "assemble", "experiment", "lifecycle"),
-    5: ("report",),
+    4: ("compose", "variants", "assemble", "experiment", "foreign", "lifecycle"),
+    5: ("report", "tables", "table_runs", "table_report", "estimate"),
     6: ("cli", "commands", "__main__"),
 }
 LEVEL = {part: level for level, parts in LEVELS.items() for part in parts} | {"": 0}
 SIBLINGS = LEVELS[2]
-KNOW_HYDRA = ("config", "compose", "commands")
+KNOW_HYDRA = ("config", "compose", "variants", "commands")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

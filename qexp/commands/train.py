@@ -104,7 +104,8 @@ def inspect(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> list[str]:
             found.append(check_sections(parse_sections(job.raw)[0]) if job.raw else ())
             continue
         parts = (config.dataset, config.model, config.quantizer, config.weight_bits, config.activation_bits)
-        key = repr((*parts, config.keep_float, config.init, config.device, config.data_dir, config.runs_dir))
+        start = (config.recipe.crop, config.init, config.device, config.data_dir, config.runs_dir)
+        key = repr((*parts, config.keep_float, *start))
         if key not in known:
             try:
                 check(config, fetch=fetch)

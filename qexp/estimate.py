@@ -1,0 +1,184 @@
+"""How long runs will take, from a speed that was measured: by finished runs like them, or by a few steps now."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from qexp import quantizers, runs
+from qexp.assemble import assemble, build_network, build_source, pick_device
+from qexp.config import Config, load_yaml
+from qexp.engine.fit import cross_entropy, fit
+from qexp.engine.metrics import evaluate
+from qexp.engine.optim import Optimizers
+from qexp.observer import Metrics
+from qexp.schedules import make_schedule
+
+MEASURED_SECONDS = 2.0  # of training steps, about
+SMALL_BATCH = 16  # at most; without a GPU, the speed hardly depends on the batch
+SMALL_PIXELS = 200_000  # of a small batch, at most: 3 images of ImageNet
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Training speed in images per second, and seconds per evaluated test image, soft and hard together."""
+
+    images_per_second: float
+    evaluation_seconds: float
+    origin: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Runs that share a speed, and how long they take one after another."""
+
+    what: str
+    count: int
+    seconds: float
+    speed: Speed
+
+
+def estimates(configs: Sequence[Config]) -> list[Estimate]:
+    """Return how long the runs of `configs` take, by dataset, network and kind of quantizer."""
+    kinds: dict[str, list[Config]] = {}
+    for config in configs:
+        kinds.setdefault(_kind(config), []).append(config)
+    found = []
+    for alike in kinds.values():
+        first = alike[0]
+        speed, images = recorded(first) or measured(first), _image_counts(first)
+        seconds = sum(run_seconds(config, speed, *images) for config in alike)
+        found.append(Estimate(_what(first), len(alike), seconds, speed))
+    return found
+
+
+def _kind(config: Config) -> str:
+    """Return what the speed of training depends on, roughly."""
+    return repr((config.dataset, config.model, config.quantizer.name, _weights_only(config.activation_bits)))
+
+
+def _weights_only(activation_bits: int) -> bool:
+    return activation_bits == quantizers.FLOAT_BITS
+
+
+def _what(config: Config) -> str:
+    sides = " of weights" if _weights_only(config.activation_bits) else " of weights and activations"
+    method = config.quantizer.name + ("" if config.quantizer.name == "fp" else sides)
+    return f"{method}, {config.model.name} on {config.dataset.name}"
+
+
+def _image_counts(config: Config) -> tuple[int, int]:
+    """Return the numbers of training and test images; the official ones where the data are not there."""
+    source = build_source(config)
+    train, test = source.counts(runs.data_root(config.data_dir), download=False)
+    return source.train_size or train, source.test_size or test
+
+
+def run_seconds(config: Config, speed: Speed, train_images: int, test_images: int) -> float:
+    """Return how long one run takes: its epochs, and its evaluations."""
+    epochs = config.recipe.epochs
+    evaluations = math.ceil(epochs / config.tracking.eval_interval)
+    return epochs * train_images / speed.images_per_second + evaluations * test_images * speed.evaluation_seconds
+
+
+def recorded(config: Config) -> Speed | None:
+    """Return the speed of the latest finished run of the same kind on the same kind of device, None without one."""
+    device = pick_device(config.device).type
+    places = runs.store_root(config.runs_dir) / config.dataset.name / config.model.name
+    paths = places.glob(f"{config.quantizer.name}-w*a*/*/summary.json")
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+        summary = runs.read_json(path)
+        if (
+            summary
+            and str(summary.get("device")).partition(":")[0] == device
+            and _is_alike(config, path.parent, summary)
+        ):
+            return _speed_of(summary, str(path.parent))
+    return None
+
+
+def _is_alike(config: Config, path: Path, summary: dict) -> bool:
+    sides = {_weights_only(bits) for bits in (summary["activation_bits"], config.activation_bits)}
+    if len(sides) > 1 or runs.state_of(path) != "done":
+        return False
+    return bool(load_yaml(path / "config.yaml")["model"] == config.raw["model"])
+
+
+def _speed_of(summary: dict, origin: str) -> Speed:
+    """Return training speed, and what is left of the run's time shared out over the test images evaluated."""
+    evaluated = math.ceil(summary["epochs"] / summary["eval_interval"]) * summary["test_images"]
+    trained = summary["epochs"] * summary["train_images"] / summary["images_per_second"]
+    rest = max(summary["time_seconds"] - trained, 0.0) / evaluated
+    return Speed(summary["images_per_second"], rest, f"as in {origin}")
+
+
+@dataclass(frozen=True)
+class _SameBatch:
+    """One batch, several times."""
+
+    images: Tensor
+    labels: Tensor
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(self.images, self.labels)] * self.count)
+
+
+def measured(config: Config) -> Speed:
+    """Return the speed of a few training steps and an evaluation on random images."""
+    device, parts = pick_device(config.device), assemble(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    model = build_network(config, parts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    source, recipe = parts.source, config.recipe
+    small = max(2, min(SMALL_BATCH, SMALL_PIXELS // source.image_size**2))
+    size = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, small)
+    images = torch.randn(size, source.channels, source.image_size, source.image_size, device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.zeros(size, dtype=torch.long, device=device)
+    quantizers.calibrate(model, images)
+    train = partial(
+        fit,
+        model,
+        objective=cross_entropy(recipe.label_smoothing, partial(quantizers.penalty, model)),
+        optimizers=Optimizers(quantizers.parameter_roles(model), recipe.optimizer, make_schedule(recipe.schedule)),
+        anneal=partial(quantizers.anneal, model),
+        evaluate=lambda: (Metrics(0.0, 0.0, 0.0, 0),) * 2,
+        epochs=1,
+    )
+    train(_SameBatch(images, labels, 1))  # warms up
+    once = train(_SameBatch(images, labels, 1)).images_per_second
+    count = max(1, round(MEASURED_SECONDS * once / size))
+    speed = train(_SameBatch(images, labels, min(count, 100))).images_per_second
+    return Speed(speed, _evaluation_seconds(model, images, labels), f"measured now on {size} random images at a time")
+
+
+def _evaluation_seconds(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return seconds per image of one evaluation, hard, and soft where it differs."""
+    evaluate(model, [(images, labels)])
+    started = time.perf_counter()
+    evaluate(model, [(images, labels)])
+    if quantizers.has_soft_form(model):
+        with quantizers.evaluation(model, "soft"):
+            evaluate(model, [(images, labels)])
+    return (time.perf_counter() - started) / len(images)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it: `40 s`, `25 min`, `5.2 h`, `3.4 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"

@@ -1,0 +1,144 @@
+"""The papers' tables, as data: conf/paper/<paper>/<table>.yaml."""
+
+import fnmatch
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from qexp import schema
+from qexp.compose import COMPOSITION_ERRORS, explain
+from qexp.config import conf_dir, load_yaml
+from qexp.errors import UsageError
+from qexp.schema import suggest
+from qexp.types import Count, NonNegative, NonNegativeInt, Range
+
+OWN = "paper"  # the protocol under which a number is held against the paper's
+
+Percent = Annotated[float, Range(low=0, high=100)]
+Text = str | int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """A published number, in percent; None is unknown. `std` over `runs` runs, which `top1` is the mean of."""
+
+    top1: Percent | None = None
+    top5: Percent | None = None
+    std: NonNegative | None = None
+    runs: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row: `overrides` are the words of `qexp train`, None for a method that qexp does not have.
+
+    `note` and `source` say what holds for this row alone.
+    """
+
+    id: str
+    label: str
+    overrides: str | None
+    reported: Reported
+    note: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How the paper obtained its numbers; what is not known says `unknown`."""
+
+    epochs: Text
+    batch: Text
+    optimizer: Text
+    start: Text
+    float_layers: Text
+    best_or_last: Text
+    soft_or_hard: Text
+    runs: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table. `overrides` come before those of each row; `differences` tell where qexp's runs are not the paper's."""
+
+    title: str
+    citation: str
+    source: str
+    protocol: Protocol
+    differences: tuple[str, ...]
+    overrides: str
+    seeds: tuple[NonNegativeInt, ...]
+    rows: tuple[Row, ...]
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names of all tables in a folder, such as `dqa/1`."""
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def load(folder: Path, name: str) -> Table:
+    """Read a table.
+
+    Raises:
+        UsageError: there is no such table, or its file is wrong.
+    """
+    known = names(folder)
+    if name not in known:
+        hint = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
+        raise UsageError(f"no table '{name}'{hint}")
+    path = folder / f"{name}.yaml"
+    try:
+        table = Table(**schema.parse(Table, load_yaml(path)))
+        for words in (table.overrides, *(row.overrides or "" for row in table.rows)):
+            shlex.split(words)
+    except COMPOSITION_ERRORS as error:
+        where, why = explain(error)
+        raise UsageError(f"{where if where.startswith(str(path)) else path}: {why}") from error
+    except ValueError as error:  # of the schema, or of the shell's quotes
+        raise UsageError(f"{path}: {error}") from error
+    doubles = [name for name, count in Counter(row.id for row in table.rows).items() if count > 1]
+    if doubles:
+        raise UsageError(f"{path}: several rows have the id {', '.join(doubles)}")
+    return table
+
+
+def select(rows: Sequence[Row], patterns: str | None) -> list[Row]:
+    """Return the rows that comma-separated ids or glob patterns name, in the table's order; all for None.
+
+    Raises:
+        UsageError: a pattern that fits no row.
+    """
+    if patterns is None:
+        return list(rows)
+    ids, chosen = [row.id for row in rows], set()
+    for pattern in patterns.split(","):
+        found = fnmatch.filter(ids, pattern)
+        if not found:
+            hint = suggest(pattern, ids) or f"; rows: {', '.join(ids)}"
+            raise UsageError(f"--rows {pattern}: no such row{hint}")
+        chosen.update(found)
+    return [row for row in rows if row.id in chosen]
+
+
+def own_words(table: Table, row: Row, protocol: str) -> tuple[str, ...]:
+    """Return the words that give `qexp train` this row; a protocol other than the paper's wins over the table."""
+    words = shlex.split(table.overrides) + shlex.split(row.overrides or "")
+    if protocol == OWN:
+        return tuple(words)
+    replaced = protocol_values(protocol)
+    return (*(word for word in words if word.partition("=")[0].lstrip("+") not in replaced), f"protocol={protocol}")
+
+
+def protocols() -> list[str]:
+    """Return the names of all protocols."""
+    return sorted(path.stem for path in (conf_dir() / "protocol").glob("*.yaml"))
+
+
+def protocol_values(name: str) -> dict[str, Any]:
+    """Return `recipe.epochs` -> value for everything that a protocol sets."""
+    tree = load_yaml(conf_dir() / "protocol" / f"{name}.yaml")
+    groups = {group: values for group, values in tree.items() if isinstance(values, Mapping)}
+    return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
