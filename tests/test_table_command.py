@@ -2,9 +2,11 @@
 
 import csv
 import io
+import json
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from test_tables import SMALL, fabricate
 from qexp import runs
 from qexp.commands import table
 from qexp.compose import compose_job, composing, expand, parse_overrides
-from qexp.config import conf_dir
+from qexp.config import conf_dir, load_yaml
 from qexp.estimate import Speed, duration, estimates, recorded, run_seconds
 from qexp.table_runs import Request, view
 from qexp.variants import Variants
@@ -369,3 +371,24 @@ def test_run_trains_what_is_missing_and_one_failure_does_not_end_it(small: Calla
     assert "1/1  ste  STE" in again.err
     assert float(found["ste"]["difference"]) == float(found["ste"]["top1"]) - float(found["fp"]["top1"])
     assert found["ste"]["difference_to"] == "float"
+
+
+def test_every_row_of_a_table_trains_and_its_weights_have_the_levels_of_its_bits(qexp: Qexp, workspace: Path) -> None:
+    """The CIFAR-10 half of DQA's Table 1 on random patterns: 2 levels of BWN, 3 of TWN, 4 of 2 bits."""
+    words = [word for word in TINY if not word.startswith("model")]
+    result = qexp("table", "dqa/1", "--rows", "c10_*", "--run", "--protocol", "smoke", *words, "--format", "csv")
+    assert result.code == 0
+    assert [row["state"] for row in csv.DictReader(io.StringIO(result.out))] == ["done"] * 14
+    levels = []
+    for path in workspace.glob("runs/*/*/*/*/summary.json"):
+        summary = json.loads(path.read_text())
+        mix = load_yaml(path.parent / "config.yaml")["quantizer"]
+        lowest = (mix.get("mix") or [mix.get("grid", "fp")])[0].partition("@")[0]
+        levels.append((lowest, summary["weight_bits"], summary["most_weight_levels"]))
+    assert Counter(levels) == {
+        ("fp", 32, None): 1,
+        ("minmax", 2, 4): 4,
+        ("sawb", 2, 4): 3,
+        ("bwn", 1, 2): 3,
+        ("twn", 2, 3): 3,
+    }
