@@ -14,7 +14,7 @@ LEVELS = {
     2: ("data", "models", "quantizers", "engine", "tracking"),
     3: ("config", "runs"),
     4: ("compose", "variants", "assemble", "experiment", "foreign", "lifecycle"),
-    5: ("report", "tables", "table_runs", "table_report", "estimate"),
+    5: ("report", "tables"),
     6: ("cli", "commands", "__main__"),
 }
 LEVEL = {part: level for level, parts in LEVELS.items() for part in parts} | {"": 0}

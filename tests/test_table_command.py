@@ -19,8 +19,8 @@ from qexp import runs
 from qexp.commands import table
 from qexp.compose import compose_job, composing, expand, parse_overrides
 from qexp.config import conf_dir, load_yaml
-from qexp.estimate import Speed, duration, estimates, recorded, run_seconds
-from qexp.table_runs import Request, view
+from qexp.tables.estimate import Speed, duration, estimates, recorded, run_seconds
+from qexp.tables.view import Request, view
 from qexp.variants import Variants
 
 Qexp = Callable[..., Any]
@@ -270,7 +270,7 @@ def composed(words: list[str]) -> Iterator[Path]:
 def _no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimating takes seconds of training steps; one test does that."""
     speed = Speed(100.0, 0.01, "measured never")
-    monkeypatch.setattr("qexp.estimate.measured", lambda config: speed)
+    monkeypatch.setattr("qexp.tables.estimate.measured", lambda config: speed)
 
 
 @pytest.mark.usefixtures("_no_measurement")

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from qexp import runs, tables
+from qexp import runs
 from qexp.compose import Job, compose_job, composing
 from qexp.config import conf_dir
 from qexp.errors import UsageError
 from qexp.lifecycle import float_config
 from qexp.schema import Invalid
-from qexp.table_report import as_csv, as_markdown, cells, markdown, notes
-from qexp.table_runs import Line, Request, View, view
+from qexp.tables import data as tables
+from qexp.tables.report import as_csv, as_markdown, cells, markdown, notes
+from qexp.tables.view import Line, Request, View, view
 from qexp.variants import Variants
 
 PAPER = conf_dir() / "paper"

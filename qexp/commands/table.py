@@ -9,15 +9,16 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from qexp import runs, tables
+from qexp import runs
 from qexp.commands.train import inspect
 from qexp.config import Config, conf_dir, is_float
 from qexp.errors import QexpError, UsageError
 from qexp.lifecycle import Outcome, float_config, perform
 from qexp.schema import Invalid, suggest
-from qexp.table_report import as_csv, as_markdown, as_text, comma_separated, grid, markdown
-from qexp.table_runs import Request, View, view
-from qexp.tables import OWN
+from qexp.tables import data as tables
+from qexp.tables.data import OWN
+from qexp.tables.report import as_csv, as_markdown, as_text, comma_separated, grid, markdown
+from qexp.tables.view import Request, View, view
 from qexp.variants import Variants
 
 DESCRIPTION = "Print a paper's table with our numbers beside the published ones, and train what is missing."
@@ -155,7 +156,7 @@ def _print_missing(joined: View) -> int:
     if not count:
         print(f"{joined.name}: nothing is missing")
         return 0
-    from qexp.estimate import duration, estimates  # imports torch
+    from qexp.tables.estimate import duration, estimates  # imports torch
 
     found = estimates([*parents, *missing])
     floats = f", {len(parents)} of them float nets that others start from" if parents else ""

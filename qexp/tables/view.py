@@ -7,13 +7,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from qexp import runs, tables
+from qexp import runs
 from qexp.compose import Job, composing, parse_overrides
 from qexp.config import RUNTIME, Config
 from qexp.errors import UsageError
 from qexp.lifecycle import float_config, identified
 from qexp.schema import Invalid, Problem
-from qexp.tables import OWN, Row, Table
+from qexp.tables import data as tables
+from qexp.tables.data import OWN, Row, Table
 from qexp.variants import Variants
 
 NOT_HERE = {

@@ -9,8 +9,8 @@ from rich import box
 from rich.table import Table as Grid
 
 from qexp import runs
-from qexp.table_runs import Line, View
-from qexp.tables import OWN, Row, protocol_values
+from qexp.tables.data import OWN, Row, protocol_values
+from qexp.tables.view import Line, View
 
 UNSETTLED = (
     "* in a run the attention of some quantizers did not end at the lowest bit-width; the hard accuracy is of a "
