@@ -53,7 +53,7 @@ MISTAKES = (
     Mistake("DQA: temperature multiplies", "dqa.py", ".clamp_min(TINY) / self.temp", ".clamp_min(TINY) * self.temp"),
     Mistake("DQA: costs 1, 4, 8", "dqa.py", "COSTS = (1.0, 4.0, 16.0)", "COSTS = (1.0, 4.0, 8.0)"),
     Mistake("DQA: initial attention upside down", "dqa.py", "1 - widths / widths.sum()", "widths / widths.sum()"),
-    Mistake("eq. 13 as printed, without offset", "functional.py", "((x - lower) / step)", "(x / step)"),
+    Mistake("eq. 13 as printed, without offset", "functional.py", "return ((x - lower) / step)", "return (x / step)"),
     Mistake("uniform: 2^n steps, not 2^n - 1", "functional.py", "/ (2**bits - 1)\n    return", "/ 2**bits\n    return"),
     Mistake("BWN: sign(0) = 0", "grids.py", "torch.where(x >= 0, upper, lower)", "x.sign() * upper"),
     Mistake("TWN: mean over all entries", "spans.py", "kept.sum().clamp_min(1)", "x.numel()"),
