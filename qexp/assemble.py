@@ -107,11 +107,14 @@ def check(config: Config, *, fetch: bool) -> None:
     start = attempt(problems, lambda: runs.initial_checkpoint(config))
     attempt(problems, lambda: pick_device(config.device))
     parts = attempt(problems, lambda: assemble(config))
+    # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
+    source = parts.source if parts else attempt([], lambda: build_source(config))
+    if source is not None:
+        attempt(problems, lambda: source.check_crop(config.recipe.crop))
+        attempt(problems, lambda: source.prepare(runs.data_root(config.data_dir), download=fetch))
     if parts is not None:
         if config.init == "torchvision":
             start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
-        attempt(problems, lambda: parts.source.check_crop(config.recipe.crop))
-        attempt(problems, lambda: parts.source.prepare(runs.data_root(config.data_dir), download=fetch))
         attempt(problems, lambda: check_network(config, parts, start))
     if problems:
         raise Invalid(problems)

@@ -169,6 +169,14 @@ def test_all_mistakes_of_a_command_are_reported_at_once(
         assert sum(line.startswith(culprit) or f"'{culprit}'" in line for line in lines) == 1, (culprit, lines)
 
 
+def test_missing_data_are_named_beside_a_mistake_in_another_part(qexp: Qexp, workspace: Path) -> None:
+    """What is wrong with the network does not hide that the images are not there."""
+    lines = refused(qexp, "dataset=cifar10", "model.width=-1")
+    assert len(lines) == 2
+    assert any("model.width=-1" in line for line in lines)
+    assert any("cifar10: neither" in line for line in lines)
+
+
 def test_ten_mistakes_are_ten_lines_each_with_its_answer(qexp: Qexp) -> None:
     answers = {
         "model=resnet19": "no such model (did you mean 'resnet18'?)",

@@ -278,9 +278,11 @@ def refused(own_tree: Path) -> Callable[..., str]:
     return message
 
 
-def test_a_whole_tree_is_accepted(own_tree: Path) -> None:
-    imagenet().prepare(own_tree)
+def test_a_whole_tree_is_accepted_and_one_image_more_is_not(own_tree: Path) -> None:
+    assert imagenet().counts(own_tree) == (15, 7)  # the other files there are hidden, or no images
     imagenet(train_size=15, test_size=7).prepare(own_tree)
+    with pytest.raises(UsageError, match="has 15 training images"):
+        imagenet(train_size=16).prepare(own_tree)
 
 
 def test_no_tree_says_what_is_expected_and_that_nothing_is_downloaded(tmp_path: Path) -> None:
