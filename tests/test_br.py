@@ -2,10 +2,10 @@
 
 import methods
 import numpy as np
+import plain
 import pytest
 import torch
 
-from qexp.quantizers.functional import uniform
 from qexp.types import Progress
 
 GOLDEN = np.load(methods.GOLDEN / "binaryrelax_official.npz")
@@ -37,7 +37,7 @@ def test_omega_is_1_02_per_epoch_over_300_epochs():
 def test_forward_is_equation_8():
     """q = (omega Q1 + Q2 + Q3) / (omega + 2) over 2, 4 and 8 bits of the tensor's own range."""
     x, omega = methods.sample("weight"), 380.2345080615 ** (7 / 10)
-    q = [uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)]
+    q = [plain.uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)]
     expected = (omega * q[0] + q[1] + q[2]) / (omega + 2)
     torch.testing.assert_close(at(methods.build("br", "weight", 2), 7, 10)(x), expected, rtol=1e-5, atol=1e-7)
 

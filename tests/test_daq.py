@@ -1,9 +1,8 @@
 """DAQ against vectors recorded from the authors' layer (golden/golden_daq.npz) and against its printed formulas."""
 
-import math
-
 import methods
 import numpy as np
+import plain
 import pytest
 import torch
 from torch import nn
@@ -38,23 +37,6 @@ def test_forward_and_gradients_equal_the_recorded_ones(case, suffix, dtype):
         torch.testing.assert_close(leaf.grad, tensor(case, f"{key}_{suffix}", dtype), **backward)
 
 
-def literal(x, lower, upper, bits, sigma, gamma):
-    """Return D of the paper: distance scores, kernel, temperature controller, soft argmax (spec section 2)."""
-    steps = 2**bits - 1
-    t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
-    floor = t.detach().floor()
-    r = t - floor
-    near_one = (r.detach() > 0.5).to(x.dtype)
-    scores = []
-    for level in (0, 1):
-        distance = torch.where(r - level >= 0, r - level, level - r)
-        scores.append(torch.exp(-((level - near_one) ** 2) / sigma**2) * torch.exp(-distance))
-    temperature = gamma / (scores[0] - scores[1]).abs().detach()
-    soft = torch.softmax(torch.stack([temperature * score for score in scores]), dim=0)
-    stretch = 1 / math.expm1(gamma)
-    return floor + (0 - stretch) * soft[0] + (1 + stretch) * soft[1]
-
-
 @pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize(("sigma", "gamma"), [(1.0, 2.0), (2.0, 2.0), (0.6, 1.3)])
 def test_closed_form_equals_the_printed_formulas(bits, sigma, gamma):
@@ -62,14 +44,14 @@ def test_closed_form_equals_the_printed_formulas(bits, sigma, gamma):
     generator = torch.Generator().manual_seed(bits)
     results = []
 
-    def ours_in_steps(x, lower, upper, bits, sigma, gamma):
+    def ours_in_steps(x, lower, upper, bits, **constants):
         unsigned = torch.tensor(0.0, dtype=x.dtype)
-        return distance_aware(x, lower, upper, unsigned, bits, sigma=sigma, gamma=gamma) * (2**bits - 1)
+        return distance_aware(x, lower, upper, unsigned, bits, **constants) * (2**bits - 1)
 
-    for function in (literal, ours_in_steps):
+    for function in (plain.distance_aware, ours_in_steps):
         x = torch.randn(500, generator=generator.manual_seed(7), dtype=torch.float64).requires_grad_()
         lower, upper = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (-0.9, 1.1))
-        y = function(x, lower, upper, bits, sigma, gamma)
+        y = function(x, lower, upper, bits, sigma=sigma, gamma=gamma)
         y.backward(torch.randn(500, generator=generator, dtype=torch.float64))
         results.append((y.detach(), x.grad, lower.grad, upper.grad))
     for ours, theirs in zip(*results, strict=True):
@@ -134,7 +116,7 @@ def test_signed_range_is_symmetric():
     y = quantizer(x)
     y.sum().backward()
     upper = quantizer.upper.detach().clone().requires_grad_()
-    reference = (2 * literal(x, -upper, upper, 2, 2.0, 2.0) - 3) / 3
+    reference = (2 * plain.distance_aware(x, -upper, upper, 2, sigma=2.0, gamma=2.0) - 3) / 3
     reference.sum().backward()
     torch.testing.assert_close(y.detach(), reference.detach(), rtol=0, atol=1e-12)
     torch.testing.assert_close(quantizer.upper.grad, upper.grad, rtol=1e-9, atol=1e-12)

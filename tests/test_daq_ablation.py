@@ -4,48 +4,29 @@ The literal soft assignment (spec: distance scores, kernel, soft argmax) is trai
 fixed temperature, as a soft quantizer has it, and once with the controller, and evaluated soft and hard.
 """
 
-import math
-
 import methods
+import plain
 import pytest
 import torch
 from torch import nn
 
 from qexp.data.datasets import Digits
 from qexp.quantizers import calibrate, evaluation, quantize, quantizers
+from qexp.quantizers.blocks import mean_and_std
 from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware
-
-
-def soft_assignment(x, lower, upper, bits, sigma, gamma, fixed):
-    """D of the paper: two scores per value, a kernel around the nearer one, and a soft argmax over both.
-
-    With `fixed` the soft argmax has that temperature and plain levels; else the controller gamma / |s0 - s1| and the
-    stretched levels that make it end on a level.
-    """
-    steps = 2**bits - 1
-    t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
-    floor = t.detach().floor().clamp_max(steps - 1)
-    r = t - floor
-    nearer = (r.detach() > 0.5).to(x.dtype)
-    scores = torch.stack([
-        torch.exp(-((level - nearer) ** 2) / sigma**2) * torch.exp(-(r - level).abs()) for level in (0, 1)
-    ])  # fmt: skip
-    if fixed is not None:
-        return floor + torch.softmax(fixed * scores, 0)[1]
-    share = torch.softmax(gamma / (scores[0] - scores[1]).abs().detach() * scores, 0)
-    stretch = 1 / math.expm1(gamma)
-    return floor - stretch * share[0] + (1 + stretch) * share[1]
 
 
 class LiteralWeight(DAQWeight):
     fixed = None
 
-    def forward(self, x):
+    def forward(self, x, scale):
         if not self.is_soft:
-            return super().forward(x)
+            return super().forward(x, scale)
         steps = 2**self.bits - 1
-        d = soft_assignment(self.standardize(x), self.lower, self.upper, self.bits, self.sigma, self.gamma, self.fixed)
-        return (2 * d - steps) / steps
+        mean, std = mean_and_std(x)
+        constants = {"sigma": self.sigma, "gamma": self.gamma, "fixed": self.fixed}
+        d = plain.distance_aware((x - mean) / std, self.lower, self.upper, self.bits, **constants)
+        return (2 * d - steps) / steps * scale.abs()
 
 
 class LiteralActivation(DAQActivation):
@@ -54,7 +35,8 @@ class LiteralActivation(DAQActivation):
     def forward(self, x):
         if not self.is_soft:
             return super().forward(x)
-        d = soft_assignment(x, self.lower, self.upper, self.bits, self.sigma, self.gamma, self.fixed)
+        constants = {"sigma": self.sigma, "gamma": self.gamma, "fixed": self.fixed}
+        d = plain.distance_aware(x, self.lower, self.upper, self.bits, **constants)
         return d / (2**self.bits - 1)
 
 
@@ -63,8 +45,10 @@ def test_the_literal_form_is_ours_with_the_controller_and_not_without():
     x = torch.randn(500, dtype=torch.float64)
     lower, upper = torch.tensor(-1.0).double(), torch.tensor(1.5).double()
     ours = 3 * distance_aware(x, lower, upper, torch.tensor(0.0).double(), 2, sigma=1.0, gamma=2.0)
-    torch.testing.assert_close(soft_assignment(x, lower, upper, 2, 1.0, 2.0, None), ours, rtol=0, atol=1e-12)
-    assert (soft_assignment(x, lower, upper, 2, 1.0, 2.0, 2.0) - ours).abs().mean() > 0.1
+    literal = plain.distance_aware(x, lower, upper, 2, sigma=1.0, gamma=2.0)
+    torch.testing.assert_close(literal, ours, rtol=0, atol=1e-12)
+    fixed = plain.distance_aware(x, lower, upper, 2, sigma=1.0, gamma=2.0, fixed=2.0)
+    assert (fixed - ours).abs().mean() > 0.1
 
 
 def network(fixed):

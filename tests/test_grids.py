@@ -4,14 +4,13 @@ import math
 
 import methods
 import numpy as np
+import plain
 import pytest
 import torch
 from torch import nn
 
 from qexp.quantizers import anneal, calibrate, quantize, quantizers
-from qexp.quantizers.functional import uniform
 from qexp.quantizers.grids import make_mix, usual_mix
-from qexp.quantizers.relaxation import weighted_sum
 from qexp.quantizers.sawb import formula_clip, search_clip
 from qexp.types import Progress
 
@@ -227,11 +226,11 @@ def test_a_grid_in_the_wrong_place_is_refused(words, bits, message):
 def test_figure_2_of_the_dqa_paper():
     """Absolute error over temperature: DQA's mix stays below BR's down to T = 0.03, where both are the 2-bit error."""
     x = drawn("normal", 200_000) / 0.3
-    copies = {bits: uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)} | {32: x}
+    copies = {bits: plain.uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)} | {32: x}
 
     def error(alpha, bits, temperature):
         attention = torch.softmax(torch.tensor(alpha) / temperature, 0)
-        return (x - weighted_sum([copies[width] for width in bits], attention)).abs().mean().item()
+        return (x - plain.weighted_sum([copies[width] for width in bits], attention)).abs().mean().item()
 
     printed = {100: (0.430, 0.298), 10: (0.440, 0.304), 1: (0.534, 0.367), 0.5: (0.627, 0.441), 0.2: (0.793, 0.638)}
     printed |= {0.1: (0.852, 0.802), 0.03: (0.858, 0.858)}

@@ -130,8 +130,8 @@ def test_calibration_goes_layer_by_layer_over_quantized_predecessors():
     torch.testing.assert_close(net[3].input_quantizer.upper, (3 * hidden.std()).detach())
     expected = (reference[3]._conv_forward(hidden, reference[3].weight, None)).abs().mean()
     layer = net[3]
-    x2, w2 = layer.quantized_operands(hidden)
-    torch.testing.assert_close(layer.output_scale * layer._conv_forward(x2, w2, None).abs().mean(), expected)
+    operands = layer.input_quantizer(hidden), layer.weight_quantizer(layer.weight)
+    torch.testing.assert_close(layer.output_scale * layer._conv_forward(*operands, None).abs().mean(), expected)
     for name, buffer in net.named_buffers():
         assert name not in running or torch.equal(buffer, running[name])
     assert net.training
@@ -153,7 +153,7 @@ def test_output_scale_acts_as_its_absolute_value():
     layer = QuantConv2d.around(nn.Conv2d(3, 4, 3))
     layer.attach(net[3].weight_quantizer, net[3].input_quantizer, scale=True)
     layer.output_scale.data.fill_(-0.3)
-    x_q, w_q = layer.quantized_operands(x)
+    x_q, w_q = layer.input_quantizer(x), layer.weight_quantizer(layer.weight)
     expected = 0.3 * nn.functional.conv2d(x_q, w_q) + layer.bias[:, None, None]
     torch.testing.assert_close(layer(x), expected)
 

@@ -53,6 +53,7 @@ def test_inputs_use_the_batch_range_in_training_and_the_running_range_in_evaluat
     span.calibrate(torch.tensor([0.0, 2.0]))
     lower, upper = span(torch.tensor([-1.0, 4.0]))
     assert (lower.item(), upper.item()) == (-1.0, 4.0)
+    span.observe((lower, upper))
     span.eval()
     lower, upper = span(torch.tensor([-100.0, 100.0]))
     assert (lower.item(), upper.item()) == (pytest.approx(-0.1), pytest.approx(2.2))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from qexp.types import Progress
 
 FLOAT_BITS = 32  # a bit-width of 32 means: not quantized
+TINY = 1e-12  # keeps the width of a degenerate range off zero
 
 
 class Part(nn.Module, ABC):
@@ -41,6 +42,11 @@ class Quantizer(Part):
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Return the fake-quantized tensor, of the shape of `x`."""
+
+    def recall(self, *arguments: Tensor) -> Tensor:
+        """Return once more what `forward` returned since the last step: no gradient, nothing taken note of."""
+        with torch.no_grad():
+            return self(*arguments)
 
     @abstractmethod
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,7 +93,7 @@ class Method(ABC):
 
     weight_bits: ClassVar[Collection[int]] = range(1, 9)
     activation_bits: ClassVar[Collection[int]] = range(1, 9)
-    output_scale: ClassVar[bool] = False  # does a layer learn a scale |beta| of its output?
+    output_scale: ClassVar[bool] = False  # does a layer learn a scale |beta|? Weight quantizers are given it, then
 
     @abstractmethod
     def weight(self, bits: int, site: Site = ALONE) -> Quantizer:

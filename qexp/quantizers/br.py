@@ -35,20 +35,18 @@ class BRQuantizer(GridQuantizer):
         super().__init__(mix)
         self.omega_end, self.hard_from = omega_end, hard_from
         self.register_buffer("mix", torch.full((len(mix),), 1 / len(mix)))
+        self._is_hard = False  # in the second phase
 
-    def shares(self) -> Tensor:
-        return self.mix
+    def shares(self) -> Tensor | None:
+        return None if self._is_hard else self.mix
 
     def anneal(self, progress: Progress) -> None:
         done = progress.epoch / progress.epochs
         omega = self.omega_end**done
         rest = 1 / (omega + len(self.grids) - 1)
-        if self.hard_from is not None and done >= self.hard_from:
-            omega, rest = 1.0, 0.0
-            self.mix[0] = 1.0
-        else:
-            self.mix[0] = omega * rest
-        self.mix[1:] = rest
+        self._is_hard = self.hard_from is not None and done >= self.hard_from
+        self.mix.fill_(0.0 if self._is_hard else rest)
+        self.mix[0].fill_(1.0 if self._is_hard else omega * rest)
 
     def stats(self) -> dict[str, Tensor]:
         return super().stats() | {"mix_lowest": self.mix[0]}

@@ -19,59 +19,131 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, Method, Quantizer, Site
-from qexp.quantizers.functional import TINY, as_float
+from qexp.quantizers.base import ALONE, TINY, Method, Quantizer, Site
+from qexp.quantizers.blocks import (
+    Scalar,
+    as_float,
+    as_tensor,
+    at_least,
+    dense,
+    dot,
+    float_copy,
+    in_blocks,
+    laid_out_as,
+    mapped,
+    mean_and_std,
+    scalar,
+    total,
+)
 from qexp.types import Positive, Range
 
 Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope has a pole between two levels
 
 
-def normalized_position(x: Tensor, lower: Tensor, upper: Tensor, steps: int) -> Tensor:
-    """Return t = (x - lower) / delta with delta = (upper - lower) / steps, not clamped; a new tensor."""
-    return (x - lower).div_((upper - lower).clamp_min(TINY) / steps)
+Standard = tuple[Scalar, Scalar]  # mean and deviation
 
 
-def nearest_index(x: Tensor, lower: Tensor, upper: Tensor, steps: int) -> Tensor:
-    """Return the index 0 .. steps of the nearest level, as floats; a tie goes to the lower one."""
-    return normalized_position(x, lower, upper, steps).clamp_(0, steps).sub_(0.5).ceil_()
+def position(
+    x: Tensor, lower: Scalar, delta: Scalar, standard: Standard | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Return t = (x - lower) / delta, not clamped, in `out` or a new tensor; `standard` standardizes x first."""
+    if standard is None:
+        return torch.sub(x, lower, out=out).div_(delta)
+    mean, std = standard
+    return torch.sub(x, mean, out=out).div_(std).sub_(lower).div_(delta)
 
 
-def to_level(index: Tensor, signed: Tensor, steps: int) -> Tensor:
+def nearest_(t: Tensor) -> Tensor:
+    """Return, in place, the index of the level nearest to a position in 0 .. steps; a tie goes to the lower one."""
+    return t.sub_(0.5).ceil_()
+
+
+def to_level_(index: Tensor, signed: Scalar, steps: int) -> Tensor:
     """Return, in place, the level of an index: k / steps, or (2k - steps) / steps where `signed` is 1 and not 0."""
-    return index.mul_(1 + signed).add_(0 - signed * steps).div_(steps)  # + 0 also turns -0.0 into 0.0
+    return index.sub_(signed * (steps / 2)).div_(steps / (1 + signed))  # both numbers are exact: the same quotients
 
 
 class _DistanceAwareRounding(torch.autograd.Function):
-    """Rounding with DAQ's slope; saves its input only, and works in place on what it makes."""
+    """Rounding with DAQ's slope, times |scale|; saves its input only."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, steps: int, sigma: float, gamma: float
+        ctx: Any,
+        x: Tensor,
+        lower: Tensor,
+        upper: Tensor,
+        scale: Tensor | None,
+        signed: Tensor,
+        standard: Standard | None,
+        steps: int,
+        sigma: float,
+        gamma: float,
     ) -> Tensor:
-        ctx.save_for_backward(x, lower, upper, signed)
-        ctx.steps, ctx.sigma, ctx.gamma = steps, sigma, gamma
-        return to_level(nearest_index(x, lower, upper, steps), signed, steps)
+        x = dense(x)
+        ctx.save_for_backward(x, lower, upper, scale, signed)
+        ctx.standard, ctx.steps, ctx.sigma, ctx.gamma = standard, steps, sigma, gamma
+        begin, end, sign = scalar(lower), scalar(upper), scalar(signed)
+        delta = at_least(end - begin, TINY) / steps
+        size = None if scale is None else scalar(scale.abs()) / steps
+
+        def to_levels(values: Tensor, out: Tensor | None) -> Tensor:
+            index = nearest_(position(values, begin, delta, standard, out).clamp_(0, steps))
+            if size is None:
+                return to_level_(index, sign, steps)
+            return index.mul_((1 + sign) * size).sub_(sign * steps * size)
+
+        return mapped(x, to_levels)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, lower, upper, signed = ctx.saved_tensors
-        raw = normalized_position(x, lower, upper, ctx.steps)
-        t = raw.clamp(0, ctx.steps)
-        # Both ends are inside, as in torch.clamp's own gradient; a range turned inside out has no inside.
-        outside = t.ne(raw).logical_or_(upper <= lower)
-        coth = t.frac().sub_(0.5).abs_().add_(0.5 / ctx.sigma**2).tanh_().reciprocal_()
-        factor = ctx.gamma / (2 * math.sinh(ctx.gamma)) * (1 + signed) / (upper - lower).clamp_min(TINY)
-        dx = coth.mul_(grad).mul_(factor).masked_fill_(outside, 0)
-        # Sums over a whole feature map need double precision; the products themselves do not.
-        d_upper = -t.mul_(dx).sum(dtype=torch.float64) / ctx.steps
-        d_lower = -dx.sum(dtype=torch.float64) - d_upper
-        return dx, d_lower.to(lower.dtype), d_upper.to(upper.dtype), None, None, None, None
+        x, lower, upper, scale, signed = ctx.saved_tensors
+        steps, begin, end, sign = ctx.steps, scalar(lower), scalar(upper), scalar(signed)
+        size = 1.0 if scale is None else scalar(scale.abs())
+        width = at_least(end - begin, TINY)
+        # A range turned inside out has no inside, and no gradient.
+        factor = ctx.gamma / (4 * math.sinh(ctx.gamma)) * (1 + sign) * size / width * (end > begin)
+        mean, std = ctx.standard or (0.0, 1.0)
+        first, delta = mean + std * begin, std * width / steps  # of x itself, not standardized
+        one, dx = torch.ones((), dtype=lower.dtype, device=x.device), torch.empty_like(x)
+        by_position: Scalar = 0.0
+        whole: Scalar = 0.0
+        by_index: Scalar = 0.0
+        upstream_total: Scalar = 0.0
+        for source, upstream, target, t, work, slope in in_blocks(x, laid_out_as(grad, x), dx, scratch=3):
+            g = as_float(upstream)
+            t = position(as_float(source), first, delta, out=t)
+            inside = float_copy(t, work).eq_(t.clamp_(0, steps))  # 1, ends included as in torch.clamp, or 0
+            slope = torch.mul(inside, g, out=slope)
+            # coth(a / 2) / 2 = 1 / (4 sigmoid(a) - 2), a = |1 - 2r| + 1 / sigma^2
+            a = torch.sub(one, torch.frac(t, out=work), alpha=2, out=work).abs_().add_(1 / ctx.sigma**2)
+            slope.div_(a.sigmoid_().sub_(0.5))
+            by_position = by_position + dot(t, slope)
+            whole = whole + total(slope)
+            target.copy_(slope.mul_(factor / std))
+            if scale is not None:
+                by_index = by_index + dot(nearest_(t), g)
+                upstream_total = upstream_total + total(g)
+        d_upper = -factor * by_position / steps
+        d_lower = -factor * whole - d_upper
+        d_scale = None
+        if scale is not None:
+            d_scale = scale.sign() * (((1 + sign) * by_index - sign * steps * upstream_total) / steps)
+        return dx, as_tensor(d_lower, lower), as_tensor(d_upper, upper), d_scale, None, None, None, None, None
 
 
 def distance_aware(
-    x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, bits: int, *, sigma: float, gamma: float
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    signed: Tensor,
+    bits: int,
+    *,
+    sigma: float,
+    gamma: float,
+    scale: Tensor | None = None,
+    standard: Standard | None = None,
 ) -> Tensor:
-    """Return the level nearest to `x`, of the shape of `x`; differentiable in x, lower and upper.
+    """Return the level nearest to `x`, of the shape and type of `x`; differentiable in x, lower, upper and scale.
 
     Args:
         x: any shape.
@@ -81,15 +153,21 @@ def distance_aware(
         bits: there are 2**bits levels.
         sigma: kernel width.
         gamma: temperature constant.
+        scale: scalar, whose absolute value multiplies the levels.
+        standard: mean to subtract and deviation to divide by before all else; constants for the gradient.
     """
-    return _DistanceAwareRounding.apply(x, lower, upper, signed, 2**bits - 1, sigma, gamma)
+    return _DistanceAwareRounding.apply(x, lower, upper, scale, signed, standard, 2**bits - 1, sigma, gamma)
 
 
-def codes_and_levels(x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def codes_and_levels(
+    x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, bits: int, standard: Standard | None = None
+) -> tuple[Tensor, Tensor]:
     """Return (uint8 codes of the shape of `x`, their 2**bits levels)."""
     steps = 2**bits - 1
-    codes = nearest_index(x, lower, upper, steps).to(torch.uint8)
-    return codes, to_level(torch.arange(steps + 1, device=x.device, dtype=x.dtype), signed, steps)
+    begin = scalar(lower)
+    t = position(as_float(x), begin, at_least(scalar(upper) - begin, TINY) / steps, standard)
+    levels = to_level_(torch.arange(steps + 1, device=x.device, dtype=t.dtype), scalar(signed), steps)
+    return nearest_(t.clamp_(0, steps)).to(torch.uint8), levels
 
 
 class DAQWeight(Quantizer):
@@ -108,21 +186,26 @@ class DAQWeight(Quantizer):
         self.upper = nn.Parameter(torch.tensor(3.0))
         self.register_buffer("signed", torch.tensor(1.0), persistent=False)
 
-    def standardize(self, weight: Tensor) -> Tensor:
-        """Return (w - mean) / std; a constant weight gives zeros."""
-        centered = weight - weight.detach().mean()
-        # torch.std takes four times as long; the norm of what is centered anyway is the same number.
-        std = torch.linalg.vector_norm(centered.detach()) / math.sqrt(max(weight.numel() - 1, 1))
-        return centered / std.clamp_min(TINY)
+    def _standard(self, weight: Tensor) -> Standard:
+        mean, std = mean_and_std(weight)
+        return mean, at_least(std, TINY)
 
-    def forward(self, x: Tensor) -> Tensor:
-        standard = self.standardize(as_float(x))
-        constants = {"sigma": self.sigma, "gamma": self.gamma}
-        return distance_aware(standard, self.lower, self.upper, self.signed, self.bits, **constants).to(x.dtype)
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        return distance_aware(
+            x,
+            self.lower,
+            self.upper,
+            self.signed,
+            self.bits,
+            sigma=self.sigma,
+            gamma=self.gamma,
+            scale=scale,
+            standard=self._standard(x),
+        )
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return codes_and_levels(self.standardize(as_float(x)), self.lower, self.upper, self.signed, self.bits)
+        return codes_and_levels(x, self.lower, self.upper, self.signed, self.bits, self._standard(x))
 
     def stats(self) -> dict[str, Tensor]:
         return {"lower": self.lower.detach(), "upper": self.upper.detach()}
@@ -145,8 +228,7 @@ class DAQActivation(Quantizer):
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        x = as_float(x)
-        self.upper.copy_(torch.nan_to_num(3 * x.std()).clamp_min(TINY))
+        self.upper.fill_(at_least(3 * mean_and_std(x)[1], TINY))
         self.signed.fill_(float(x.min() < 0))
 
     @property
@@ -155,13 +237,11 @@ class DAQActivation(Quantizer):
         return -self.signed * self.upper
 
     def forward(self, x: Tensor) -> Tensor:
-        constants = {"sigma": self.sigma, "gamma": self.gamma}
-        value = as_float(x)
-        return distance_aware(value, self.lower, self.upper, self.signed, self.bits, **constants).to(x.dtype)
+        return distance_aware(x, self.lower, self.upper, self.signed, self.bits, sigma=self.sigma, gamma=self.gamma)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return codes_and_levels(as_float(x), self.lower, self.upper, self.signed, self.bits)
+        return codes_and_levels(x, self.lower, self.upper, self.signed, self.bits)
 
     def stats(self) -> dict[str, Tensor]:
         return {"upper": self.upper.detach(), "signed": self.signed}

@@ -21,8 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, Site
-from qexp.quantizers.functional import TINY
+from qexp.quantizers.base import ALONE, TINY, Site
 from qexp.quantizers.grids import Member
 from qexp.quantizers.relaxation import GridQuantizer, MixMethod
 from qexp.types import NonNegative, Positive, Progress

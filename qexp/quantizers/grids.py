@@ -1,84 +1,122 @@
 """Grids: the levels that a bit-width allows between two ends, and projection onto them; mixes of them by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from qexp.quantizers import functional as F
-from qexp.quantizers.base import FLOAT_BITS
+from qexp.quantizers.base import FLOAT_BITS, TINY
+from qexp.quantizers.blocks import Scalar, at_least, float_copy, scalar
 from qexp.quantizers.pact import LearnedClip
 from qexp.quantizers.sawb import Rule, SawbClip
-from qexp.quantizers.spans import TERNARY_THRESHOLD, AbsoluteMean, KeptMean, RunningRange, Span, TensorRange, Unbounded
+from qexp.quantizers.spans import AbsoluteMean, KeptMean, RunningRange, Span, TensorRange, Unbounded
 
 WeightGrid = Literal["minmax", "sawb", "twn", "bwn"]
 ActivationGrid = Literal["minmax", "pact"]
 WIDEST = 8  # bits; a wider member of a mix is full precision
 
 
-class Grid(nn.Module, ABC):
-    """Projects a tensor onto its levels between `lower` and `upper`; passes no gradient.
+class Placed(NamedTuple):
+    """A grid between two ends: a value has a code 0, 1, ..., and the level code * scale + offset."""
+
+    to_codes: Callable[[Tensor, Tensor | None], Tensor]  # (float values, `out` or None) -> codes as floats
+    scale: Scalar
+    offset: Scalar
+
+    def to_levels(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the level of every value of a float tensor, in `out` or a new tensor."""
+        return self.to_codes(x, out).mul_(self.scale).add_(self.offset)
+
+
+@dataclass(frozen=True)
+class Grid(ABC):
+    """The levels that a span's ends allow; passes no gradient.
 
     `bits` is the nominal bit-width, which orders the grids of a mix and weighs its attention (DQA, eq. 7).
     """
 
-    def __init__(self, bits: int):
-        super().__init__()
-        self.bits = bits
+    bits: int
+
+    @property
+    @abstractmethod
+    def levels(self) -> int:
+        """How many there are."""
 
     @abstractmethod
-    def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return the projected tensor, of the shape of `x`."""
+    def between(self, *ends: Scalar) -> Placed:
+        """Return the grid between the ends that its span returns, as numbers."""
 
-    @abstractmethod
-    def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (uint8 codes of the shape of `x`, levels)."""
+    def placed(self, ends: Iterable[Tensor]) -> Placed:
+        """Return the grid between ends that may have a gradient, which does not pass."""
+        return self.between(*(scalar(end.detach()) for end in ends))
+
+    def codes(self, x: Tensor, ends: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index)."""
+        placed = self.placed(ends)
+        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype) * placed.scale + placed.offset
+        return placed.to_codes(x, None).to(torch.uint8), levels
 
 
+@dataclass(frozen=True)
 class Uniform(Grid):
-    """2**bits evenly spaced levels, both ends included (DQA, eq. 10 and 11)."""
+    """2**bits evenly spaced levels, both ends included (DQA, eq. 10 and 11).
 
-    def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        return F.uniform(x, lower, upper, self.bits)
+    Equation 13 of the paper with the offset that its print lacks: round((x - lower) / step), kept in range.
+    """
 
-    def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        return F.uniform_codes(x, lower, upper, self.bits).to(torch.uint8), F.uniform_levels(lower, upper, self.bits)
+    @property
+    def levels(self) -> int:
+        return 2**self.bits
+
+    def between(self, *ends: Scalar) -> Placed:
+        lower, upper = ends
+        steps = self.levels - 1
+        step = at_least(upper - lower, TINY) / steps
+
+        def to_codes(x: Tensor, out: Tensor | None) -> Tensor:
+            return torch.sub(x, lower, out=out).div_(step).round_().clamp_(0, steps)
+
+        return Placed(to_codes, step, lower)
 
 
+@dataclass(frozen=True)
 class Binary(Grid):
-    """The two ends, by sign; zero maps to the upper one (DQA, eq. 14)."""
+    """The two ends, -beta and beta, by sign; zero maps to the upper one (DQA, eq. 14)."""
 
-    def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        return torch.where(x >= 0, upper, lower)
+    levels = 2
 
-    def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        return (x >= 0).to(torch.uint8), torch.stack([lower, upper])
+    def between(self, *ends: Scalar) -> Placed:
+        lower, upper = ends
+        return Placed(lambda x, out: float_copy(x, out).ge_(0), 2 * upper, lower)
 
 
+@dataclass(frozen=True)
 class Ternary(Grid):
-    """The two ends and zero; zero where |x| <= 0.7 mean|x| (DQA, eq. 15). Counts as 2 bits."""
+    """The two ends, -beta and beta, and zero where |x| is not above the threshold (DQA, eq. 15). Counts as 2 bits."""
 
-    def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        threshold = TERNARY_THRESHOLD * x.abs().mean()
-        return torch.where(x > threshold, upper, torch.where(x < -threshold, lower, torch.zeros_like(upper)))
+    levels = 3
 
-    def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        threshold = TERNARY_THRESHOLD * x.abs().mean()
-        codes = 1 + (x > threshold).to(torch.int8) - (x < -threshold).to(torch.int8)
-        return codes.to(torch.uint8), torch.stack([lower, torch.zeros_like(upper), upper])
+    def between(self, *ends: Scalar) -> Placed:
+        lower, upper, threshold = ends
+
+        def to_codes(x: Tensor, out: Tensor | None) -> Tensor:
+            within = torch.clamp(x, -threshold, threshold, out=out)  # type: ignore[arg-type]
+            return torch.sub(x, within, out=out).sign_().add_(1)
+
+        return Placed(to_codes, upper, lower)
 
 
+@dataclass(frozen=True)
 class Float(Grid):
-    """The tensor itself: full precision as a member of a mix."""
+    """The tensor itself: full precision as a member of a mix; it has no codes."""
 
-    def forward(self, x: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        return x
+    levels = 0
 
-    def codes(self, x: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        raise ValueError("full precision has no codes")
+    def between(self, *ends: Scalar) -> Placed:
+        return Placed(float_copy, 1.0, 0.0)
 
 
 @dataclass(frozen=True)

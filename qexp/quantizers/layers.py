@@ -1,19 +1,24 @@
 """Convolution and linear layers that hold a weight quantizer, an input quantizer and an output scale."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, Quantizer
-from qexp.quantizers.functional import TINY
+from qexp.quantizers.base import FLOAT_BITS, TINY, Quantizer
 
 
 class QuantLayer(nn.Module, ABC):
     """What the two quantized layers share. Either quantizer may be None: that side stays float.
 
     The output scale is one learned scalar beta; the layer uses |beta|.
+
+    Attributes:
+        recompute: keep neither the quantized input nor the quantized weight for the backward pass; quantize again.
+        held_weight: the quantized weight to use instead of quantizing, see `qexp.quantizers.held_weights`.
     """
 
     weight: Tensor
@@ -21,34 +26,58 @@ class QuantLayer(nn.Module, ABC):
     weight_quantizer: Quantizer | None
     input_quantizer: Quantizer | None
     output_scale: nn.Parameter | None
+    recompute: bool
+    held_weight: Tensor | None
 
     def attach(self, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None, *, scale: bool) -> None:
         """Install the quantizers and, with `scale`, an output scale of 1."""
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
         self.output_scale = nn.Parameter(torch.ones((), device=self.weight.device)) if scale else None
+        self.recompute, self.held_weight = False, None
 
     @property
     def weight_bits(self) -> int:
         """Bits of one stored weight."""
         return FLOAT_BITS if self.weight_quantizer is None else self.weight_quantizer.bits
 
-    def quantized_operands(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the fake-quantized input and weight."""
-        if self.input_quantizer is not None:
-            x = self.input_quantizer(x)
-        weight: Tensor = self.weight if self.weight_quantizer is None else self.weight_quantizer(self.weight)
-        return x, weight
-
     @abstractmethod
     def apply_operation(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve, or multiply."""
 
+    def quantized_weight(self) -> Tensor:
+        """Return the fake-quantized weight times the output scale.
+
+        Scaling the small weight instead of the large output gives the same product, at a fraction of the memory.
+        """
+        if self.held_weight is not None:
+            return self.held_weight
+        if self.weight_quantizer is None:
+            return self.weight if self.output_scale is None else self.weight * self.output_scale.abs()
+        return self.weight_quantizer(self.weight, *self._scales())
+
+    def _scales(self) -> list[Tensor]:
+        return [] if self.output_scale is None else [self.output_scale]
+
+    @property
+    def _recomputes(self) -> bool:
+        # torch.compile decides itself what to compute again.
+        return self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
     def forward(self, x: Tensor) -> Tensor:
-        x, weight = self.quantized_operands(x)
-        if self.output_scale is None:
-            return self.apply_operation(x, weight, self.bias)
-        # Scaling the small weight instead of the large output is the same product, at a fraction of the memory.
-        return self.apply_operation(x, weight * self.output_scale.abs().to(weight.dtype), self.bias)
+        quantized = x if self.input_quantizer is None else self.input_quantizer(x)
+        weight = self.quantized_weight()
+        if not self._recomputes:
+            return self.apply_operation(quantized, weight, self.bias)
+        again: dict[int, Callable[[], Tensor]] = {}  # by address: what stands for a tensor until backward
+        if self.input_quantizer is not None:
+            again[quantized.data_ptr()] = partial(self.input_quantizer.recall, x.detach())
+        if self.weight_quantizer is not None and self.held_weight is None:
+            again[weight.data_ptr()] = partial(self.weight_quantizer.recall, self.weight, *self._scales())
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: again.get(tensor.data_ptr(), tensor),
+            lambda kept: kept if isinstance(kept, Tensor) else kept(),
+        ):
+            return self.apply_operation(quantized, weight, self.bias)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
@@ -58,9 +87,11 @@ class QuantLayer(nn.Module, ABC):
         if self.weight_quantizer is not None:
             self.weight_quantizer.calibrate(self.weight)
         if self.output_scale is not None:
+            self.output_scale.fill_(1.0)
             exact = self.apply_operation(x, self.weight, None).abs().mean()
-            quantized = self.apply_operation(*self.quantized_operands(x), None).abs().mean()
-            self.output_scale.copy_(exact / quantized.clamp_min(TINY))
+            quantized = x if self.input_quantizer is None else self.input_quantizer(x)
+            found = self.apply_operation(quantized, self.quantized_weight(), None).abs().mean()
+            self.output_scale.copy_(exact / found.clamp_min(TINY))
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):

@@ -9,38 +9,18 @@ The papers start alpha at a constant (10, 8 or 6, by source); here it starts at 
 batch. Our extension: where calibration sees negative inputs the interval is [-alpha, alpha].
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.functional import TINY, as_float
+from qexp.quantizers.base import TINY
 from qexp.quantizers.spans import Span
-
-
-class _ClipGradient(torch.autograd.Function):
-    """The identity, with the gradient of clipping to [-signed * alpha, alpha]."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, signed: Tensor) -> Tensor:
-        ctx.save_for_backward(x, alpha, signed)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        x, alpha, signed = ctx.saved_tensors
-        value, lower = as_float(x), -signed * alpha
-        inside = (value >= lower) & (value <= alpha)
-        # Sums over a whole feature map need double precision; the gradient of the lower end counts where it moves.
-        above = grad.mul(value >= alpha).sum(dtype=torch.float64)
-        below = grad.mul(value <= lower).sum(dtype=torch.float64) * signed
-        return grad * inside, (above - below).to(alpha.dtype), None
 
 
 class LearnedClip(Span):
     """[0, alpha] with a learned alpha; [-alpha, alpha] where calibration saw negative inputs."""
 
     roles = {"alpha": "clip"}
+    clips = True
     signed: Tensor  # 0 or 1
 
     def __init__(self) -> None:
@@ -48,12 +28,9 @@ class LearnedClip(Span):
         self.alpha = nn.Parameter(torch.tensor(1.0))
         self.register_buffer("signed", torch.tensor(0.0))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        alpha = self.alpha.detach().clamp_min(TINY)
-        return -self.signed * alpha, alpha
-
-    def carry(self, x: Tensor) -> Tensor:
-        return _ClipGradient.apply(x, self.alpha, self.signed)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        upper = self.alpha + (self.alpha.clamp_min(TINY) - self.alpha).detach()  # below 0 it still has a gradient
+        return -self.signed * upper, upper
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:

@@ -154,6 +154,34 @@ def evaluation(model: nn.Module, mode: Literal["soft", "hard"]) -> Iterator[None
             quantizer.evaluation = "hard"
 
 
+@contextmanager
+def held_weights(model: nn.Module) -> Iterator[None]:
+    """Quantize every weight once; all forward passes inside the block use that.
+
+    Gradients gather on the held weights, and go through the quantizers to the weights at the end of the block.
+    """
+    held: list[tuple[QuantLayer, Tensor, Tensor]] = []
+    try:
+        for _, layer in quantized_layers(model):
+            weight = layer.quantized_weight()
+            if weight is not layer.weight:
+                layer.held_weight = weight.detach().requires_grad_(weight.requires_grad)
+                held.append((layer, weight, layer.held_weight))
+        yield
+        graded = [(weight, leaf.grad) for _, weight, leaf in held if leaf.grad is not None]
+        if graded:
+            torch.autograd.backward([weight for weight, _ in graded], [grad for _, grad in graded])
+    finally:
+        for layer, _, _ in held:
+            layer.held_weight = None
+
+
+def recompute(model: nn.Module, enabled: bool) -> None:
+    """Choose whether quantized inputs and weights are kept for the backward pass, or made again in it."""
+    for _, layer in quantized_layers(model):
+        layer.recompute = enabled
+
+
 @torch.no_grad()
 def stats(model: nn.Module) -> dict[str, float]:
     """Return `layer/side/what` -> value for everything the quantizers report; waits for the device."""

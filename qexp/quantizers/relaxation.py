@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import Method, Quantizer
-from qexp.quantizers.functional import as_float, straight_through
-from qexp.quantizers.grids import ActivationGrid, Grid, Member, WeightGrid, make_mix, usual_mix
+from qexp.quantizers.blocks import as_float
+from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
+from qexp.quantizers.projection import project
 from qexp.quantizers.sawb import Rule
 from qexp.quantizers.spans import Span
 
@@ -25,7 +26,7 @@ class GridQuantizer(Quantizer):
 
     def __init__(self, mix: Sequence[Member]):
         super().__init__(mix[0].grid.bits)
-        self.grids = nn.ModuleList(member.grid for member in mix)
+        self.grids = [member.grid for member in mix]
         spans = list(dict.fromkeys(member.span for member in mix))
         self.spans = nn.ModuleList(spans)
         self._place = [spans.index(member.span) for member in mix]  # grid -> its span
@@ -43,27 +44,31 @@ class GridQuantizer(Quantizer):
         return [cast(Span, span) for span in self.spans]
 
     def forward(self, x: Tensor) -> Tensor:
-        value = as_float(x.detach())
-        shares = self.shares() if self.is_soft and self.has_soft_form else None
-        if shares is None:
-            quantized, carrier = self.grids[0](value, *self.spans[0](value)), self._spans()[0].carry(x)
-        else:
-            ends = [span(value) for span in self.spans]
-            copies = [grid(value, *ends[place]) for grid, place in zip(self.grids, self._place, strict=True)]
-            quantized, carrier = weighted_sum(copies, shares.to(value.dtype)), self._carrier(x, shares.detach())
-        return straight_through(carrier, quantized.to(x.dtype))
+        return self._quantize(x, observe=self.training)
 
-    def _carrier(self, x: Tensor, shares: Tensor) -> Tensor:
-        """Return what the gradient flows through to `x`: the members' carriers, each by its share."""
-        carried = [span.carry(x) for span in self._spans()]
-        if len(carried) == 1 or all(one is x for one in carried):
-            return carried[0]
-        parts = [shares[[place == own for place in self._place]].sum() for own in range(len(carried))]
-        return sum((one * part.to(x.dtype) for one, part in zip(carried, parts, strict=True)), torch.zeros_like(x))
+    def recall(self, *arguments: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._quantize(*arguments, observe=False)
+
+    def _quantize(self, x: Tensor, *, observe: bool) -> Tensor:
+        shares = self.shares() if self.is_soft else None
+        places = self._place if shares is not None else self._place[:1]
+        spans = self._spans()[: max(places) + 1]  # spans are numbered in the order of their first use
+        ends = [span(x.detach()) for span in spans]
+        if observe:
+            for span, own in zip(spans, ends, strict=True):
+                span.observe(own)
+        grids = zip(self.grids, places, strict=False)
+        return project(
+            x,
+            [grid.placed(ends[place]) for grid, place in grids],
+            shares,
+            clip=next((own for span, own in zip(spans, ends, strict=True) if span.clips), None),
+            clipped=[spans[place].clips for place in places],
+        )
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        value = as_float(x.detach())
-        return cast(Grid, self.grids[0]).codes(value, *self.spans[0](value))
+        return self.grids[0].codes(as_float(x.detach()), self._spans()[0](x.detach()))
 
     def calibrate(self, x: Tensor) -> None:
         for span in self._spans():
@@ -120,11 +125,3 @@ class MixMethod(GridMethod):
             listed, first = ",".join(entries), members[0].grid.bits
             raise ValueError(f"{name} [{listed}] begins with {first} bits where {bits[0]} are asked for")
         return members
-
-
-def weighted_sum(copies: list[Tensor], weights: Tensor) -> Tensor:
-    """Return sum_k weights[k] * copies[k] (DQA, eq. 3); differentiable in `weights`, shape (K,)."""
-    total = copies[0] * weights[0]
-    for copy, weight in zip(copies[1:], weights[1:], strict=True):
-        total = torch.addcmul(total, copy, weight)
-    return total

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qexp.quantizers.functional import TINY
+from qexp.quantizers.base import TINY
 from qexp.quantizers.spans import Span
 
 Rule = Literal["search", "formula"]
@@ -82,7 +82,7 @@ class SawbClip(Span):
         self.bits, self.rule = bits, rule
         self.register_buffer("clip", torch.ones(()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return -self.clip, self.clip
 
     def calibrate(self, x: Tensor) -> None:

@@ -7,25 +7,29 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import Part
+from qexp.quantizers.blocks import absolute_mean, mean_above, scalar, value_range
 
 TERNARY_THRESHOLD = 0.7  # times the mean absolute value (DQA, eq. 15)
 
 
 class Span(Part):
-    """Finds the lowest and the highest level of a grid. Passes the gradient of what it quantizes unchanged."""
+    """Finds the lowest and the highest level of a grid, and what else decides between its levels.
+
+    A span that `clips` stops the gradient of what lies outside of it, and gives that to its ends.
+    """
 
     refresh_interval: ClassVar[int | None] = None  # steps between calibrations of a weight's span; None: only one
+    clips: ClassVar[bool] = False
 
     @abstractmethod
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (lower, upper), 0-dim, without gradient."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return (lower, upper) and what else the grid asks for, 0-dim; a pure function of `x` and what is kept."""
+
+    def observe(self, ends: tuple[Tensor, ...]) -> None:  # noqa: B027
+        """Take note of the ends of a training batch."""
 
     def calibrate(self, x: Tensor) -> None:
         """Set what the span keeps from `x`."""
-
-    def carry(self, x: Tensor) -> Tensor:
-        """Return `x` as the straight-through gradient sees it: a span that clips stops it, or takes it itself."""
-        return x
 
     def stats(self) -> dict[str, Tensor]:
         """Return named 0-dim tensors to log."""
@@ -35,8 +39,8 @@ class Span(Part):
 class Unbounded(Span):
     """No ends: the span of full precision."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x.new_full((), -torch.inf), x.new_full((), torch.inf)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return ()
 
 
 class TensorRange(Span):
@@ -45,8 +49,8 @@ class TensorRange(Span):
     The paper does not say whether the ends carry a gradient; here they are constants.
     """
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.aminmax(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return value_range(x)
 
 
 class RunningRange(Span):
@@ -64,17 +68,16 @@ class RunningRange(Span):
         self.register_buffer("lower", torch.zeros(()))
         self.register_buffer("upper", torch.ones(()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if not self.training:
-            return self.lower, self.upper
-        lower, upper = torch.aminmax(x)
-        self.lower.lerp_(lower.to(self.lower.dtype), self.momentum)
-        self.upper.lerp_(upper.to(self.upper.dtype), self.momentum)
-        return lower, upper
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return value_range(x) if self.training else (self.lower, self.upper)
+
+    def observe(self, ends: tuple[Tensor, ...]) -> None:
+        for kept, new in zip((self.lower, self.upper), ends, strict=True):
+            kept.lerp_(new.to(kept.dtype), self.momentum)
 
     def calibrate(self, x: Tensor) -> None:
         """Start the running range at that of `x`."""
-        lower, upper = torch.aminmax(x)
+        lower, upper = value_range(x)
         self.lower.copy_(lower)
         self.upper.copy_(upper)
 
@@ -85,16 +88,15 @@ class RunningRange(Span):
 class AbsoluteMean(Span):
     """-beta and beta with beta = mean|x| over the whole tensor (BWN; DQA, eq. 14; one scale per tensor, as printed)."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        beta = x.abs().mean()
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        beta = absolute_mean(x)
         return -beta, beta
 
 
 class KeptMean(Span):
-    """-beta and beta with beta the mean of those |x| that exceed 0.7 mean|x| (TWN; DQA, eq. 15)."""
+    """-beta, beta and 0.7 mean|x|, with beta the mean of those |x| that exceed it (TWN; DQA, eq. 15)."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        size = x.abs()
-        kept = (size > TERNARY_THRESHOLD * size.mean()).to(x.dtype)
-        beta = (size * kept).sum() / kept.sum().clamp_min(1)
-        return -beta, beta
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        threshold = TERNARY_THRESHOLD * absolute_mean(x)
+        beta = mean_above(x, scalar(threshold))
+        return -beta, beta, threshold
