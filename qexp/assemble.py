@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers, runs, schema
-from qexp.config import Config, Section
+from qexp.config import Config, Recipe, Section
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
 from qexp.errors import UsageError
@@ -106,6 +106,7 @@ def check(config: Config, *, fetch: bool) -> None:
     problems: list[Problem] = []
     start = attempt(problems, lambda: runs.initial_checkpoint(config))
     attempt(problems, lambda: pick_device(config.device))
+    attempt(problems, lambda: check_accumulate(config.recipe))
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
@@ -118,6 +119,15 @@ def check(config: Config, *, fetch: bool) -> None:
         attempt(problems, lambda: check_network(config, parts, start))
     if problems:
         raise Invalid(problems)
+
+
+def check_accumulate(recipe: Recipe) -> None:
+    """Raise UsageError where a part of a batch would be a single image, which batch norm cannot train on."""
+    if recipe.accumulate > 1 and recipe.batch_size < 2 * recipe.accumulate:
+        raise UsageError(
+            f"recipe.accumulate={recipe.accumulate}: parts of two images or more need a recipe.batch_size of "
+            f"{2 * recipe.accumulate} or more, not {recipe.batch_size}"
+        )
 
 
 def check_sections(sections: Mapping[str, Section]) -> list[Problem]:

@@ -13,14 +13,21 @@ from omegaconf import OmegaConf
 
 from qexp import schema
 from qexp.schema import Invalid, Problem
-from qexp.types import Count, Fraction, NonNegativeInt, Positive, RoleOptimizers, ScheduleOptions
+from qexp.types import Count, Fraction, NonNegativeInt, Positive, Precision, RoleOptimizers, ScheduleOptions
 
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
 # refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
-RUNTIME = ("device", "threads", "workers", "data_dir", "runs_dir", "overwrite", "tracking", "bits", "protocol")
+RUNTIME = (
+    *("device", "threads", "workers", "compile", "channels_last", "recompute"),
+    *("data_dir", "runs_dir", "overwrite", "tracking", "bits", "protocol"),
+)
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
+
+# Options of a recipe that are younger than the first runs, with the value that means "as before": at that value they
+# are not part of the key, and where a stored configuration lacks them they have it.
+YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1}
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Recipe:
     eval_batch_size: Count
     init: str
     width: Positive
+    precision: Precision
+    accumulate: Count
     label_smoothing: Fraction
     crop: NonNegativeInt
     flip: bool
@@ -76,6 +85,9 @@ class Config:
     device: str
     threads: NonNegativeInt
     workers: NonNegativeInt
+    compile: bool
+    channels_last: bool
+    recompute: bool
     data_dir: str | None
     runs_dir: str | None
     overwrite: bool
@@ -200,6 +212,9 @@ def run_key(raw: Mapping[str, Any]) -> str:
     tree = {key: value for key, value in copy.deepcopy(dict(raw)).items() if key not in RUNTIME}
     for group, key in INDIRECT:
         tree[group].pop(key, None)
+    for key, usual in YOUNGER.items():
+        if tree["recipe"].get(key) == usual:
+            del tree["recipe"][key]
     text = json.dumps(_canonical(tree), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
 
@@ -213,6 +228,11 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def with_younger_options(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree of a stored run with those options of its recipe that came later."""
+    return {**raw, "recipe": {**YOUNGER, **raw["recipe"]}}
 
 
 def to_yaml(raw: Mapping[str, Any]) -> str:

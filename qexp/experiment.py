@@ -13,15 +13,13 @@ from qexp.assemble import Parts, assemble, build_network, pick_device
 from qexp.config import Config, is_float, to_yaml
 from qexp.data.batches import Batches
 from qexp.engine import checkpoint
-from qexp.engine.fit import cross_entropy, fit, seed_everything
-from qexp.engine.metrics import evaluate
-from qexp.engine.optim import Optimizers
+from qexp.engine.fit import fit, seed_everything
 from qexp.observer import EpochRecord, Metrics, Observer
-from qexp.schedules import make_schedule
 from qexp.tracking.console import make_reporter
 from qexp.tracking.environment import environment
 from qexp.tracking.jsonl import JsonLines
 from qexp.tracking.tensorboard import TensorBoard
+from qexp.training import evaluate_both, make_step, place
 
 
 class Session:
@@ -37,8 +35,7 @@ class Session:
         self.data = parts.source.load(runs.data_root(config.data_dir))
         state = checkpoint.load_state(checkpoint_file) if checkpoint_file else None
         self.is_calibrated = state is not None and checkpoint.holds_quantizers(state)
-        self.model = build_network(config, parts, state, source=str(checkpoint_file))
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
 
     @cached_property
     def train_batches(self) -> Batches:
@@ -61,26 +58,20 @@ class Session:
 
     def evaluate(self) -> tuple[Metrics, Metrics]:
         """Return (hard, soft) metrics on the test images."""
-        hard = evaluate(self.model, self.test_batches.epoch(0))
-        if not quantizers.has_soft_form(self.model):
-            return hard, hard
-        with quantizers.evaluation(self.model, "soft"):
-            return hard, evaluate(self.model, self.test_batches.epoch(0))
+        return evaluate_both(self.model, partial(self.test_batches.epoch, 0))
 
     def train(self, observers: list[Observer]) -> EpochRecord:
         """Calibrate and fit."""
         if not self.is_calibrated:
             quantizers.calibrate(self.model, next(iter(self.train_batches.epoch(0)))[0])
-        recipe = self.config.recipe
-        schedule = make_schedule(recipe.schedule)
+        step = make_step(self.model, self.config.recipe, compiled=self.config.compile)
         return fit(
             self.model,
             self.train_batches,
-            objective=cross_entropy(recipe.label_smoothing, partial(quantizers.penalty, self.model)),
-            optimizers=Optimizers(quantizers.parameter_roles(self.model), recipe.optimizer, schedule),
+            step=step,
             anneal=partial(quantizers.anneal, self.model),
             evaluate=self.evaluate,
-            epochs=recipe.epochs,
+            epochs=self.config.recipe.epochs,
             eval_interval=self.config.tracking.eval_interval,
             observers=observers,
         )

@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from qexp.engine import checkpoint
-from qexp.engine.fit import cross_entropy, fit
+from qexp.engine.fit import fit
 from qexp.engine.metrics import Tally, evaluate
 from qexp.engine.optim import Optimizers
+from qexp.engine.step import Step, cross_entropy
 from qexp.errors import Diverged, UsageError
 from qexp.observer import Metrics, Observer
 from qexp.schedules import make_schedule
@@ -62,8 +63,13 @@ def run_fit(model, epochs=2, optimizers=None, progress=None, penalty=lambda: 0.0
     last = fit(
         model,
         Fixed(),
-        objective=cross_entropy(options.pop("label_smoothing", 0.0), penalty),
-        optimizers=optimizers,
+        step=Step(
+            model,
+            criterion=cross_entropy(options.pop("label_smoothing", 0.0)),
+            optimizers=optimizers,
+            penalty=penalty,
+            **options.pop("step", {}),
+        ),
         anneal=(progress.append if progress is not None else lambda _: None),
         evaluate=options.pop("evaluate", lambda: (METRICS, METRICS)),
         epochs=epochs,
@@ -142,7 +148,7 @@ def test_roles_get_their_own_optimizer_and_rate():
     assert optimizers.learning_rates() == pytest.approx({"weight": 0.01, "range": 0.001, "mask": 0.001})
     for (parameter,) in parameters.values():
         parameter.grad = torch.ones(2)
-    optimizers.step()
+    optimizers.step(torch.amp.GradScaler("cpu", enabled=False))
     assert parameters["weight"][0].tolist() == pytest.approx([1 - 0.01 * 1.01] * 2)
     assert parameters["range"][0].tolist() == pytest.approx([1 - 0.001] * 2)
     optimizers.zero_grad()

@@ -13,7 +13,7 @@ LEVELS = {
     1: ("types", "errors", "schedules", "schema", "observer"),
     2: ("data", "models", "quantizers", "engine", "tracking"),
     3: ("config", "runs"),
-    4: ("compose", "variants", "assemble", "experiment", "foreign", "lifecycle"),
+    4: ("compose", "variants", "assemble", "training", "experiment", "foreign", "lifecycle"),
     5: ("report", "tables"),
     6: ("cli", "commands", "__main__"),
 }

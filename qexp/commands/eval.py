@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from qexp import runs
 from qexp.compose import compose_job, composing, group_problem, group_section, parse_overrides, runtime_defaults
-from qexp.config import Config, load_yaml, parse_config
+from qexp.config import Config, load_yaml, parse_config, with_younger_options
 from qexp.errors import UsageError
 from qexp.report import label, percent
 from qexp.schema import Invalid, Problem, suggest
@@ -195,8 +195,8 @@ def _problem(override: Override, changeable: Sequence[str]) -> Problem | None:
 
 def _recorded_config(path: Path, overrides: Sequence[Override]) -> Config:
     """Return the configuration of a run with overrides applied; raise Invalid."""
-    # Options that change no result may be younger than the record.
-    raw = runtime_defaults() | load_yaml(path / "config.yaml")
+    # Some options may be younger than the record.
+    raw = runtime_defaults() | with_younger_options(load_yaml(path / "config.yaml"))
     values = {override.key_or_group: override.value() for override in overrides}
     if "dataset" in values:
         raw["dataset"] = dict(group_section("dataset", str(values.pop("dataset"))))

@@ -3,8 +3,7 @@
 for epoch                                      (resume will enter here, with `first_epoch`)
     for batch
         anneal quantizers, set learning rates          pure functions of the step
-        task loss + penalty                            (mixed precision will wrap this line)
-        backward, optimizer step
+        forward, backward, optimizer step              engine/step.py
         -> observers.step
     every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
     -> observers.epoch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from qexp.engine.metrics import Tally
 from qexp.engine.optim import Optimizers
+from qexp.engine.step import Step
 from qexp.errors import Diverged
 from qexp.observer import EpochRecord, Metrics, Observer, StepRecord
 from qexp.types import Progress
@@ -33,15 +33,11 @@ class Batches(Protocol):
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-Objective = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | float]]  # (logits, labels) -> (task loss, penalty)
-
-
 def fit(
     model: nn.Module,
     batches: Batches,
     *,
-    objective: Objective,
-    optimizers: Optimizers,
+    step: Step,
     anneal: Callable[[Progress], None],
     evaluate: Callable[[], tuple[Metrics, Metrics]],
     epochs: int,
@@ -56,22 +52,18 @@ def fit(
         Diverged: an epoch's mean loss is not finite.
     """
     device = next(model.parameters()).device
-    steps = epochs * len(batches)
-    step = 0
+    optimizers, steps = step.optimizers, epochs * len(batches)
+    done = 0
     for epoch in range(epochs):
         model.train()
         tally, started = Tally(device), time.perf_counter()
         for images, labels in batches.epoch(epoch):
-            anneal(Progress(step + 1, steps, epoch, epochs))
-            optimizers.set_progress(step / steps)
-            logits = model(images)
-            loss, penalty = objective(logits, labels)
-            optimizers.zero_grad()
-            (loss + penalty).backward()
-            optimizers.step()
-            step += 1
-            tally.add(logits, labels, loss, penalty)
-            record = StepRecord(step, steps, epoch, len(labels), loss.detach(), optimizers.learning_rates())
+            anneal(Progress(done + 1, steps, epoch, epochs))
+            optimizers.set_progress(done / steps)
+            outcome = step(images, labels)
+            done += 1
+            tally.add(outcome.logits, labels, outcome.loss, outcome.penalty)
+            record = StepRecord(done, steps, epoch, len(labels), outcome.loss, optimizers.learning_rates())
             for observer in observers:
                 observer.step(record)
         is_due = (epoch + 1) % eval_interval == 0 or epoch + 1 == epochs
@@ -108,16 +100,6 @@ def _end_epoch(
         time_seconds=time.perf_counter() - started,
         images_per_second=train.images / trained_seconds,
     )
-
-
-def cross_entropy(label_smoothing: float, penalty: Callable[[], Tensor | float]) -> Objective:
-    """Return the objective cross-entropy plus `penalty()`."""
-    criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
-
-    def objective(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor | float]:
-        return criterion(logits.float(), labels), penalty()
-
-    return objective
 
 
 def seed_everything(seed: int) -> None:

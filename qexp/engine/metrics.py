@@ -1,6 +1,7 @@
 """Counts that stay on the device until they are read once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -35,15 +36,26 @@ class Tally:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
-    """Return loss (cross-entropy) and accuracy of `model` in evaluation mode over `batches`."""
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Metrics:
+    """Return loss (cross-entropy) and accuracy of `model` in evaluation mode over `batches`, computed in float32.
+
+    Args:
+        model: images to logits.
+        batches: images and labels.
+        hold: entered around all batches, for work on the weights that they share.
+    """
     was_training = model.training
     model.eval()
     tally = None
-    for images, labels in batches:
-        tally = tally or Tally(images.device)
-        logits = model(images).float()
-        tally.add(logits, labels, F.cross_entropy(logits, labels))
+    with torch.backends.cudnn.flags(benchmark=torch.backends.cudnn.benchmark, allow_tf32=False), hold():
+        for images, labels in batches:
+            tally = tally or Tally(images.device)
+            logits = model(images)
+            tally.add(logits, labels, F.cross_entropy(logits, labels))
     model.train(was_training)
     if tally is None:
         raise ValueError("no images to evaluate on")

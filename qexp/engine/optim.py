@@ -27,7 +27,9 @@ class Optimizers:
                 group = _sgd_group(chosen) if chosen.name == "sgd" else _adam_group(chosen)
                 groups.setdefault(chosen.name, []).append({"params": members, "role": role, **group})
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-        self.optimizers = [kinds[name](members) for name, members in groups.items()]
+        # Fused: one kernel for all parameters, and a float16 step is skipped without waiting for the device.
+        on_cuda = any(parameter.is_cuda for members in parameters.values() for parameter in members)
+        self.optimizers = [kinds[name](members, fused=on_cuda or None) for name, members in groups.items()]
 
     def _groups(self) -> Iterator[dict]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
@@ -43,10 +45,11 @@ class Optimizers:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def step(self) -> None:
-        """Update all parameters."""
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        """Update all parameters, unless gradients are not finite and `scaler` is enabled; it learns from that."""
         for optimizer in self.optimizers:
-            optimizer.step()
+            scaler.step(optimizer)
+        scaler.update()
 
     def learning_rates(self) -> dict[str, float]:
         """Return role -> current learning rate."""

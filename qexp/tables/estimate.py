@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from qexp import quantizers, runs
 from qexp.assemble import assemble, build_network, build_source, pick_device
 from qexp.config import Config, load_yaml
-from qexp.engine.fit import cross_entropy, fit
-from qexp.engine.metrics import evaluate
-from qexp.engine.optim import Optimizers
+from qexp.engine.fit import fit
 from qexp.observer import Metrics
-from qexp.schedules import make_schedule
+from qexp.training import evaluate_both, make_step, place
 
 MEASURED_SECONDS = 2.0  # of training steps, about
 SMALL_BATCH = 16  # at most; without a GPU, the speed hardly depends on the batch
@@ -137,7 +135,7 @@ def measured(config: Config) -> Speed:
     device, parts = pick_device(config.device), assemble(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    model = build_network(config, parts).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = place(build_network(config, parts), config, device)
     source, recipe = parts.source, config.recipe
     small = max(2, min(SMALL_BATCH, SMALL_PIXELS // source.image_size**2))
     size = recipe.batch_size if device.type == "cuda" else min(recipe.batch_size, small)
@@ -148,8 +146,7 @@ def measured(config: Config) -> Speed:
     train = partial(
         fit,
         model,
-        objective=cross_entropy(recipe.label_smoothing, partial(quantizers.penalty, model)),
-        optimizers=Optimizers(quantizers.parameter_roles(model), recipe.optimizer, make_schedule(recipe.schedule)),
+        step=make_step(model, recipe),
         anneal=partial(quantizers.anneal, model),
         evaluate=lambda: (Metrics(0.0, 0.0, 0.0, 0),) * 2,
         epochs=1,
@@ -163,12 +160,10 @@ def measured(config: Config) -> Speed:
 
 def _evaluation_seconds(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return seconds per image of one evaluation, hard, and soft where it differs."""
-    evaluate(model, [(images, labels)])
+    batches = [(images, labels)]
+    evaluate_both(model, lambda: batches)
     started = time.perf_counter()
-    evaluate(model, [(images, labels)])
-    if quantizers.has_soft_form(model):
-        with quantizers.evaluation(model, "soft"):
-            evaluate(model, [(images, labels)])
+    evaluate_both(model, lambda: batches)
     return (time.perf_counter() - started) / len(images)
 
 
