@@ -13,7 +13,7 @@ from qexp.assemble import assemble
 from qexp.config import load_yaml, parse_config
 from qexp.engine.metrics import evaluate
 from qexp.experiment import Session
-from qexp.quantizers import QuantLayer, quantized_layers
+from qexp.quantizers import Quantizer, quantizers
 
 QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]
 TRAINED = [name for name in methods.NAMES if name != "fp"]
@@ -32,17 +32,13 @@ def store(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def operands_from_codes(layer: QuantLayer, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What an integer engine has: small codes and a table of levels for each side."""
-
-    def looked_up(quantizer, tensor, bits):
-        codes, levels = quantizer.codes(tensor)
-        assert codes.dtype == torch.uint8
-        assert int(codes.max()) < 2**bits
-        return levels[codes.long()]
-
-    x = looked_up(layer.input_quantizer, x, 3) if layer.input_quantizer is not None else x
-    return x, looked_up(layer.weight_quantizer, layer.weight, 2)
+def from_codes(quantizer: Quantizer, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+    """What an integer engine has: small codes, a table of levels, and the scale of a layer's output."""
+    codes, levels = quantizer.codes(x)
+    assert codes.dtype == torch.uint8
+    assert int(codes.max()) < 2**quantizer.bits
+    values = levels[codes.long()]
+    return values if scale is None else values * scale.abs()
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -52,11 +48,13 @@ def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     config = parse_config(load_yaml(path / "config.yaml"))
     session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
     assert session.evaluate()[0].top1 == summary["top1_hard"]
-    for _, layer in quantized_layers(session.model):
-        layer.quantized_operands = types.MethodType(operands_from_codes, layer)
+    found = [quantizer for _, quantizer in quantizers(session.model)]
+    assert sorted({quantizer.bits for quantizer in found}) == [2, 3]
+    for quantizer in found:
+        quantizer.forward = types.MethodType(from_codes, quantizer)
     rebuilt = evaluate(session.model, session.test_batches.epoch(0))
     assert rebuilt.top1 == summary["top1_hard"]
-    assert rebuilt.loss == pytest.approx(summary["test_loss"], rel=1e-9)
+    assert rebuilt.loss == pytest.approx(summary["test_loss"], rel=1e-6)
     assert summary["top1_hard"] > 60
     assert summary["float_top1"] > 80
     assert summary["weight_kilobytes"] < summary["float_weight_kilobytes"] / 8
