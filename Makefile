@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-slow check format clean
+.PHONY: help setup train test test-slow bench check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -25,6 +25,9 @@ test: $(READY)  ## run the tests
 
 test-slow: $(READY)  ## run the long tests too; QEXP_DATA names the folder with real data
 	"$(BIN)/python" -m pytest -m "not gpu and not network"
+
+bench: $(READY)  ## measure speed and memory beside their goals, about 15 minutes; leave the machine alone meanwhile
+	"$(BIN)/python" scripts/bench
 
 check: $(READY)  ## formatting, lint, types
 	"$(BIN)/ruff" format --check .

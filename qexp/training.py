@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from qexp import quantizers
 from qexp.config import Config, Recipe
+from qexp.engine.memory import keep_freed_memory
 from qexp.engine.metrics import evaluate
 from qexp.engine.optim import Optimizers
 from qexp.engine.step import Step, cross_entropy
@@ -20,6 +21,8 @@ def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
     quantizers.recompute(model, config.recompute)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
     if config.channels_last:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))  # batches come channels last
@@ -37,7 +40,8 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
     penalty: Callable[[], Tensor | float] = partial(quantizers.penalty, model)
     if compiled:
         model.compile(dynamic=False)
-        penalty = torch.compile(penalty, dynamic=False)
+        if isinstance(penalty(), Tensor):
+            penalty = torch.compile(penalty, dynamic=False)
     return Step(
         model,
         criterion=cross_entropy(recipe.label_smoothing),
@@ -49,11 +53,15 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
     )
 
 
+def evaluate_hard(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
+    """Return metrics of the quantized network; weights are quantized once."""
+    return evaluate(model, batches, partial(quantizers.held_weights, model))
+
+
 def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> tuple[Metrics, Metrics]:
-    """Return (hard, soft) metrics; weights are quantized once for each."""
-    hold = partial(quantizers.held_weights, model)
-    hard = evaluate(model, batches(), hold)
+    """Return (hard, soft) metrics."""
+    hard = evaluate_hard(model, batches())
     if not quantizers.has_soft_form(model):
         return hard, hard
     with quantizers.evaluation(model, "soft"):
-        return hard, evaluate(model, batches(), hold)
+        return hard, evaluate(model, batches(), partial(quantizers.held_weights, model))

@@ -5,6 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from qexp.quantizers.daq import DAQActivation, DAQWeight
+from qexp.quantizers.pact import LearnedClip
+from qexp.quantizers.relaxation import GridQuantizer
+from qexp.quantizers.spans import RunningRange
+
 
 def uniform(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
     """The nearest of 2**bits evenly spaced levels from `lower` to `upper` (DQA, eq. 13 with the offset it lacks)."""
@@ -44,3 +49,34 @@ def distance_aware(
     share = torch.softmax(gamma / (scores[0] - scores[1]).abs().detach() * torch.stack(scores), 0)
     stretch = 1 / math.expm1(gamma)
     return floor - stretch * share[0] + (1 + stretch) * share[1]
+
+
+def mix_forward(self: GridQuantizer, x: Tensor) -> Tensor:
+    """What the `forward` of a mix of uniform grids is: straight through, or with the original gradient of PACT."""
+    (span,) = self.spans
+    if isinstance(span, LearnedClip):
+        upper = span.alpha
+        lower = -span.signed * upper
+        inside = torch.where(x >= upper, upper, torch.where(x <= lower, lower, x))
+        clipped = inside + ((x >= lower) & (x <= upper)) * (x - x.detach())  # x on an end counts twice
+        carrier = torch.where((x == lower) | (x == upper), clipped, inside)
+    else:
+        lower, upper, carrier = x.detach().min(), x.detach().max(), x
+        if isinstance(span, RunningRange):
+            span.observe((lower, upper))
+    shares = self.shares()
+    bits = [grid.bits for grid in self.grids]
+    copies = [uniform(x.detach(), lower.detach(), upper.detach(), width) for width in bits]
+    mixed = copies[0] if shares is None else weighted_sum(copies, shares)
+    return mixed + (carrier - carrier.detach())
+
+
+def daq_forward(self: DAQWeight | DAQActivation, x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """What the `forward` of DAQ's quantizers is: the paper's soft argmax, on the standardized weight or the input."""
+    is_weight = isinstance(self, DAQWeight)
+    if is_weight:
+        x = (x - x.detach().mean()) / x.detach().std()
+    steps = 2**self.bits - 1
+    index = distance_aware(x, self.lower, self.upper, self.bits, sigma=self.sigma, gamma=self.gamma)
+    levels = (index * (1 + self.signed) - self.signed * steps) / steps
+    return levels if scale is None else levels * scale.abs()

@@ -10,9 +10,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qexp import runs
+from qexp.assemble import check, check_accumulate
 from qexp.config import (
     INDIRECT,
     RUNTIME,
+    YOUNGER,
     Config,
     conf_dir,
     float_parent,
@@ -21,11 +23,14 @@ from qexp.config import (
     parse_config,
     run_key,
     to_yaml,
+    with_younger_options,
 )
+from qexp.errors import UsageError
 from qexp.schema import Invalid
 
 Configure = Callable[..., Config]
 METHODS = sorted(path.stem for path in (conf_dir() / "quantizer").glob("*.yaml"))
+RECIPES = sorted(path.stem for path in (conf_dir() / "recipe").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,11 @@ def changed(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         node = node[group]
     node[last] = value
     return tree
+
+
+def without_younger(raw: dict[str, Any]) -> dict[str, Any]:
+    """The tree as a run stored it before the younger options."""
+    return {**raw, "recipe": {key: value for key, value in raw["recipe"].items() if key not in YOUNGER}}
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -231,3 +241,97 @@ def test_a_written_configuration_reads_back_as_the_same_run(
     again = parse_config(load_yaml(tmp_path / "config.yaml"))
     assert again.key == config.key
     assert again.raw == config.raw
+
+
+# Younger options
+
+
+def test_younger_options_count_where_they_are_not_as_before(raw: dict[str, Any]) -> None:
+    """At its usual value an option is not in the key, alone or with the others; every other value has its own key."""
+    old = run_key(without_younger(raw))
+    assert run_key(raw) == old
+    for key in YOUNGER:
+        tree = changed(raw, f"recipe.{key}", None)
+        del tree["recipe"][key]
+        assert run_key(tree) == old
+    others = [("precision", "bfloat16"), ("precision", "float16"), ("accumulate", 2), ("accumulate", 4)]
+    assert {key for key, _ in others} == set(YOUNGER)
+    keys = [run_key(changed(raw, f"recipe.{key}", value)) for key, value in others]
+    both = run_key(changed(changed(raw, "recipe.precision", "bfloat16"), "recipe.accumulate", 2))
+    assert len({old, *keys, both}) == 6
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_has_the_younger_options_at_their_usual_value(configure: Configure, recipe: str) -> None:
+    """So that finished runs of all recipes are found again."""
+    found = configure(f"recipe={recipe}").recipe
+    assert {key: getattr(found, key) for key in YOUNGER} == YOUNGER
+
+
+@pytest.mark.parametrize("words", [(), ("quantizer=fp",), ("recipe.precision=bfloat16", "recipe.accumulate=2")])
+def test_a_stored_run_is_given_the_younger_options_that_it_lacks(configure: Configure, words: tuple[str, ...]) -> None:
+    """Those it has stay, the tree at hand too; read back, an old run has the key that it had."""
+    raw = dict(configure(*words).raw)
+    assert with_younger_options(raw) == raw
+    old = without_younger(raw)
+    before = json.dumps(old)
+    filled = with_younger_options(old)
+    assert json.dumps(old) == before
+    assert filled["recipe"] == {**old["recipe"], "precision": "float32", "accumulate": 1}
+    assert parse_config(filled).key == run_key(normalized(old))
+    with pytest.raises(Invalid) as caught:
+        parse_config(old)
+    assert {problem.key for problem in caught.value.problems} == {"recipe.precision", "recipe.accumulate"}
+
+
+def test_how_a_run_is_computed_is_not_part_of_its_key(configure: Configure) -> None:
+    """Compiled, in another memory layout, quantized again in the backward pass: the same run."""
+    words = ("compile=true", "channels_last=false", "recompute=true")
+    assert {configure(*some).key for some in ((), words, *((word,) for word in words))} == {configure().key}
+    config = configure(*words)
+    assert (config.compile, config.channels_last, config.recompute) == (True, False, True)
+
+
+@pytest.mark.parametrize("precision", ["float64", "half", 16, None])
+def test_other_precisions_are_refused(raw: dict[str, Any], precision: Any) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_config(changed(raw, "recipe.precision", precision))
+    (problem,) = caught.value.problems
+    assert problem.key == "recipe.precision"
+    assert problem.message.startswith("must be one of float32, bfloat16, float16")
+
+
+def test_parts_of_a_batch_have_two_images_or_more(configure: Configure) -> None:
+    """32 parts of 64 images are accepted, 33 are not; a batch of one is one part, as always."""
+    for size, parts in ((64, 32), (65, 32), (2, 1), (1, 1)):
+        check_accumulate(configure(f"recipe.batch_size={size}", f"recipe.accumulate={parts}").recipe)
+    for size, parts, needed in ((64, 33, 66), (63, 32, 64), (3, 2, 4), (1, 2, 4)):
+        expected = (
+            f"recipe.accumulate={parts}: parts of two images or more need a recipe.batch_size of {needed} or more, "
+            f"not {size}"
+        )
+        with pytest.raises(UsageError) as caught:
+            check_accumulate(configure(f"recipe.batch_size={size}", f"recipe.accumulate={parts}").recipe)
+        assert str(caught.value) == expected
+
+
+def test_too_many_parts_are_refused_before_a_run_starts(configure: Configure) -> None:
+    """Beside other mistakes, in one line."""
+    words = ("dataset=synthetic", "model=resnet20", "init=scratch", "device=cpu", "recipe.batch_size=8")
+    check(configure(*words, "recipe.accumulate=4"), fetch=False)
+    with pytest.raises(Invalid) as caught:
+        check(configure(*words, "recipe.accumulate=5", "keep_float=[nothing]"), fetch=False)
+    assert len(caught.value.problems) == 2
+    assert str(caught.value.problems[0]) == (
+        "recipe.accumulate=5: parts of two images or more need a recipe.batch_size of 10 or more, not 8"
+    )
+
+
+def test_too_many_parts_are_refused_in_any_job_of_a_sweep(train: Callable[..., Any]) -> None:
+    """Jobs that differ in nothing else are checked one by one; nothing is trained."""
+    result = train("-m", "recipe.batch_size=8", "recipe.accumulate=1,5")
+    assert result.code == 2
+    assert (
+        "recipe.accumulate=5: parts of two images or more need a recipe.batch_size of 10 or more, not 8" in result.err
+    )
+    assert not Path("runs").exists()

@@ -11,45 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from qexp.quantizers import anneal, calibrate, penalty, quantize, quantizers
-from qexp.quantizers.daq import DAQWeight
-from qexp.quantizers.pact import LearnedClip
 from qexp.quantizers.relaxation import GridQuantizer
-from qexp.quantizers.spans import RunningRange
 from qexp.types import Progress
 
 STEPS = 50
 METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact"]
-
-
-def plain_mix(self, x):
-    """A mix of uniform grids: straight through, or clipped with the original gradient of PACT."""
-    (span,) = self.spans
-    if isinstance(span, LearnedClip):
-        upper = span.alpha
-        lower = -span.signed * upper
-        inside = torch.where(x >= upper, upper, torch.where(x <= lower, lower, x))
-        clipped = inside + ((x >= lower) & (x <= upper)) * (x - x.detach())  # x on an end counts twice
-        carrier = torch.where((x == lower) | (x == upper), clipped, inside)
-    else:
-        lower, upper, carrier = x.detach().min(), x.detach().max(), x
-        if isinstance(span, RunningRange):
-            span.observe((lower, upper))
-    shares = self.shares()
-    bits = [grid.bits for grid in self.grids]
-    copies = [plain.uniform(x.detach(), lower.detach(), upper.detach(), width) for width in bits]
-    mixed = copies[0] if shares is None else plain.weighted_sum(copies, shares)
-    return mixed + (carrier - carrier.detach())
-
-
-def plain_daq(self, x, scale=None):
-    """The paper's soft argmax, on the standardized weight or the input."""
-    is_weight = isinstance(self, DAQWeight)
-    if is_weight:
-        x = (x - x.detach().mean()) / x.detach().std()
-    steps = 2**self.bits - 1
-    index = plain.distance_aware(x, self.lower, self.upper, self.bits, sigma=self.sigma, gamma=self.gamma)
-    levels = (index * (1 + self.signed) - self.signed * steps) / steps
-    return levels if scale is None else levels * scale.abs()
 
 
 def network(name):
@@ -88,7 +54,7 @@ def test_fifty_steps_are_those_of_the_plain_form(name, monkeypatch):
     net, images, labels = network(name)
     reference = copy.deepcopy(net)
     for _, quantizer in quantizers(reference):
-        form = plain_mix if isinstance(quantizer, GridQuantizer) else plain_daq
+        form = plain.mix_forward if isinstance(quantizer, GridQuantizer) else plain.daq_forward
         quantizer.forward = types.MethodType(form, quantizer)
     ours, expected = losses(net, images, labels), losses(reference, images, labels)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)

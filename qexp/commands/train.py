@@ -104,8 +104,9 @@ def inspect(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> list[str]:
             found.append(check_sections(parse_sections(job.raw)[0]) if job.raw else ())
             continue
         parts = (config.dataset, config.model, config.quantizer, config.weight_bits, config.activation_bits)
-        start = (config.recipe.crop, config.init, config.device, config.data_dir, config.runs_dir)
-        key = repr((*parts, config.keep_float, *start))
+        start = (config.init, config.device, config.data_dir, config.runs_dir)
+        batches = (config.recipe.crop, config.recipe.batch_size, config.recipe.accumulate)
+        key = repr((*parts, config.keep_float, *start, *batches))
         if key not in known:
             try:
                 check(config, fetch=fetch)

@@ -46,7 +46,7 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
-        """Update all parameters, unless gradients are not finite and `scaler` is enabled; it learns from that."""
+        """Update all parameters; an enabled `scaler` leaves out an optimizer with a gradient that is not finite."""
         for optimizer in self.optimizers:
             scaler.step(optimizer)
         scaler.update()

@@ -25,8 +25,8 @@ class Step:
     """Trains on one batch at a time.
 
     With `bfloat16` or `float16`, convolutions and matrix products of the forward pass are computed in that precision
-    (torch's autocast) while weights, statistics and the loss stay in float32; float16 also scales the loss, and skips a
-    step whose gradients overflow.
+    (torch's autocast) while weights, statistics and the loss stay in float32; float16 also scales the loss, and leaves
+    out updates whose gradients overflow.
 
     Args:
         model: images to logits.

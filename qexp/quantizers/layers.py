@@ -73,10 +73,16 @@ class QuantLayer(nn.Module, ABC):
             again[quantized.data_ptr()] = partial(self.input_quantizer.recall, x.detach())
         if self.weight_quantizer is not None and self.held_weight is None:
             again[weight.data_ptr()] = partial(self.weight_quantizer.recall, self.weight, *self._scales())
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda tensor: again.get(tensor.data_ptr(), tensor),
-            lambda kept: kept if isinstance(kept, Tensor) else kept(),
-        ):
+
+        def pack(tensor: Tensor) -> Tensor | tuple:
+            make = again.get(tensor.data_ptr())
+            # The operation may keep a view of it, such as the transposed weight of a linear layer.
+            return tensor if make is None else (make, tensor.size(), tensor.stride())
+
+        def unpack(kept: Tensor | tuple) -> Tensor:
+            return kept if isinstance(kept, Tensor) else kept[0]().as_strided(*kept[1:])
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             return self.apply_operation(quantized, weight, self.bias)
 
     @torch.no_grad()

@@ -133,8 +133,9 @@ def anneal(model: nn.Module, progress: Progress) -> None:
 
 def penalty(model: nn.Module) -> Tensor | float:
     """Return the sum of the quantizers' penalties, 0.0 where no method has one."""
-    terms = [term for _, quantizer in quantizers(model) if (term := quantizer.penalty()) is not None]
-    return torch.stack(terms).sum() if terms else 0.0
+    terms = [quantizer.penalty() for _, quantizer in quantizers(model)]
+    present = [term for term in terms if term is not None]
+    return torch.stack(present).sum() if present else 0.0
 
 
 def has_soft_form(model: nn.Module) -> bool:

@@ -58,7 +58,7 @@ def _least_error(clips: Tensor, values: Tensor, counts: Tensor, bits: int) -> Te
     step = 2 * clips[:, None] / steps
     codes = ((values + clips[:, None]) / step).round_().clamp_(0, steps)
     errors = (codes.mul_(step).sub_(clips[:, None]).sub_(values).square_() @ counts).argmin()
-    return clips[errors]
+    return clips.take(errors)  # indexing would wait for the device
 
 
 class SawbClip(Span):

@@ -1,0 +1,101 @@
+"""Measure qexp's speed and memory on this machine, beside the goals; every figure is a ratio inside one process.
+
+    make bench                                         all sections
+    python scripts/bench --only step --repeats 15      one section
+    python scripts/bench --json FILE --markdown FILE   also write the results
+
+Times are medians of repeats taken in turns. A GPU is used where there is one. Leave the machine alone meanwhile.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+
+import commands
+import engine
+import memory
+import steps
+import torch
+from measure import Row
+from networks import DEVICE
+
+SIZES = (512,) if DEVICE.type == "cuda" else (16, 64)
+
+
+def sections(repeats: int) -> dict[str, Callable[[], Iterator[Row]]]:
+    """Return name -> measurement."""
+    few = max(2, repeats // 4)
+    return {
+        "step": lambda: steps.against_float(SIZES, repeats),
+        "others": lambda: steps.against_others(SIZES, few),
+        "compiled": lambda: steps.compiled(SIZES[-1], few),
+        "memory": lambda: memory.rows(SIZES[-1]),
+        "engine": lambda: engine.overhead(repeats),
+        "input": lambda: engine.inputs(few),
+        "evaluation": lambda: engine.evaluation(few),
+        "start": lambda: commands.first_step(few),
+        "sweep": lambda: commands.sweep(2),
+    }
+
+
+def machine() -> dict[str, str]:
+    """Return what the figures depend on."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    versions = {name: metadata.version(name) for name in ("qexp", "torch", "torchvision")}
+    try:
+        versions["brevitas"] = metadata.version("brevitas")
+    except metadata.PackageNotFoundError:
+        versions["brevitas"] = "not installed"
+    device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU"
+    own = {"device": device, "cpu": f"{names[0]}, {len(names)} cores", "threads": str(torch.get_num_threads())}
+    return own | {"python": platform.python_version()} | versions
+
+
+def as_markdown(rows: list[Row], about: dict[str, str]) -> str:
+    """Return the table."""
+    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
+    lines += ["| figure | measured | goal | reached | times |", "|---|---|---|---|---|"]
+    for row in rows:
+        goal = "" if row.goal is None else f"{'>=' if row.more_is_better else '<='} {row.goal:g}"
+        reached = {None: "", True: "yes", False: "**no**"}[row.met]
+        lines.append(f"| {row.name} | {row.value:.2f} | {goal} | {reached} | {row.detail} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print as it goes, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = list(sections(1))
+    parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="SECTION", help=", ".join(known))
+    parser.add_argument("--repeats", type=int, default=12, help="of a step (default 12); longer actions take fewer")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    about, rows, began = machine(), [], time.perf_counter()
+    print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    for name in arguments.only:
+        for row in sections(arguments.repeats)[name]():
+            rows.append(row)
+            sign = ">=" if row.more_is_better else "<="
+            goal = "" if row.goal is None else f"  goal {sign} {row.goal:g}{'' if row.met else '  MISSED'}"
+            print(f"{row.name:<62}{row.value:6.2f}{goal:<24}  {row.detail}", flush=True)
+    print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
+    if arguments.json:
+        record = {"machine": about, "rows": [asdict(row) | {"met": row.met} for row in rows]}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(as_markdown(rows, about))
+
+
+if __name__ == "__main__":
+    main()
