@@ -1,13 +1,17 @@
 """Peak memory of a training step. `python memory.py SIZE WORDS...` prints the bytes of one network."""
 
+import itertools
+import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from measure import Row
 from networks import DEVICE, Trainee
+from torch.profiler import ProfilerActivity, profile
 
 CASES = {
     "float": ("quantizer=fp",),
@@ -18,21 +22,26 @@ CASES = {
 
 
 def peak_bytes(size: int, words: list[str]) -> int:
-    """Return by how much building a network and three steps raised the peak of this process, or of the device."""
-    Trainee("quantizer=fp", size=2)()  # libraries' own memory
-    before = resident("VmRSS")
-    if DEVICE.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    trainee = Trainee(*words, size=size)
-    for _ in range(3):
+    """Return the most bytes that tensors took at once while a network was built and trained for two steps.
+
+    On the CPU as torch.profiler saw them come and go; the workspaces of the convolution library are not in it.
+    """
+
+    def train() -> None:
+        trainee = Trainee(*words, size=size)
         trainee()
-    return torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else resident("VmHWM") - before
+        trainee()
 
-
-def resident(field: str) -> int:
-    """Return a size of this process from the kernel, in bytes (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) * 1024
+    if DEVICE.type == "cuda":
+        train()
+        return torch.cuda.max_memory_allocated()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        train()
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        profiler.export_chrome_trace(file.name)
+        events = json.loads(Path(file.name).read_text())["traceEvents"]
+    changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]"]
+    return max(itertools.accumulate(change for _, change in sorted(changes)))
 
 
 def rows(size: int) -> Iterator[Row]:
