@@ -82,3 +82,42 @@ def test_mobilenet_with_signed_inputs_trains(tmp_path):
     signed = [value.item() for key, value in torch.load(path, weights_only=True)["model"].items() if "signed" in key]
     assert 0.0 in signed
     assert 1.0 in signed
+
+
+def weights_of(folder: Path, *words: str) -> dict[str, torch.Tensor]:
+    """Train DQA on synthetic images for two epochs; return what last.pt holds."""
+    base = ["dataset=synthetic", "dataset.train_size=64", "dataset.test_size=32", "model=resnet20", "model.width=0.25"]
+    more = ["quantizer=dqa", "bits=2", "init=scratch", "recipe.epochs=2", "recipe.batch_size=24", f"runs_dir={folder}"]
+    assert cli.main(["train", *base, *more, *words]) == 0
+    (path,) = folder.glob("synthetic/resnet20/dqa-*/*/last.pt")
+    return torch.load(path, weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> dict[str, torch.Tensor]:
+    return weights_of(tmp_path_factory.mktemp("usual"))
+
+
+def test_recomputing_changes_no_bit_of_a_run(usual, tmp_path):
+    """Weights, attention, running ranges and batch statistics after two epochs."""
+    again = weights_of(tmp_path, "recompute=true")
+    assert again.keys() == usual.keys()
+    assert all(torch.equal(again[name], usual[name]) for name in usual)
+
+
+@pytest.mark.parametrize("words", [["recipe.accumulate=4"], ["recipe.precision=bfloat16"]])
+def test_parts_and_precision_are_what_a_run_computes(usual, tmp_path, words):
+    """Another run, beside the usual one, whose weights are near it and not the same."""
+    other = weights_of(tmp_path, *words)
+    first = "conv1.weight"
+    assert not torch.equal(other[first], usual[first])
+    assert (other[first] - usual[first]).norm() < 0.2 * usual[first].norm()
+    assert other[first].dtype == torch.float32
+
+
+@pytest.mark.slow
+def test_a_compiled_run_from_its_command(usual, tmp_path):
+    """Last short batch, hard and soft evaluation included; near the usual weights."""
+    compiled = weights_of(tmp_path, "compile=true")
+    assert list(compiled) == list(usual)
+    assert (compiled["conv1.weight"] - usual["conv1.weight"]).norm() < 0.2 * usual["conv1.weight"].norm()

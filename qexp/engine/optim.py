@@ -27,9 +27,8 @@ class Optimizers:
                 group = _sgd_group(chosen) if chosen.name == "sgd" else _adam_group(chosen)
                 groups.setdefault(chosen.name, []).append({"params": members, "role": role, **group})
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-        # Fused: one kernel for all parameters, and a float16 step is skipped without waiting for the device.
-        on_cuda = any(parameter.is_cuda for members in parameters.values() for parameter in members)
-        self.optimizers = [kinds[name](members, fused=on_cuda or None) for name, members in groups.items()]
+        # Fused: one operation for the many single numbers that quantizers learn, and on CUDA no waiting for the scaler.
+        self.optimizers = [kinds[name](members, fused=True) for name, members in groups.items()]
 
     def _groups(self) -> Iterator[dict]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)

@@ -1,7 +1,7 @@
 """What every quantizer and every method provides; nothing else is asked of a new one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -66,6 +66,12 @@ class Quantizer(Part):
     def penalty(self) -> Tensor | None:
         """Return a scalar to add to the loss, or None."""
         return None
+
+    @classmethod
+    def penalties(cls, quantizers: Sequence["Quantizer"]) -> Tensor | None:
+        """Return the sum of the penalties of some quantizers of this class, or None; faster where done at once."""
+        present = [term for term in [quantizer.penalty() for quantizer in quantizers] if term is not None]
+        return torch.stack(present).sum() if present else None
 
     def settled(self) -> bool:
         """Whether training ended in the quantizer that hard evaluation uses."""

@@ -16,12 +16,12 @@ falls from 100 to 0.03 over all training steps; a penalty on high bit-widths pul
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, TINY, Site
+from qexp.quantizers.base import ALONE, TINY, Quantizer, Site
 from qexp.quantizers.grids import Member
 from qexp.quantizers.relaxation import GridQuantizer, MixMethod
 from qexp.types import NonNegative, Positive, Progress
@@ -33,6 +33,11 @@ def initial_attention(bits: Sequence[int]) -> Tensor:
     """Return alpha(0) of eq. 7, shape (K,): alpha_k = sum of the other bit-widths / sum of all."""
     widths = torch.tensor(bits, dtype=torch.get_default_dtype())
     return 1 - widths / widths.sum()
+
+
+def attention(alpha: Tensor, temperature: Tensor) -> Tensor:
+    """Return softmax(alpha / std(alpha) / T) over the last dimension (eq. 4 and 5)."""
+    return torch.softmax(alpha / alpha.std(-1, keepdim=True).clamp_min(TINY) / temperature, -1)
 
 
 class DQAQuantizer(GridQuantizer):
@@ -54,13 +59,13 @@ class DQAQuantizer(GridQuantizer):
         if len(mix) != len(COSTS):
             raise ValueError(f"needs a mix of 3 grids, not {len(mix)}: with 2, normalized attention has no gradient")
         self.alpha = nn.Parameter(initial_attention([member.grid.bits for member in mix]))
-        self.penalty_factor, self.temperatures = penalty, temperatures
+        self.temperatures = temperatures
         self.register_buffer("temperature", torch.tensor(temperatures[0]))
-        self.register_buffer("costs", torch.tensor(COSTS), persistent=False)
+        self.register_buffer("costs", penalty * torch.tensor(COSTS), persistent=False)
 
     def attention(self) -> Tensor:
         """Return a = softmax(alpha / std(alpha) / T), shape (K,)."""
-        return torch.softmax(self.alpha / self.alpha.std().clamp_min(TINY) / self.temperature, dim=0)
+        return attention(self.alpha, self.temperature)
 
     def shares(self) -> Tensor:
         return self.attention()
@@ -70,7 +75,15 @@ class DQAQuantizer(GridQuantizer):
         self.temperature.fill_(start * (end / start) ** (progress.step / progress.steps))
 
     def penalty(self) -> Tensor:
-        return self.penalty_factor * (self.costs * self.attention()).sum()
+        return self.penalties([self])
+
+    @classmethod
+    def penalties(cls, quantizers: Sequence[Quantizer]) -> Tensor:
+        # All at once: an operation on three values costs as much as one on a thousand.
+        members = cast(Sequence[DQAQuantizer], quantizers)
+        temperatures = torch.stack([member.temperature for member in members])[:, None]
+        shares = attention(torch.stack([member.alpha for member in members]), temperatures)
+        return (shares * torch.stack([member.costs for member in members])).sum()
 
     def settled(self) -> bool:
         return int(self.alpha.argmax()) == 0

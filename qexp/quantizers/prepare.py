@@ -133,9 +133,11 @@ def anneal(model: nn.Module, progress: Progress) -> None:
 
 def penalty(model: nn.Module) -> Tensor | float:
     """Return the sum of the quantizers' penalties, 0.0 where no method has one."""
-    terms = [quantizer.penalty() for _, quantizer in quantizers(model)]
-    present = [term for term in terms if term is not None]
-    return torch.stack(present).sum() if present else 0.0
+    members: dict[type[Quantizer], list[Quantizer]] = {}
+    for _, quantizer in quantizers(model):
+        members.setdefault(type(quantizer), []).append(quantizer)
+    terms = [kind.penalties(group) for kind, group in members.items()]
+    return sum((term for term in terms if term is not None), 0.0)
 
 
 def has_soft_form(model: nn.Module) -> bool:

@@ -33,7 +33,7 @@ def sections(repeats: int) -> dict[str, Callable[[], Iterator[Row]]]:
     few = max(2, repeats // 4)
     return {
         "step": lambda: steps.against_float(SIZES, repeats),
-        "others": lambda: steps.against_others(SIZES, few),
+        "others": lambda: steps.against_others(SIZES, max(2, repeats // 2)),
         "compiled": lambda: steps.compiled(SIZES[-1], few),
         "memory": lambda: memory.rows(SIZES[-1]),
         "engine": lambda: engine.overhead(repeats),
