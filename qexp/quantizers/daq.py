@@ -38,8 +38,6 @@ from qexp.quantizers.blocks import (
 from qexp.types import Positive, Range
 
 Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope has a pole between two levels
-
-
 Standard = tuple[Scalar, Scalar]  # mean and deviation
 
 
