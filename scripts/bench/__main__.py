@@ -64,11 +64,11 @@ def machine() -> dict[str, str]:
 def as_markdown(rows: list[Row], about: dict[str, str]) -> str:
     """Return the table."""
     lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
-    lines += ["| figure | measured | goal | reached | times |", "|---|---|---|---|---|"]
+    lines += ["| section | figure | measured | goal | reached | times |", "|---|---|---|---|---|---|"]
     for row in rows:
         goal = "" if row.goal is None else f"{'>=' if row.more_is_better else '<='} {row.goal:g}"
         reached = {None: "", True: "yes", False: "**no**"}[row.met]
-        lines.append(f"| {row.name} | {row.value:.2f} | {goal} | {reached} | {row.detail} |")
+        lines.append(f"| {row.section} | {row.name} | {row.value:.2f} | {goal} | {reached} | {row.detail} |")
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +88,7 @@ def main() -> None:
             rows.append(row)
             sign = ">=" if row.more_is_better else "<="
             goal = "" if row.goal is None else f"  goal {sign} {row.goal:g}{'' if row.met else '  MISSED'}"
-            print(f"{row.name:<62}{row.value:6.2f}{goal:<24}  {row.detail}", flush=True)
+            print(f"{row.section + ': ' + row.name:<72}{row.value:6.2f}{goal:<24}  {row.detail}", flush=True)
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
     if arguments.json:
         record = {"machine": about, "rows": [asdict(row) | {"met": row.met} for row in rows]}
