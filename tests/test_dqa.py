@@ -4,13 +4,14 @@ import math
 
 import methods
 import numpy as np
+import plain
 import pytest
 import torch
 
 from qexp.quantizers.base import Site
 from qexp.quantizers.blocks import float_copy
 from qexp.quantizers.dqa import initial_attention
-from qexp.quantizers.grids import Placed
+from qexp.quantizers.grids import Placed, Uniform
 from qexp.quantizers.projection import project
 from qexp.types import Progress
 
@@ -65,6 +66,20 @@ def test_forward_is_the_literal_mix_of_min_max_grids():
             grid = [lowest + i * (highest - lowest) / (2**bits - 1) for i in range(2**bits)]
             expected[index] += weight * min(grid, key=lambda level: abs(level - value))
     torch.testing.assert_close(quantizer(x).detach().flatten(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_the_shares_is_the_product_with_each_grid():
+    """<upstream, grid_k(x)> by autograd through the mix written out, for grids that do not begin at zero."""
+    x = methods.sample("weight", dtype=torch.float64) + 0.7
+    upstream = torch.randn(x.shape, dtype=torch.float64) + 0.5
+    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    literal = shares.clone().requires_grad_()
+    copies = [plain.uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)]
+    plain.weighted_sum(copies, literal).backward(upstream)
+    ours = shares.clone().requires_grad_()
+    grids = [Uniform(bits).placed([x.min(), x.max()]) for bits in (2, 4, 8)]
+    project(x, grids, ours).backward(upstream)
+    torch.testing.assert_close(ours.grad, literal.grad, rtol=1e-12, atol=1e-12)
 
 
 def test_gradient_passes_straight_through():

@@ -479,3 +479,20 @@ def test_quantizing_again_keeps_no_quantized_tensor(name):
         del logits
     assert len(quantized) == 4
     assert kept[0] - kept[1] == sum(quantized)
+
+
+def test_a_first_step_that_overflows_leaves_no_trace():
+    """Momentum with float16: weights stay, and the next step is the first one of a run without the overflow."""
+    images, labels = batch()
+    model = network()
+    twin = copy.deepcopy(model)
+    step, fresh = make(model, precision="float16"), make(twin, precision="float16")
+    before = copy.deepcopy(dict(model.named_parameters()))
+    step(images * torch.finfo(torch.float16).max, labels)
+    assert_same(dict(model.named_parameters()), before)
+    fresh._scaler.load_state_dict(step._scaler.state_dict())
+    step(images, labels)
+    fresh(images, labels)
+    assert_same(dict(model.named_parameters()), dict(twin.named_parameters()))
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert not torch.equal(model[0].weight, before["0.weight"])

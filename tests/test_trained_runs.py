@@ -85,10 +85,11 @@ def test_mobilenet_with_signed_inputs_trains(tmp_path):
 
 
 def weights_of(folder: Path, *words: str) -> dict[str, torch.Tensor]:
-    """Train DQA on synthetic images for two epochs; return what last.pt holds."""
+    """Train DQA on synthetic images for two epochs, gently; return what last.pt holds."""
     base = ["dataset=synthetic", "dataset.train_size=64", "dataset.test_size=32", "model=resnet20", "model.width=0.25"]
     more = ["quantizer=dqa", "bits=2", "init=scratch", "recipe.epochs=2", "recipe.batch_size=24", f"runs_dir={folder}"]
-    assert cli.main(["train", *base, *more, *words]) == 0
+    rates = [f"recipe.optimizer.{role}.lr=0.001" for role in ("weight", "norm", "attention")]
+    assert cli.main(["train", *base, *more, *rates, *words]) == 0
     (path,) = folder.glob("synthetic/resnet20/dqa-*/*/last.pt")
     return torch.load(path, weights_only=True)["model"]
 
@@ -111,7 +112,7 @@ def test_parts_and_precision_are_what_a_run_computes(usual, tmp_path, words):
     other = weights_of(tmp_path, *words)
     first = "conv1.weight"
     assert not torch.equal(other[first], usual[first])
-    assert (other[first] - usual[first]).norm() < 0.2 * usual[first].norm()
+    assert (other[first] - usual[first]).norm() < 0.05 * usual[first].norm()
     assert other[first].dtype == torch.float32
 
 
@@ -120,4 +121,4 @@ def test_a_compiled_run_from_its_command(usual, tmp_path):
     """Last short batch, hard and soft evaluation included; near the usual weights."""
     compiled = weights_of(tmp_path, "compile=true")
     assert list(compiled) == list(usual)
-    assert (compiled["conv1.weight"] - usual["conv1.weight"]).norm() < 0.2 * usual["conv1.weight"].norm()
+    assert (compiled["conv1.weight"] - usual["conv1.weight"]).norm() < 0.05 * usual["conv1.weight"].norm()

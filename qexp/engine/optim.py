@@ -29,6 +29,18 @@ class Optimizers:
         kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
         # Fused: one operation for the many single numbers that quantizers learn, and on CUDA no waiting for the scaler.
         self.optimizers = [kinds[name](members, fused=True) for name, members in groups.items()]
+        self._start_momentum()
+
+    def _start_momentum(self) -> None:
+        """Begin momentum at zero, as SGD does in its first step.
+
+        torch's fused SGD leaves it uninitialized where that step is left out because float16 gradients overflowed.
+        """
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                if isinstance(optimizer, torch.optim.SGD) and group["momentum"]:
+                    for parameter in group["params"]:
+                        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
     def _groups(self) -> Iterator[dict]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
