@@ -102,6 +102,7 @@ class Config:
 
 
 SECTIONS = ("dataset", "model", "quantizer")
+GROUPS = {"recipe": Recipe, "tracking": Tracking}
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:
@@ -116,7 +117,9 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
         key: value for key, value in schema.options(Config).items() if key not in (*SECTIONS, "raw", "init_digest")
     }
     for key in plain.keys() - known.keys():
-        hint = schema.suggest(key, [*known, *SECTIONS]) or "; qexp train --help lists the options"
+        nested = [f"{group}.{key}" for group, kind in GROUPS.items() if key in schema.options(kind)]
+        close = f" (did you mean '{nested[0]}'?)" if nested else schema.suggest(key, [*known, *SECTIONS])
+        hint = close or "; qexp train --help lists the options"
         problems.append(Problem(key, f"unknown option{hint}", plain[key]))
     values: dict[str, Any] = {}
     for key, (hint, _) in known.items():

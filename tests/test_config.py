@@ -335,3 +335,14 @@ def test_too_many_parts_are_refused_in_any_job_of_a_sweep(train: Callable[..., A
         "recipe.accumulate=5: parts of two images or more need a recipe.batch_size of 10 or more, not 8" in result.err
     )
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("accumulate", "recipe.accumulate"), ("epochs", "recipe.epochs"), ("tensorboard", "tracking.")]
+)
+def test_an_option_without_its_group_is_recognized(raw: dict[str, Any], key: str, meant: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse_config({**raw, key: 2})
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert f"did you mean '{meant}" in problem.message
