@@ -235,7 +235,7 @@ def _canonical(value: Any) -> Any:
 
 def with_younger_options(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree of a stored run with those options of its recipe that came later."""
-    return {**raw, "recipe": {**YOUNGER, **raw["recipe"]}}
+    return {**raw, "recipe": {**YOUNGER, **raw.get("recipe", {})}}
 
 
 def to_yaml(raw: Mapping[str, Any]) -> str:

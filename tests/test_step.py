@@ -496,3 +496,21 @@ def test_a_first_step_that_overflows_leaves_no_trace():
     assert_same(dict(model.named_parameters()), dict(twin.named_parameters()))
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert not torch.equal(model[0].weight, before["0.weight"])
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_evaluation_turns_off_tf32_and_nothing_else(monkeypatch, deterministic):
+    """cuDNN itself stays on, and chooses its algorithms as before; afterwards all is as it was."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", not deterministic)
+    monkeypatch.setattr(cudnn, "deterministic", deterministic)
+
+    def state():
+        return cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+    before, seen = state(), []
+    model = network()
+    model.register_forward_hook(lambda *_: seen.append(state()))
+    evaluate(model, [batch()])
+    assert seen == [(True, not deterministic, deterministic, False)]
+    assert state() == before

@@ -35,6 +35,13 @@ class Tally:
         return Metrics(loss, 100 * top1, 100 * top5, self.images), penalty
 
 
+def _without_tf32() -> AbstractContextManager[None]:
+    """Return a context in which convolutions on CUDA keep all bits of float32; nothing else changes."""
+    now = torch.backends.cudnn
+    kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
+    return now.flags(**kept, allow_tf32=False)
+
+
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -51,7 +58,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     tally = None
-    with torch.backends.cudnn.flags(benchmark=torch.backends.cudnn.benchmark, allow_tf32=False), hold():
+    with _without_tf32(), hold():
         for images, labels in batches:
             tally = tally or Tally(images.device)
             logits = model(images)

@@ -9,6 +9,8 @@ Times are medians of repeats taken in turns. A GPU is used where there is one. L
 
 import argparse
 import json
+import math
+import os
 import platform
 import sys
 import time
@@ -46,18 +48,17 @@ def sections(repeats: int) -> dict[str, Callable[[], Iterator[Row]]]:
 
 def machine() -> dict[str, str]:
     """Return what the figures depend on."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
+    info = Path("/proc/cpuinfo")  # of Linux
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    cpu = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
     versions = {name: metadata.version(name) for name in ("qexp", "torch", "torchvision")}
     try:
         versions["brevitas"] = metadata.version("brevitas")
     except metadata.PackageNotFoundError:
         versions["brevitas"] = "not installed"
     device = torch.cuda.get_device_name() if DEVICE.type == "cuda" else "CPU"
-    own = {"device": device, "cpu": f"{names[0]}, {len(names)} cores", "threads": str(torch.get_num_threads())}
+    own = {"device": device, "cpu": cpu, "threads": str(torch.get_num_threads())}
     return own | {"python": platform.python_version()} | versions
 
 
@@ -87,11 +88,12 @@ def main() -> None:
         for row in sections(arguments.repeats)[name]():
             rows.append(row)
             sign = ">=" if row.more_is_better else "<="
-            goal = "" if row.goal is None else f"  goal {sign} {row.goal:g}{'' if row.met else '  MISSED'}"
+            goal = "" if row.goal is None else f"  goal {sign} {row.goal:g}{'  MISSED' if row.met is False else ''}"
             print(f"{row.section + ': ' + row.name:<72}{row.value:6.2f}{goal:<24}  {row.detail}", flush=True)
     print(f"{time.perf_counter() - began:.0f} s", file=sys.stderr)
     if arguments.json:
-        record = {"machine": about, "rows": [asdict(row) | {"met": row.met} for row in rows]}
+        values = [asdict(row) | {"met": row.met, "value": None if math.isnan(row.value) else row.value} for row in rows]
+        record = {"machine": about, "rows": values}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     if arguments.markdown:
         arguments.markdown.write_text(as_markdown(rows, about))

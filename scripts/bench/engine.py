@@ -41,7 +41,7 @@ def loader(images: Images, size: int) -> Loader:
 
 
 def overhead(repeats: int, size: int = 128, steps: int = 10) -> Iterator[Row]:
-    """Yield images/s of an epoch of `fit` with all observers of a run, over those of a bare loop on one batch."""
+    """Yield images/s of an epoch of `fit` with a run's observers (no histograms), over a bare loop's on one batch."""
     for words in (("model=resnet20", "quantizer=fp"), ("model=resnet20", "quantizer=daq", "bits=2")):
         trainee = Trainee(*words, size=size)
         batches = loader(random_images(size * steps), size)
