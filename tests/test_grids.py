@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qexp.quantizers import anneal, calibrate, quantize, quantizers
-from qexp.quantizers.grids import make_mix, usual_mix
+from qexp.quantizers.grids import Float, make_mix, usual_mix
 from qexp.quantizers.sawb import formula_clip, search_clip
 from qexp.types import Progress
 
@@ -258,3 +258,11 @@ def test_the_clip_of_pact_has_an_optimizer_of_its_own():
     assert {role: len(members) for role, members in roles.items()} == {"weight": 1, "clip": 1}
     assert roles["clip"][0] is dict(quantizers(net))["0.input_quantizer"].spans[0].alpha
     assert weight_memory_bytes(net) == (128.0, 128.0)
+
+
+def test_full_precision_has_no_codes():
+    """As a member of a mix it is the tensor itself; asked for codes it refuses, and does not make some up."""
+    x = torch.tensor([-0.3, 0.7])
+    assert torch.equal(Float(32).placed(()).to_levels(x), x)
+    with pytest.raises(ValueError, match="no codes"):
+        Float(32).codes(x, ())

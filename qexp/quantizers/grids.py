@@ -118,6 +118,9 @@ class Float(Grid):
     def between(self, *ends: Scalar) -> Placed:
         return Placed(float_copy, 1.0, 0.0)
 
+    def codes(self, x: Tensor, ends: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        raise ValueError("full precision has no codes")
+
 
 @dataclass(frozen=True)
 class Member:
