@@ -13,15 +13,24 @@ from omegaconf import OmegaConf
 
 from qexp import schema
 from qexp.schema import Invalid, Problem
-from qexp.types import Count, Fraction, NonNegativeInt, Positive, Precision, RoleOptimizers, ScheduleOptions
+from qexp.types import (
+    Count,
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Precision,
+    RoleOptimizers,
+    ScheduleOptions,
+)
 
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
 # refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
 RUNTIME = (
-    *("device", "threads", "workers", "compile", "channels_last", "recompute"),
-    *("data_dir", "runs_dir", "overwrite", "tracking", "bits", "protocol"),
+    *("device", "threads", "workers", "compile", "channels_last", "recompute", "deterministic"),
+    *("data_dir", "runs_dir", "overwrite", "on_error", "stuck_after", "checkpoint", "tracking", "bits", "protocol"),
 )
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
 
@@ -68,6 +77,14 @@ class Tracking:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointIntervals:
+    """How often a running training is saved; 0 for not at all."""
+
+    steps: NonNegativeInt
+    seconds: NonNegative
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """One run. `raw` is the resolved YAML tree it was made from, `init_digest` stands for the file `init` names."""
 
@@ -88,9 +105,13 @@ class Config:
     compile: bool
     channels_last: bool
     recompute: bool
+    deterministic: bool
     data_dir: str | None
     runs_dir: str | None
     overwrite: bool
+    on_error: Literal["continue", "stop"]
+    stuck_after: Fraction | None
+    checkpoint: CheckpointIntervals
     tracking: Tracking
     raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     init_digest: str | None = None
@@ -102,7 +123,7 @@ class Config:
 
 
 SECTIONS = ("dataset", "model", "quantizer")
-GROUPS = {"recipe": Recipe, "tracking": Tracking}
+GROUPS = {"recipe": Recipe, "tracking": Tracking, "checkpoint": CheckpointIntervals}
 
 
 def parse_config(raw: Mapping[str, Any]) -> Config:

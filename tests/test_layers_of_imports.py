@@ -10,7 +10,7 @@ import qexp
 
 PACKAGE = Path(qexp.__file__).parent
 LEVELS = {
-    1: ("types", "errors", "schedules", "schema", "observer"),
+    1: ("types", "errors", "files", "schedules", "schema", "observer"),
     2: ("data", "models", "quantizers", "engine", "tracking"),
     3: ("config", "runs"),
     4: ("compose", "variants", "assemble", "training", "experiment", "foreign", "lifecycle"),

@@ -1,0 +1,71 @@
+"""Files that are there whole, or as they were before."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from qexp.errors import cannot_write
+
+_PIECE = 1 << 24  # bytes that are compared at a time
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` under a temporary name, sync it, read it back, and give it its name.
+
+    A process that is killed leaves `path` as it was, with at most a file of the temporary name beside it; so does a
+    disk that is full or broken.
+
+    Raises:
+        QexpError: it cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                sync(file.fileno())
+            _compare(temporary, memoryview(content))
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def rename(path: Path, name: str) -> None:
+    """Give a file another name in its folder, in place of what had that name; do nothing where there is no file."""
+    with writing(path), suppress(FileNotFoundError):
+        os.replace(path, path.with_name(name))
+
+
+def sync(descriptor: int) -> None:
+    """Wait until an open file is on the disk."""
+    os.fsync(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk, where its file system knows that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError inside the block into the QexpError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _compare(path: Path, content: memoryview) -> None:
+    with path.open("rb") as file:
+        for start in range(0, len(content), _PIECE):
+            if file.read(_PIECE) != content[start : start + _PIECE]:
+                raise OSError(5, "reads back as something else")
