@@ -1,6 +1,9 @@
 """Configuration -> parts: find what the configuration names, and check that it all fits before anything starts."""
 
+import errno
 import importlib
+import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers, runs, schema
-from qexp.config import Config, Recipe, Section
+from qexp.config import PLACES, Config, Recipe, Section, is_float
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
 from qexp.errors import UsageError
-from qexp.models import pretrained
+from qexp.models import pretrained, trial
 from qexp.schema import Invalid, Problem
 
 T = TypeVar("T")
+_OF_DATA = ["classes", "channels", "image_size"]  # the first parameters of every model
 
 
 @dataclass(frozen=True)
@@ -34,16 +38,26 @@ def resolve(section: Section, key: str) -> tuple[Callable, dict[str, Any]]:
     """Return the class or function that a section names, and its checked options.
 
     Raises:
-        Invalid: no such thing, or options that do not fit it.
+        Invalid: no such thing in the part of qexp that is for it, or options that do not fit it.
     """
     module, _, attribute = section.target.rpartition(".")
     try:
+        if not section.target.startswith(PLACES[key]):
+            raise ImportError("it lies elsewhere")
         target = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise Invalid([Problem(f"{key}._target_", f"cannot be imported ({error})", section.target)]) from error
-    if not callable(target):
-        raise Invalid([Problem(f"{key}._target_", "must name a class or a function", section.target)])
+    if not _is_a(key, target) or not target.__module__.startswith(PLACES[key]):
+        raise Invalid([Problem(f"{key}._target_", f"must name a {key} in {PLACES[key][:-1]}", section.target)])
     return target, schema.parse(target, section.options, key)
+
+
+def _is_a(key: str, target: Any) -> bool:
+    """Whether `target` can stand for a dataset, a model or a quantizer."""
+    if key == "model":
+        return inspect.isfunction(target) and list(inspect.signature(target).parameters)[:3] == _OF_DATA
+    kind: type = Source if key == "dataset" else quantizers.Method
+    return isinstance(target, type) and issubclass(target, kind) and not inspect.isabstract(target)
 
 
 def build_source(config: Config) -> Source:
@@ -59,6 +73,8 @@ def build_method(config: Config) -> quantizers.Method:
     try:
         method: quantizers.Method = target(**options)
         method.check(config.weight_bits, config.activation_bits)
+        if isinstance(method, quantizers.FP) != is_float(config.raw):
+            raise ValueError("only the float network is called fp")
     except ValueError as error:
         bits = f"weight_bits={config.weight_bits} activation_bits={config.activation_bits}"
         raise Invalid([Problem(f"quantizer={config.quantizer.name} with {bits}", str(error))]) from error
@@ -98,27 +114,75 @@ def check(config: Config, *, fetch: bool) -> None:
 
     Args:
         config: of the run.
-        fetch: download a dataset, or torchvision's weights, where they are not there.
+        fetch: the run is to start: download a dataset, or torchvision's weights, where they are not there.
 
     Raises:
         Invalid: with every problem.
     """
     problems: list[Problem] = []
+    attempt(problems, lambda: check_store(config, write=fetch))
     start = attempt(problems, lambda: runs.initial_checkpoint(config))
     attempt(problems, lambda: pick_device(config.device))
     attempt(problems, lambda: check_accumulate(config.recipe))
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
+    counts = attempt(problems, lambda: check_data(config, source, fetch=fetch)) if source else None
     if source is not None:
         attempt(problems, lambda: source.check_crop(config.recipe.crop))
-        attempt(problems, lambda: source.prepare(runs.data_root(config.data_dir), download=fetch))
     if parts is not None:
         if config.init == "torchvision":
             start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
-        attempt(problems, lambda: check_network(config, parts, start))
+        attempt(problems, lambda: check_network(config, parts, start, counts))
     if problems:
         raise Invalid(problems)
+
+
+def check_store(config: Config, *, write: bool) -> None:
+    """Raise UsageError if the run store is no folder, or if it is to be written and cannot."""
+    store = _folder("runs_dir", runs.store_root, config.runs_dir)
+    absolute = store.absolute()
+    place = next((folder for folder in (absolute, *absolute.parents) if folder.exists()), absolute)
+    if not place.is_dir():
+        raise UsageError(f"cannot write the run store {store}: {os.strerror(errno.ENOTDIR)}")
+    if write and not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write the run store {store}: {os.strerror(errno.EACCES)}")
+
+
+def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> Path:
+    try:
+        return root(value)
+    except RuntimeError as error:  # ~somebody
+        raise UsageError(f"{key}={value}: {error}") from error
+
+
+def check_data(config: Config, source: Source, *, fetch: bool) -> int:
+    """Return the number of training images.
+
+    Raises:
+        UsageError: images that are not there, do not fit the options or the memory, or do not fill a batch.
+    """
+    train, test = source.prepare(_folder("data_dir", runs.data_root, config.data_dir), download=fetch)
+    what = f"dataset={config.dataset.name}: {train} training and {test} test images of {_size(source)}"
+    _check_memory(source.memory_bytes(train, test), what)
+    size = config.recipe.batch_size
+    if size > train:
+        raise UsageError(f"recipe.batch_size={size}: there {'is' if train == 1 else 'are'} {_count(train)}")
+    return train
+
+
+def _count(images: int) -> str:
+    return f"{images} training image{'' if images == 1 else 's'}"
+
+
+def _size(source: Source) -> str:
+    return f"{source.image_size}x{source.image_size} pixels"
+
+
+def _check_memory(needed: float, what: str) -> None:
+    """Raise UsageError if `what` is sure to take more memory than this machine has."""
+    if needed > (has := trial.machine_memory()):
+        raise UsageError(f"{what} take about {needed / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f}")
 
 
 def check_accumulate(recipe: Recipe) -> None:
@@ -155,16 +219,27 @@ def starting_file(config: Config) -> Path | None:
     return runs.initial_checkpoint(config)
 
 
-def check_network(config: Config, parts: Parts, start: Path | None) -> None:
+def check_network(config: Config, parts: Parts, start: Path | None, images: int | None = None) -> None:
     """Build the network without memory for it, and hold the checkpoint it is to begin with against it.
+
+    Args:
+        config: of the run.
+        parts: of the run.
+        start: the checkpoint.
+        images: for training, where that is known.
 
     Raises:
         ValueError: options that do not fit the network.
-        UsageError: a checkpoint that cannot be loaded, or is of another network.
+        UsageError: a network that does not fit the images or the memory, a checkpoint that cannot be loaded, or is of
+            another network.
     """
+    check_training(config, parts, images or config.recipe.batch_size)
     state = None if start is None else checkpoint.load_state(start)
+    source = f"init={config.init}"
     with torch.device("meta"):
-        build_network(config, parts, state, source=f"init={config.init}", load=checkpoint.check_fits)
+        build_network(config, parts, state, source=source, load=checkpoint.check_fits)
+    if state is not None:
+        checkpoint.check_finite(state, source)
 
 
 def pick_device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp train [key=value ...]       train one network; -m trains every combination of the given values
   qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
-  qexp runs [TEXT ...]             list the runs in the store
+  qexp runs [TEXT ...]             list the runs in the store; runs show RUN, runs rm RUN: one of them, remove it
   qexp doctor                      check the installation, the devices and the folders
 
   qexp COMMAND --help              more on a command;  qexp train --help lists every option
@@ -39,6 +39,13 @@ COMMANDS = ("train", "eval", "table", "runs", "doctor")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    try:
+        return _answer(arguments)
+    finally:
+        _flush()
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -68,8 +75,20 @@ def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bo
         print(f"qexp {name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has left: | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
+
+
+def _flush() -> None:
+    """Write what is buffered now: at exit, Python would complain about a reader that has left."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+
+
+def _silence() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def script() -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 
@@ -20,11 +20,13 @@ from qexp.types import (
     NonNegativeInt,
     Positive,
     Precision,
+    Range,
     RoleOptimizers,
     ScheduleOptions,
 )
 
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
+Parallel = Annotated[int, Range(low=0, high=1024)]  # a million threads end in an abort of the whole process
 
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
 # refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
@@ -100,8 +102,8 @@ class Config:
     init: str
     seed: NonNegativeInt
     device: str
-    threads: NonNegativeInt
-    workers: NonNegativeInt
+    threads: Parallel
+    workers: Parallel
     compile: bool
     channels_last: bool
     recompute: bool
@@ -119,7 +121,12 @@ class Config:
     @property
     def key(self) -> str:
         """Eight letters that identify what the run computes."""
-        return run_key({**self.raw, "init": self.init_digest or self.raw["init"]})
+        return _hash(self.identity)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that changes what the run computes."""
+        return identity({**self.raw, "init": self.init_digest or self.raw["init"]})
 
 
 SECTIONS = ("dataset", "model", "quantizer")
@@ -167,7 +174,9 @@ def parse_sections(raw: Mapping[str, Any]) -> tuple[dict[str, Section], list[Pro
     return sections, problems
 
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # part of a path, whose names have an end
+_TARGET = re.compile(r"qexp(\.[A-Za-z][A-Za-z0-9_]*)+")  # no private modules, classes or functions
+PLACES = {"dataset": "qexp.data.", "model": "qexp.models.", "quantizer": "qexp.quantizers."}
 
 
 def _section(key: str, raw: Any) -> Section:
@@ -178,9 +187,10 @@ def _section(key: str, raw: Any) -> Section:
     options.pop("default_bits", None)
     problems = []
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        problems.append(Problem(f"{key}.name", "must be a word of letters, digits, '_', '-' and '.'", name))
-    if not isinstance(target, str) or not target.startswith("qexp."):
-        problems.append(Problem(f"{key}._target_", "must name something in qexp", target))
+        message = "must be a word of at most 64 letters, digits, '_', '-' and '.'"
+        problems.append(Problem(f"{key}.name", message, name))
+    if not isinstance(target, str) or not target.startswith(PLACES[key]) or not _TARGET.fullmatch(target):
+        problems.append(Problem(f"{key}._target_", f"must name a {key} in {PLACES[key][:-1]}", target))
     if problems:
         raise Invalid(problems)
     return Section(str(name), str(target), options)
@@ -228,18 +238,27 @@ def float_parent(raw: Mapping[str, Any]) -> dict[str, Any]:
     return normalized(tree)
 
 
-def run_key(raw: Mapping[str, Any]) -> str:
-    """Return eight letters: the hash over everything in the tree that changes what the run computes.
-
-    Letters only, because Hydra reads init=12345678 as an integer and init=5988e126 as infinity.
-    """
+def identity(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything in the tree that changes what the run computes, in one spelling."""
     tree = {key: value for key, value in copy.deepcopy(dict(raw)).items() if key not in RUNTIME}
     for group, key in INDIRECT:
         tree[group].pop(key, None)
     for key, usual in YOUNGER.items():
         if tree["recipe"].get(key) == usual:
             del tree["recipe"][key]
-    text = json.dumps(_canonical(tree), sort_keys=True, separators=(",", ":"))
+    return {str(key): _canonical(value) for key, value in tree.items()}
+
+
+def run_key(raw: Mapping[str, Any]) -> str:
+    """Return eight letters that identify what a tree computes.
+
+    Letters only, because Hydra reads init=12345678 as an integer and init=5988e126 as infinity.
+    """
+    return _hash(identity(raw))
+
+
+def _hash(identity: Mapping[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
 
 

@@ -10,11 +10,13 @@ from qexp.errors import cannot_write
 _PIECE = 1 << 24  # bytes that are compared at a time
 
 
-def write(path: Path, content: bytes | memoryview) -> None:
+def write(path: Path, content: bytes | memoryview, *, previous: Path | None = None) -> None:
     """Write `content` under a temporary name, sync it, read it back, and give it its name.
 
-    A process that is killed leaves `path` as it was, with at most a file of the temporary name beside it; so does a
-    disk that is full or broken.
+    What was in `path` before is then in `previous`, if that is given.
+
+    A process that is killed leaves `path` as it was, or already in `previous`, with at most a file of the temporary
+    name beside it; a disk that is full or broken leaves it as it was.
 
     Raises:
         QexpError: it cannot be written.
@@ -26,6 +28,8 @@ def write(path: Path, content: bytes | memoryview) -> None:
                 file.write(content)
                 sync(file.fileno())
             _compare(temporary, memoryview(content))
+            if previous is not None:
+                rename(path, previous.name)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):

@@ -86,6 +86,8 @@ def read_daq(path: Path) -> DaqFile:
         UsageError: no such file, unsafe content, or no tensors under `state_dict`.
     """
     content = checkpoint.load_file(path)
+    if path.suffix == checkpoint.SAFETENSORS:  # such a file has no place for anything besides the tensors
+        content = {"state_dict": content}
     if not isinstance(content, dict) or "state_dict" not in content:
         found = checkpoint.few(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: format=daq needs a dictionary with the key state_dict; found {found or 'nothing'}")

@@ -1,12 +1,10 @@
 """From a configuration to a finished run: claim its directory, find its start, train, and record how it ended."""
 
-import signal
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -14,12 +12,16 @@ from rich.console import Console
 from qexp import config as configuration
 from qexp import runs
 from qexp.config import Config
-from qexp.errors import Diverged, QexpError
+from qexp.errors import Diverged, Interrupted, QexpError
+from qexp.stopping import StopRequest
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: `done`, `skipped` (it was done before), `elsewhere`, `failed` or `diverged`."""
+    """How a run ended.
+
+    State: done, skipped (it was done before), elsewhere (another process trains it), interrupted, failed or diverged.
+    """
 
     state: str
     path: str
@@ -44,58 +46,80 @@ def identified(config: Config) -> Config:
     return config if start is None else replace(config, init_digest=runs.file_digest(start))
 
 
-def perform(config: Config, console: Console, *, debug: bool = False, wait: bool = False) -> Outcome:
-    """Carry out one run, or find it done.
+def perform(
+    config: Config, console: Console, *, debug: bool = False, wait: bool = False, stop: StopRequest | None = None
+) -> Outcome:
+    """Carry out one run, go on with it, or find it done.
 
     Args:
         config: of the run.
         console: for progress.
-        debug: let exceptions through.
+        debug: print the traceback of an error.
         wait: wait for a run that another process is training, instead of skipping it.
+        stop: asks for an early end; without it, signals do.
+
+    Raises:
+        Interrupted: a signal, or `stop`, asked for it; the run goes on with the same command.
+        QexpError: the run could not even be begun.
     """
-    config = identified(config)
-    path = runs.run_directory(config)
-    try:
-        with runs.claim(path):
-            return _perform_claimed(path, config, console, debug)
-    except runs.RunningElsewhere as error:
-        if not wait:
-            return Outcome("elsewhere", str(path), message=str(error))
-        console.print(f"waiting: {error}", highlight=False, soft_wrap=True)
-    with runs.claim(path, wait=True):
-        return _perform_claimed(path, config, console, debug)
+    stop, say = stop or StopRequest(), partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    with stop.listening():
+        config = identified(config)
+        path = runs.run_directory(config)
+        try:
+            with runs.claim(path):
+                return _perform_claimed(path, config, console, debug, stop)
+        except runs.RunningElsewhere as error:
+            if not wait:
+                return Outcome("elsewhere", str(path), message=str(error))
+            say(f"waiting: {error}")
+        with runs.claim(path, wait=True):
+            return _perform_claimed(path, config, console, debug, stop)
 
 
-def _perform_claimed(path: Path, config: Config, console: Console, debug: bool) -> Outcome:
+def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, stop: StopRequest) -> Outcome:
     before = (runs.read_json(path / "status.json") or {}).get("state")
-    summary = runs.read_json(path / "summary.json")
-    if before == "done" and summary and not config.overwrite:
+    summary = runs.read_summary(path)
+    if summary and not config.overwrite:
+        if before != "done":  # it was killed in its last moment
+            runs.write_status(path, "done")
         return Outcome("skipped", str(path), summary)
-    if before in ("running", "interrupted"):  # we hold the lock: nobody is running it
-        console.print(f"{path} was interrupted; it starts over", highlight=False, soft_wrap=True)
-    runs.clear(path)
-    runs.write_status(path, "running")
+    if summary or (config.overwrite and before in ("failed", "diverged")):
+        runs.clear(path)
     try:
-        with _sigterm_as_exit():
-            start, baseline = _starting_point(config, console, debug)
-            from qexp.experiment import train_in  # imports torch's parts only when something trains
-
-            console.print(banner(config, path), highlight=False, soft_wrap=True)
-            summary = train_in(path, config, start, baseline, console)
-    except (KeyboardInterrupt, SystemExit):
-        runs.write_status(path, "interrupted", "stopped by a signal")
+        runs.write_status(path, "running")
+        summary = _train(path, config, console, debug, stop)
+        runs.write_status(path, "done")
+    except (KeyboardInterrupt, Interrupted) as error:
+        _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
         raise
     except Exception as error:
-        state = "diverged" if isinstance(error, Diverged) else "failed"
-        message = str(error) if isinstance(error, QexpError) else _first_line(error)
-        with suppress(OSError):  # a full disk may be what ended the run
-            runs.write_status(path, state, message)  # type: ignore[arg-type]
-            path.joinpath("error.txt").write_text(traceback.format_exc())
         if debug:
-            raise
+            traceback.print_exc()
+        state: runs.State = "diverged" if isinstance(error, Diverged) else "failed"
+        message = str(error) if isinstance(error, QexpError) else _first_line(error)
+        _try_status(path, state, message)
+        with suppress(OSError):
+            path.joinpath("error.txt").write_text(traceback.format_exc())
         return Outcome(state, str(path), message=message)
-    runs.write_status(path, "done")
     return Outcome("done", str(path), summary)
+
+
+def _train(path: Path, config: Config, console: Console, debug: bool, stop: StopRequest) -> dict[str, Any]:
+    from qexp.experiment import train_in  # imports torch's parts only when something trains
+
+    start, baseline = _starting_point(config, console, debug, stop)
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    say(banner(config, path))
+    with suppress(FileNotFoundError):
+        (path / "error.txt").unlink()
+    return train_in(path, config, start, baseline, console, stop)
+
+
+def _try_status(path: Path, state: runs.State, message: str) -> None:
+    """Record a state where the disk allows it; without it the run counts as interrupted."""
+    with suppress(QexpError):
+        runs.write_status(path, state, message)
 
 
 def _first_line(error: Exception) -> str:
@@ -109,7 +133,9 @@ def banner(config: Config, path: Path) -> str:
     return f"{what}  {config.model.name} on {config.dataset.name}  seed {config.seed}  -> {path}"
 
 
-def _starting_point(config: Config, console: Console, debug: bool) -> tuple[Path | None, float | None]:
+def _starting_point(
+    config: Config, console: Console, debug: bool, stop: StopRequest
+) -> tuple[Path | None, float | None]:
     """Return (checkpoint to begin with, float top-1 where known), training the float net for `init=fp` if need be."""
     from qexp.assemble import starting_file  # imports torch, see above
 
@@ -118,9 +144,9 @@ def _starting_point(config: Config, console: Console, debug: bool) -> tuple[Path
     parent = float_config(config)
     where = runs.run_directory(parent)
     if config.init != "fp":
-        known = runs.read_json(where / "summary.json") if runs.state_of(where) == "done" else None
+        known = runs.read_summary(where) if runs.state_of(where) == "done" else None
         return starting_file(config), known["top1_hard"] if known else None
-    outcome = perform(parent, console, debug=debug, wait=True)
+    outcome = perform(parent, console, debug=debug, wait=True, stop=stop)
     if outcome.summary is None:
         kind = Diverged if outcome.state == "diverged" else QexpError
         raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
@@ -134,21 +160,3 @@ def float_config(config: Config) -> Config:
     """Return the configuration of the float run with the same data, model, recipe and seed."""
     raw = configuration.float_parent(config.raw)
     return configuration.parse_config(raw)
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that the run is marked as interrupted."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    try:
-        previous = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -39,7 +39,10 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch. `soft` is `hard` where the method has no soft form; both are None without an evaluation."""
+    """One epoch. `soft` is `hard` where the method has no soft form; both are None without an evaluation.
+
+    What is called time_* is all that differs when the same training is done again on the same machine.
+    """
 
     epoch: int  # counts from 1
     epochs: int
@@ -49,7 +52,7 @@ class EpochRecord:
     soft: Metrics | None
     learning_rates: Mapping[str, float]
     time_seconds: float
-    images_per_second: float
+    time_images_per_second: float
 
     @property
     def gap(self) -> float | None:
@@ -65,6 +68,10 @@ class Observer:
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         """Called after every epoch, and its evaluation if it has one."""
+
+    def position(self) -> Mapping[str, int]:
+        """Called when a checkpoint is written: return file -> bytes of what was written so far, and is on the disk."""
+        return {}
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Called once with the final summary, before `close`."""

@@ -28,7 +28,7 @@ def run_report(outcome: Outcome) -> str:
     kilobytes, full = summary["weight_kilobytes"], summary["float_weight_kilobytes"]
     size = f"{kilobytes:,.1f} kB" if kilobytes == full else f"{kilobytes:,.1f} kB, float {full:,.1f} kB"
     rows.append(("weights", size + (f" ({full / kilobytes:.1f}x smaller)" if kilobytes < full else "")))
-    rows.append(("time", f"{summary['time_seconds']:.1f} s  ({summary['images_per_second']:,.0f} images/s)"))
+    rows.append(("time", f"{summary['time_seconds']:.1f} s  ({summary['time_images_per_second']:,.0f} images/s)"))
     rows.append(("run", outcome.path))
     head = f"{label(summary)}  {summary['model']} on {summary['dataset']}  seed {summary['seed']}"
     head += f"  {summary['epochs']} epochs" + (

@@ -2,9 +2,10 @@
 
 <store>/<dataset>/<model>/<quantizer>-w2a2/s0-<hash8>/
     config.yaml  env.json  status.json  metrics.jsonl  events...  last.pt  best.pt  summary.json  lock
+
+A run is done when it has its summary.json, which is written after everything that it tells of.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -12,14 +13,15 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from qexp import files
 from qexp.config import Config
-from qexp.errors import QexpError, UsageError
+from qexp.errors import QexpError, UsageError, cannot_write
 
 State = Literal["running", "interrupted", "done", "failed", "diverged"]
 
@@ -46,10 +48,8 @@ def run_directory(config: Config) -> Path:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` to a temporary name beside `path`, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
+    """Write a JSON file, whole or not at all; raises QexpError."""
+    files.write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -59,6 +59,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
+
+
+def read_summary(path: Path) -> dict[str, Any] | None:
+    """Return the summary of the run in `path`, None where it has none that can be read."""
+    summary = read_json(path / "summary.json")
+    if summary and "images_per_second" in summary:  # its name before all that two equal runs differ in was time_*
+        summary["time_images_per_second"] = summary.pop("images_per_second")
+    return summary
 
 
 def write_status(path: Path, state: State, message: str = "") -> None:
@@ -71,12 +79,13 @@ def write_status(path: Path, state: State, message: str = "") -> None:
 def state_of(path: Path) -> State | None:
     """Return the state of the run in `path`, None where there is none.
 
-    A run that says `running` but whose lock nobody holds was interrupted.
+    A run that says `running` but whose lock nobody holds was interrupted; with its summary it was done, and could only
+    not say so any more.
     """
     status = read_json(path / "status.json")
     state = status.get("state") if status else None
     if state == "running" and not _is_locked(path):
-        return "interrupted"
+        return "done" if read_summary(path) else "interrupted"
     return state
 
 
@@ -101,13 +110,13 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         RunningElsewhere: somebody else holds it and `wait` is false.
-        UsageError: the directory cannot be made.
+        QexpError: the directory cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / "lock").open("a+")
     except OSError as error:
-        raise UsageError(f"cannot write the run directory {path}: {os.strerror(error.errno or errno.EIO)}") from error
+        raise cannot_write(path, error) from error
     with lock:
         if not _lock(lock, wait=wait):
             lock.seek(0)
@@ -129,11 +138,15 @@ def _lock(file: TextIO, *, wait: bool) -> bool:
     return False
 
 
-def clear(path: Path) -> None:
-    """Remove everything in a run directory but its lock."""
-    for entry in path.iterdir():
-        if entry.name != "lock":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+def clear(path: Path, keep: Collection[str] = ()) -> None:
+    """Remove everything in a run directory but its lock and `keep`: first what makes a run done, or lets it go on."""
+
+    def order(entry: Path) -> tuple[bool, bool, str]:
+        return entry.name != "summary.json", entry.suffix != ".pt", entry.name
+
+    for entry in sorted(path.iterdir(), key=order):
+        if entry.name not in ("lock", *keep):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def list_runs(root: Path) -> list[Path]:

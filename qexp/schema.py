@@ -6,6 +6,7 @@ their types, `Annotated[..., Range]` their bounds and `Literal` their choices.
 
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +14,10 @@ from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, Union
 
 from qexp.types import Range
+
+
+_LARGEST = 2**63 - 1  # of the integers that torch and numpy can hold
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no path, and no YAML file, can hold all of them
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,21 @@ class Problem:
     value: Any = None
 
     def __str__(self) -> str:
-        shown = self.key if self.value is None else f"{self.key}={self.value}"
-        return f"{shown}: {self.message}"
+        shown = self.key if self.value is None else f"{self.key}={_shown(self.value)}"
+        return f"{one_line(shown)}: {one_line(self.message, 700)}"
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """Return `text` on one line that any terminal can show, and cut to `most` characters."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def _shown(value: Any) -> str:
+    try:
+        return str(value)
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits; lists in lists in lists
+        return "..."
 
 
 class Invalid(ValueError):
@@ -38,7 +56,7 @@ class Invalid(ValueError):
 
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the nearest known word, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.55)
+    close = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.55)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
@@ -68,7 +86,7 @@ def parse(target: Callable, data: Mapping[str, Any], path: str = "") -> dict[str
     for key, value in data.items():
         if key not in known:
             everything = ", ".join(sorted(known)) or "none"
-            hint = suggest(str(key), known) or f"; options here: {everything}"
+            hint = suggest(_shown(key), known) or f"; options here: {everything}"
             problems.append(Problem(f"{prefix}{key}", f"unknown option{hint}", value))
             continue
         try:
@@ -129,7 +147,7 @@ def _any_of(value: Any, hints: tuple, path: str) -> Any:
 def _choice(value: Any, choices: tuple, path: str) -> Any:
     if any(value == choice and type(value) is type(choice) for choice in choices):  # True == 1 == 1.0
         return value
-    hint = suggest(str(value), [choice for choice in choices if isinstance(choice, str)])
+    hint = suggest(_shown(value), [choice for choice in choices if isinstance(choice, str)])
     raise Invalid([Problem(path, f"must be one of {', '.join(map(str, choices))}{hint}", value)])
 
 
@@ -163,6 +181,10 @@ _EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "
 
 
 def _scalar(value: Any, hint: type, path: str) -> Any:
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise Invalid([Problem(path, "too large a number", value)])
+    if hint is str and isinstance(value, str) and _UNFIT.search(value):
+        raise Invalid([Problem(path, "must hold no control characters, such as a line break", value)])
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is int and isinstance(value, bool):

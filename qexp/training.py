@@ -1,7 +1,10 @@
 """How a configured network is placed, trained on a batch, and evaluated."""
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +23,32 @@ def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """Return `model` on its device, in the memory layout and with the treatment of activations asked for."""
     quantizers.recompute(model, config.recompute)
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not config.deterministic  # else each process may choose other algorithms
     else:
         keep_freed_memory()
     if config.channels_last:
         return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))  # batches come channels last
     return model.to(device)
+
+
+@contextmanager
+def determinism(enabled: bool) -> Iterator[None]:
+    """With `enabled`, allow only operations that give the same bits twice; others raise RuntimeError."""
+    if not enabled:
+        yield
+        return
+    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+    before, kept = torch.are_deterministic_algorithms_enabled(), (cudnn.deterministic, memory.fill_uninitialized_memory)
+    # cuBLAS reads this when the process uses it for the first time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, memory.fill_uninitialized_memory = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        cudnn.deterministic, memory.fill_uninitialized_memory = kept
 
 
 def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> Step:

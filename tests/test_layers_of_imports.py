@@ -10,11 +10,11 @@ import qexp
 
 PACKAGE = Path(qexp.__file__).parent
 LEVELS = {
-    1: ("types", "errors", "files", "schedules", "schema", "observer"),
+    1: ("types", "errors", "files", "stopping", "schedules", "schema", "observer"),
     2: ("data", "models", "quantizers", "engine", "tracking"),
     3: ("config", "runs"),
     4: ("compose", "variants", "assemble", "training", "experiment", "foreign", "lifecycle"),
-    5: ("report", "tables"),
+    5: ("report", "listing", "page", "tables"),
     6: ("cli", "commands", "__main__"),
 }
 LEVEL = {part: level for level, parts in LEVELS.items() for part in parts} | {"": 0}

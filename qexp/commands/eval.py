@@ -124,7 +124,7 @@ def evaluate_run(request: Request) -> tuple[dict[str, Any], str]:
     from qexp.experiment import Session
 
     session = Session(config, assemble(config), checkpoint_file=path / f"{name}.pt")
-    recorded = runs.read_json(path / "summary.json") or {}
+    recorded = runs.read_summary(path) or {}
     result = {
         "run": str(path),
         "checkpoint": name,

@@ -9,14 +9,19 @@ from torch import Tensor
 
 
 class Batches(Protocol):
-    """Batches of `num_images` images in all; `epoch(e)` is a function of e and of what the batches were made with."""
+    """Batches of `num_images` images in all; an epoch is a function of its number and of what they were made with."""
 
     num_images: int
 
     def __len__(self) -> int: ...
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, C, H, W), float32 and channels last, with labels (B,), int64; `epoch` is 0 or more."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, H, W), float32 and channels last, with labels (B,), int64.
+
+        Args:
+            epoch: its number, from 0.
+            start: the batch to begin with; those before it are not made.
+        """
 
 
 class Dataset(Protocol):

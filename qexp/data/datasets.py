@@ -1,5 +1,7 @@
 """The data sets: each is a class whose fields are the options of its YAML file."""
 
+import errno
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,20 +47,34 @@ class Source(ABC):
     image_size: int = field(init=False)
     cuts_windows: ClassVar[bool] = False  # random windows of its own, so that a recipe's crop has no meaning
 
-    def prepare(self, data_dir: Path, *, download: bool = True) -> None:
+    def prepare(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         """Make sure that the data are there and fit the options, without loading them.
 
         Args:
             data_dir: the folder of datasets.
             download: fetch what is missing; if false, missing files are no error yet.
 
+        Returns:
+            The numbers of training and test images that the options choose.
+
         Raises:
             UsageError: with one line for the user.
         """
         self._check_statistics()
-        train, test = self.counts(data_dir, download=download)
+        try:
+            if data_dir.exists() and not data_dir.is_dir():
+                raise UsageError(f"data_dir={data_dir}: is a file; it must be the folder of datasets")
+            train, test = self.counts(data_dir, download=download)
+        except OSError as error:
+            reason = os.strerror(error.errno or errno.EIO)
+            raise UsageError(f"{error.filename or data_dir}: cannot be read ({reason})") from error
         self._check_size("train_size", train, "training images")
         self._check_size("test_size", test, "test images")
+        return self.train_size or train, self.test_size or test
+
+    def memory_bytes(self, train: int, test: int) -> int:
+        """Return about how many bytes so many training and test images take."""
+        return 0
 
     def _check_statistics(self) -> None:
         for key, values in (("mean", self.mean), ("std", self.std)):
@@ -75,6 +91,9 @@ class Source(ABC):
         """Raise UsageError if these images cannot be augmented by windows out of `crop` pixels of padding."""
         if crop and self.cuts_windows:
             raise UsageError(f"recipe.crop={crop}: {self.name} cuts random windows of its own; it needs recipe.crop=0")
+        if crop > self.image_size:  # some windows would show nothing of the image
+            size = f"{self.image_size}x{self.image_size}"
+            raise UsageError(f"recipe.crop={crop}: is more than the size of the images, {size} pixels")
 
     @abstractmethod
     def load(self, data_dir: Path) -> Dataset:
@@ -92,6 +111,9 @@ class Source(ABC):
 @dataclass(frozen=True, kw_only=True)
 class _MemorySource(Source):
     """Images that fit into memory."""
+
+    def memory_bytes(self, train: int, test: int) -> int:
+        return (train + test) * self.image_size**2 * self.channels
 
     def load(self, data_dir: Path) -> InMemory:
         self.prepare(data_dir)
@@ -145,7 +167,9 @@ class _FileSource(_MemorySource):
 
     def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         if pair := npz.find_pair(data_dir / self.name):
-            return npz.count_images(pair[0], self._shape), npz.count_images(pair[1], self._shape)
+            train, test = (npz.count_images(path, self._shape, self.classes) for path in pair)
+            return train, test
+        self.download.check_sizes(data_dir)
         if download and not self.download.complete(data_dir) and (reason := self.download.fetch(data_dir)):
             raise UsageError(
                 f"{self.name}: neither {data_dir / self.name / '{train,test}.npz'} nor "
@@ -157,15 +181,8 @@ class _FileSource(_MemorySource):
     def _read(self, data_dir: Path) -> tuple[Images, Images]:
         if pair := npz.find_pair(data_dir / self.name):
             train, test = (npz.read(path, self._shape) for path in pair)
-            self._check_labels(train, str(pair[0]))
-            self._check_labels(test, str(pair[1]))
             return train, test
         return self.download.read(data_dir, train=True), self.download.read(data_dir, train=False)
-
-    def _check_labels(self, images: Images, origin: str) -> None:
-        low, high = images.labels.min(), images.labels.max()
-        if low < 0 or high >= self.classes:
-            raise UsageError(f"{origin}: labels run from {low} to {high}, expected 0 to {self.classes - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +239,10 @@ class Synthetic(_MemorySource):
 
     def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         return self.train_size, self.test_size
+
+    def memory_bytes(self, train: int, test: int) -> int:
+        values = (train + test + self.classes) * self.image_size**2 * self.channels
+        return 24 * values  # pattern, noise and their sum, in double precision
 
     def _read(self, data_dir: Path) -> tuple[Images, Images]:
         shape = (self.classes, self.image_size, self.image_size, self.channels)

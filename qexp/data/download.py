@@ -38,6 +38,12 @@ class Download:
         """Whether all files are there; their content is checked when they are read."""
         return all((data_dir / name).is_file() for name in self.files)
 
+    def check_sizes(self, data_dir: Path) -> None:
+        """Raise UsageError if one of the files is there, but empty."""
+        for path in (data_dir / name for name in self.files):
+            if path.is_file() and path.stat().st_size == 0:
+                raise UsageError(f"{path}: is empty; delete the folder {data_dir / self.folder} and run again")
+
     def fetch(self, data_dir: Path) -> str | None:
         """Download into `data_dir`; return why that failed, or None. A failure leaves nothing new behind."""
         try:

@@ -1,6 +1,7 @@
 """Images in files, in one folder per class, decoded while training by processes that run beside it."""
 
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -124,27 +125,28 @@ class FileBatches:
     def __len__(self) -> int:
         return self._batches
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, C, H, W), float32 and channels last, with labels (B,), int64; `epoch` is 0 or more.
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, H, W), float32 and channels last, with labels (B,), int64, from batch `start` on.
 
         Raises:
             QexpError: an image cannot be read.
         """
-        for batch in self._start(epoch):
+        for batch in self._start(self._keys(epoch)[start:]):
             if isinstance(batch, str):
                 raise QexpError(batch)
             pixels, labels = (part.to(self._device, non_blocking=True) for part in batch)
             yield self._normalize(pixels), labels
 
-    def _start(self, epoch: int) -> Iterator[Any]:
-        """Start to read an epoch, with workers of its own: no state passes from one epoch to the next."""
+    def _start(self, keys: list[tuple[int, list[int]]]) -> Iterator[Any]:
+        """Start to read batches, with workers of their own: no state passes from one epoch to the next."""
         # torch warns of more workers than cores, which may make sense on slow disks, and Python of any fork.
         with warnings.catch_warnings(action="ignore"):
             loader: data.DataLoader[Any] = data.DataLoader(
                 self._reader,
                 batch_size=None,  # the reader makes whole batches
-                sampler=self._keys(epoch),
-                num_workers=min(self._workers, len(self)),
+                sampler=keys,
+                num_workers=min(self._workers, len(keys)),
+                worker_init_fn=_ignore_signals,
                 pin_memory=self._device.type == "cuda",
                 generator=torch.Generator(),  # else it draws from the one that the network's dropout draws from
             )
@@ -158,6 +160,12 @@ class FileBatches:
         if self._shuffle:
             order = torch.randperm(self.num_images, generator=generator)
         return [(epoch, part.tolist()) for part in order.split(self._batch_size)][: len(self)]
+
+
+def _ignore_signals(_: int) -> None:
+    """Leave it to the process that trains what Ctrl-C and Slurm's signal mean: a whole group of processes gets them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 class _Reader(data.Dataset[tuple[Tensor, Tensor] | str]):

@@ -65,10 +65,10 @@ class Loader:
     def __len__(self) -> int:
         return self._batches
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images (B, C, H, W), float32 and channels last, with labels (B,), int64; `epoch` is 0 or more."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images (B, C, H, W), float32 and channels last, with labels (B,), int64, from batch `start` on."""
         order, flips, offsets = self._draw(epoch)
-        for batch in range(len(self)):
+        for batch in range(start, len(self)):
             part = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
             pixels = flip_and_crop(self._padded, order[part], flips[part], offsets[part], self._crop)
             yield self._normalize(pixels), self._labels[order[part]]

@@ -1,6 +1,11 @@
 """Image data in two files `train.npz` and `test.npz`, each with the arrays `images` and `labels`."""
 
+import math
+import re
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +29,11 @@ def find_pair(folder: Path) -> tuple[Path, Path] | None:
     return (train, test) if train.is_file() else None
 
 
-def count_images(path: Path, shape: Shape) -> int:
-    """Check the headers of the arrays and return the number of images, without reading the pixels.
+def count_images(path: Path, shape: Shape, classes: int) -> int:
+    """Check the headers of the arrays, and the labels; return the number of images, without reading the pixels.
 
     Raises:
-        UsageError: unreadable file, missing array, wrong type or wrong shape.
+        UsageError: unreadable file, missing array, wrong type, wrong shape or wrong labels.
     """
     images_shape, images_dtype = _header(path, "images")
     labels_shape, labels_dtype = _header(path, "labels")
@@ -43,6 +48,10 @@ def count_images(path: Path, shape: Shape) -> int:
         raise UsageError(f"{path}: 'labels' is {found}, expected int64 {images_shape[0]}, one per image")
     if images_shape[0] == 0:
         raise UsageError(f"{path}: holds no images")
+    with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        low, high = arrays["labels"].min(), arrays["labels"].max()
+    if low < 0 or high >= classes:
+        raise UsageError(f"{path}: labels run from {low} to {high}, expected 0 to {classes - 1}")
     return images_shape[0]
 
 
@@ -52,22 +61,30 @@ def read(path: Path, shape: Shape) -> Images:
     Raises:
         UsageError: unreadable file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Images(arrays["images"].reshape(-1, *shape), arrays["labels"].astype(np.int64))
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: cannot be read ({error})") from error
+    with _reading(path), np.load(path, allow_pickle=False) as arrays:
+        return Images(arrays["images"].reshape(-1, *shape), arrays["labels"].astype(np.int64))
 
 
 def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
     """Return shape and type of one array of an npz file; np.load would read all its data for that."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
-            version = np.lib.format.read_magic(stream)
-            parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, dtype = parse(stream)
-    except KeyError as error:
-        raise UsageError(f"{path}: has no array '{key}'; expected the arrays images and labels") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: is not a readable npz file ({error})") from error
+    with _reading(path), zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as stream:
+        version = np.lib.format.read_magic(stream)
+        parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = parse(stream)
+        needed = stream.tell() + math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and archive.getinfo(f"{key}.npy").file_size != needed:
+            raise ValueError(f"'{key}' was cut short")
     return shape, dtype
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what reading a file that is no npz file raises inside the block into a UsageError."""
+    try:
+        yield
+    except KeyError as error:
+        found = re.search(r"'(\w+)\.npy'", str(error))
+        missing = f"has no array '{found[1]}'" if found else "lacks an array"
+        raise UsageError(f"{path}: {missing}; expected the arrays images and labels") from error
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise UsageError(f"{path}: is not a readable npz file ({error})") from error

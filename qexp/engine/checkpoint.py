@@ -1,6 +1,5 @@
-"""Checkpoints: `last.pt` after every epoch, `best.pt` when measured hard top-1 rises. Written whole or not at all."""
+"""Networks from files (torch.save, safetensors): read without running code, compared key by key."""
 
-import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,29 +10,38 @@ import torch
 from torch import Tensor, nn
 
 from qexp.errors import UsageError
-from qexp.observer import EpochRecord, Observer
 
-
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to a temporary name beside `path`, then rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(content, temporary)
-    os.replace(temporary, path)
+SAFETENSORS = ".safetensors"
 
 
 def load_file(path: Path) -> Any:
-    """Return what is in a file that `torch.save` wrote; no pickled code is run.
+    """Return what is in a file: tensors by name if it is called *.safetensors, else what `torch.save` wrote.
+
+    No pickled code is run.
 
     Raises:
         UsageError: no such file, or more in it than tensors and plain values.
     """
     try:
+        if path.suffix == SAFETENSORS:
+            return _load_safetensors(path)
         with warnings.catch_warnings(action="ignore"):  # on files that torch did not write; the error says it all
             return torch.load(path, map_location="cpu", weights_only=True)
+    except UsageError:
+        raise
     except FileNotFoundError:
         raise UsageError(f"no checkpoint at {path}") from None
     except Exception as error:
         raise UsageError(f"{path} is not a checkpoint that can be loaded safely: {_reason(error)}") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file as load
+    except ImportError as error:
+        raise UsageError(f"{path}: needs safetensors (pip install safetensors)") from error
+    tensors: dict[str, Tensor] = load(path, device="cpu")
+    return tensors
 
 
 def _reason(error: Exception) -> str:
@@ -43,6 +51,8 @@ def _reason(error: Exception) -> str:
         return f"besides tensors and plain values it holds {named[1]}, which loading would have to call"
     if isinstance(error, OSError | RuntimeError) and text:
         return text.splitlines()[0].partition(". ")[0][:120]
+    if type(error).__name__ == "SafetensorError":
+        return f"it is damaged, or was cut short ({text.splitlines()[0].rpartition(': ')[2][:120]})"
     return "torch.save did not write it, or it was cut short"
 
 
@@ -54,9 +64,26 @@ def load_state(path: Path) -> dict[str, Tensor]:
     """
     content = load_file(path)
     state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
         raise UsageError(f"{path} holds no state dict of tensors")
     return state
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    """Whether this is a name and a tensor with a value for every entry."""
+    key, value = item
+    if not isinstance(key, str) or not isinstance(value, Tensor):
+        return False
+    return value.layout == torch.strided and not (value.is_meta or value.is_quantized or value.is_complex())
+
+
+def check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    """Raise UsageError that names the tensors of `state` in which a value is infinite or not a number."""
+    bad = [
+        key for key, value in state.items() if value.is_floating_point() and not bool(value.float().isfinite().all())
+    ]
+    if bad:
+        raise UsageError(f"{source}: cannot be a start, with infinite values or NaN in {few(bad)}")
 
 
 def holds_quantizers(state: Mapping[str, Tensor]) -> bool:
@@ -75,8 +102,12 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
 
 
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Raise UsageError that names the keys and shapes in which `state` differs from those of `model`."""
-    problems = differences({key: value.shape for key, value in model.state_dict().items()}, state)
+    """Raise UsageError that names the keys, shapes and types in which `state` differs from those of `model`."""
+    own = model.state_dict()
+    problems = differences({key: value.shape for key, value in own.items()}, state)
+    if not problems:  # torch would take integers, such as the codes of another program, for weights
+        integers = [key for key in own if own[key].is_floating_point() and not state[key].is_floating_point()]
+        problems = f"integers instead of floats: {few(integers)}" if integers else ""
     if problems:
         raise UsageError(f"{source}: does not fit this network; {problems}")
 
@@ -97,23 +128,3 @@ def few(names: Iterable[str], most: int = 4) -> str:
     """Return the first names in alphabetical order, and how many more there are."""
     ordered = sorted(names)
     return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
-
-
-class Checkpoints(Observer):
-    """Keeps the last and the best state of a run.
-
-    Args:
-        directory: the run's.
-    """
-
-    def __init__(self, directory: Path):
-        self.directory = directory
-        self.best_top1, self.best_epoch = -1.0, 0
-
-    def epoch(self, record: EpochRecord, model: nn.Module) -> None:
-        top1 = record.hard.top1 if record.hard else None
-        content = {"model": model.state_dict(), "epoch": record.epoch, "top1": top1}
-        save(self.directory / "last.pt", content)
-        if top1 is not None and top1 > self.best_top1:
-            self.best_top1, self.best_epoch = top1, record.epoch
-            save(self.directory / "best.pt", content)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +17,27 @@ class Tally:
     def __init__(self, device: torch.device):
         # Double precision: a float32 sum over 1.3 million images loses hits. MPS has no doubles.
         self.sums = torch.zeros(4, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
-        self.images = 0
+        self.images = self.classes = 0
 
     @torch.no_grad()
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor, penalty: Tensor | float = 0.0) -> None:
         """Add a batch: logits (N, classes), labels (N,), mean task loss and penalty."""
-        count = len(labels)
+        count, self.classes = len(labels), logits.shape[1]
         ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
         if not isinstance(penalty, Tensor):
             penalty = loss.new_full((), penalty)
         batch = torch.stack([loss * count, penalty * count, ranked[:, 0].sum(), ranked.sum()])
         self.sums += batch.to(self.sums.dtype)
         self.images += count
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums and the number of images and classes."""
+        return {"sums": self.sums, "images": self.images, "classes": self.classes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set them to what `state_dict` returned."""
+        self.sums.copy_(state["sums"])
+        self.images, self.classes = state["images"], state["classes"]
 
     def read(self) -> tuple[Metrics, float]:
         """Return (metrics, mean penalty); waits for the device."""

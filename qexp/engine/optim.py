@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qexp.schedules import Schedule
 from qexp.types import OptimizerOptions, RoleOptimizers
@@ -61,6 +61,20 @@ class Optimizers:
         for optimizer in self.optimizers:
             scaler.step(optimizer)
         scaler.update()
+
+    def state_dict(self) -> dict[str, dict]:
+        """Return kind -> state of that optimizer."""
+        return {type(optimizer).__name__: optimizer.state_dict() for optimizer in self.optimizers}
+
+    def load_state_dict(self, state: Mapping[str, dict]) -> None:
+        """Set the optimizers to what `state_dict` returned."""
+        for optimizer in self.optimizers:
+            optimizer.load_state_dict(state[type(optimizer).__name__])
+            for parameter, own in optimizer.state.items():
+                # Fused optimizers go through memory from end to end: it has to be laid out as the parameter's.
+                for name, value in own.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape:
+                        own[name] = torch.empty_like(parameter).copy_(value)
 
     def learning_rates(self) -> dict[str, float]:
         """Return role -> current learning rate."""

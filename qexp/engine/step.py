@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from qexp.engine.guard import LossGuard
 from qexp.engine.optim import Optimizers
 from qexp.types import Precision
 
@@ -55,14 +56,26 @@ class Step:
         device = next(model.parameters()).device.type
         self._autocast = torch.autocast(device, getattr(torch, precision), enabled=precision != "float32")
         self._scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
+        self.guard = LossGuard(next(model.parameters()).device)
 
     def __call__(self, images: Tensor, labels: Tensor) -> Outcome:
-        """Update the parameters once."""
+        """Update the parameters once; raises NotFinite, see `LossGuard`."""
         self.optimizers.zero_grad()
         with self.hold():
             outcome = self._backward(images, labels)
         self.optimizers.step(self._scaler)
+        self.guard.stepped()
         return outcome
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of optimizers and scaler."""
+        return {"optimizers": self.optimizers.state_dict(), "scaler": self._scaler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], done: int) -> None:
+        """Set them to what `state_dict` returned after `done` steps."""
+        self.optimizers.load_state_dict(state["optimizers"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.guard.step = done
 
     def _backward(self, images: Tensor, labels: Tensor) -> Outcome:
         """Add up the gradients of loss and penalty over the parts of a batch."""
@@ -74,7 +87,9 @@ class Step:
                 logits = self.model(part)
             loss = self.criterion(logits.float(), part_labels) * (len(part) / len(images))
             penalty = self.penalty() if index + 1 == len(parts) else 0.0
-            self._scaler.scale(loss + penalty).backward()
+            total = loss + penalty
+            self.guard.see(total.detach())
+            self._scaler.scale(total).backward()
             all_logits.append(logits.detach())
             losses.append(loss.detach())
         if len(parts) == 1:

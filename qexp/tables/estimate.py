@@ -90,7 +90,7 @@ def recorded(config: Config) -> Speed | None:
     places = runs.store_root(config.runs_dir) / config.dataset.name / config.model.name
     paths = places.glob(f"{config.quantizer.name}-w*a*/*/summary.json")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
-        summary = runs.read_json(path)
+        summary = runs.read_summary(path.parent)
         if (
             summary
             and str(summary.get("device")).partition(":")[0] == device
@@ -110,9 +110,9 @@ def _is_alike(config: Config, path: Path, summary: dict) -> bool:
 def _speed_of(summary: dict, origin: str) -> Speed:
     """Return training speed, and what is left of the run's time shared out over the test images evaluated."""
     evaluated = math.ceil(summary["epochs"] / summary["eval_interval"]) * summary["test_images"]
-    trained = summary["epochs"] * summary["train_images"] / summary["images_per_second"]
+    trained = summary["epochs"] * summary["train_images"] / summary["time_images_per_second"]
     rest = max(summary["time_seconds"] - trained, 0.0) / evaluated
-    return Speed(summary["images_per_second"], rest, f"as in {origin}")
+    return Speed(summary["time_images_per_second"], rest, f"as in {origin}")
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class _SameBatch:
     def __len__(self) -> int:
         return self.count
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter([(self.images, self.labels)] * self.count)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(self.images, self.labels)] * (self.count - start))
 
 
 def measured(config: Config) -> Speed:
@@ -152,9 +152,9 @@ def measured(config: Config) -> Speed:
         epochs=1,
     )
     train(_SameBatch(images, labels, 1))  # warms up
-    once = train(_SameBatch(images, labels, 1)).images_per_second
+    once = train(_SameBatch(images, labels, 1)).time_images_per_second
     count = max(1, round(MEASURED_SECONDS * once / size))
-    speed = train(_SameBatch(images, labels, min(count, 100))).images_per_second
+    speed = train(_SameBatch(images, labels, min(count, 100))).time_images_per_second
     return Speed(speed, _evaluation_seconds(model, images, labels), f"measured now on {size} random images at a time")
 
 

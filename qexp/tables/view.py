@@ -53,7 +53,7 @@ def look_up(job: Job) -> Run:
 
 def _finished(path: Path) -> tuple[str, dict[str, Any] | None]:
     state = runs.state_of(path) or "not run"
-    summary = runs.read_json(path / "summary.json") if state == "done" else None
+    summary = runs.read_summary(path) if state == "done" else None
     return ("not run", None) if state == "done" and summary is None else (state, summary)
 
 

@@ -23,7 +23,7 @@ def epoch_line(record: EpochRecord) -> str:
     return (
         f"epoch {record.epoch:{width}}/{record.epochs}  loss {record.train.loss:.4f}{penalty}"
         f"  train {record.train.top1:5.2f} %{test}{soft}"
-        f"  {record.time_seconds:.1f} s  {record.images_per_second:,.0f} images/s"
+        f"  {record.time_seconds:.1f} s  {record.time_images_per_second:,.0f} images/s"
     )
 
 

@@ -1,20 +1,32 @@
 """metrics.jsonl: one line of JSON per epoch."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
 
 from qexp.observer import EpochRecord, Observer
+from qexp.tracking.journal import Journal
 
 
 class JsonLines(Observer):
-    """Appends every epoch's record to `path`."""
+    """Appends every epoch's record to a file.
 
-    def __init__(self, path: Path):
-        self.path = path
+    Args:
+        path: of the file.
+        at: bytes of it to keep.
+    """
+
+    def __init__(self, path: Path, at: int = 0):
+        self.journal = Journal(path, at)
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(record) | {"gap": record.gap}) + "\n")
+        self.journal.write((json.dumps(asdict(record) | {"gap": record.gap}) + "\n").encode())
+
+    def position(self) -> Mapping[str, int]:
+        return self.journal.position()
+
+    def close(self) -> None:
+        self.journal.close()

@@ -1,21 +1,34 @@
 """TensorBoard: everything of a run in one event file."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
+from torch.utils.tensorboard import summary as pack
 
 from qexp.observer import EpochRecord, Observer, StepRecord
+from qexp.tracking.journal import Journal
+
+FILE = "events.out.tfevents.qexp"  # one name, whatever the clock says: a resumed run goes on in it
+
+_SIZES = 1e-12 * 1.1 ** np.arange(774)
+BINS = np.concatenate([-_SIZES[::-1], [0.0], _SIZES])  # TensorFlow's, up to about 1e20
 
 
 class TensorBoard(Observer):
     """Writes scalars, weight histograms, the configuration and hparams.
 
+    Not torch's SummaryWriter: that begins a file with every process, and tells of a full disk in another thread.
+
     Args:
         directory: of the event file.
+        at: bytes of it to keep.
         config_text: the resolved configuration, shown as text.
         hyperparameters: flat names and values for the hparams view.
         step_interval: steps between points of the step curves; reading a loss waits for the device.
@@ -28,6 +41,7 @@ class TensorBoard(Observer):
         self,
         directory: Path,
         *,
+        at: int = 0,
         config_text: str,
         hyperparameters: Mapping[str, bool | int | float | str],
         step_interval: int,
@@ -35,24 +49,34 @@ class TensorBoard(Observer):
         stats: Callable[[], Mapping[str, float]],
         weights: Callable[[], Mapping[str, Tensor]],
     ):
-        self.writer = SummaryWriter(str(directory))
-        self.writer.add_text("config", f"```yaml\n{config_text}\n```")
+        self.journal = Journal(directory / FILE, at)
+        self.records = RecordWriter(self.journal)
+        if self.journal.is_new:
+            self._write(Event(file_version="brain.Event:2"))
+            self._add(pack.text("config", f"```yaml\n{config_text}\n```"), 0)
         self.hyperparameters = dict(hyperparameters)
         self.step_interval, self.histogram_interval = step_interval, histogram_interval
         self.stats, self.weights = stats, weights
 
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self.records.write(event.SerializeToString())
+
+    def _add(self, content: Summary, step: int) -> None:
+        self._write(Event(summary=content, step=step))
+
     def step(self, record: StepRecord) -> None:
         if record.step % self.step_interval == 0 or record.step == record.steps:
-            self.writer.add_scalar("loss/step", record.loss.item(), record.step)
+            self._add(pack.scalar("loss/step", record.loss.item()), record.step)
             for role, rate in record.learning_rates.items():
-                self.writer.add_scalar(f"lr/{role}", rate, record.step)
+                self._add(pack.scalar(f"lr/{role}", rate), record.step)
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         values = {
             "loss/train": record.train.loss,
             "loss/penalty": record.penalty,
             "accuracy/top1_train": record.train.top1,
-            "speed/images_per_second": record.images_per_second,
+            "time/images_per_second": record.time_images_per_second,
         }
         if record.hard and record.soft and record.gap is not None:
             values |= {
@@ -65,20 +89,23 @@ class TensorBoard(Observer):
             }
         values |= {f"quantizer/{name}": value for name, value in self.stats().items()}
         for name, value in values.items():
-            self.writer.add_scalar(name, value, record.epoch)
+            self._add(pack.scalar(name, value), record.epoch)
         every = self.histogram_interval
         if every and (record.epoch % every == 0 or record.epoch in (1, record.epochs)):
             for name, tensor in self.weights().items():
-                self.writer.add_histogram(f"weights/{name}", tensor, record.epoch)
+                self._add(pack.histogram(f"weights/{name}", tensor.float().cpu().numpy(), BINS), record.epoch)
+
+    def position(self) -> Mapping[str, int]:
+        return self.journal.position()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         names = ("top1_hard", "top1_soft", "top5_hard", "quantizer_gap", "difference", "weight_kilobytes")
         metrics = {f"result/{name}": summary[name] for name in names if summary.get(name) is not None}
         # add_hparams would open a second event file in a folder of its own.
-        for part in hparams(self.hyperparameters, metrics):
-            self.writer.file_writer.add_summary(part)  # type: ignore[attr-defined]
+        for part in pack.hparams(self.hyperparameters, metrics):
+            self._add(part, 0)
         for name, value in metrics.items():
-            self.writer.add_scalar(name, value, 0)
+            self._add(pack.scalar(name, value), 0)
 
     def close(self) -> None:
-        self.writer.close()
+        self.journal.close()

@@ -1,0 +1,207 @@
+"""The checkpoints of a run: written by time and steps, verified, found again.
+
+last.pt            the latest state of a training; of a finished run its network alone
+previous.pt        the state before that, while the run is not finished
+best.pt            the network with the highest hard top-1 up to the state in last.pt
+best-previous.pt   the one before that, while the run is not finished
+"""
+
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from qexp import files
+from qexp.engine.checkpoint import few, load_file, load_into
+from qexp.engine.fit import Keeper
+from qexp.engine.guard import check_parameters
+from qexp.engine.state import Training, to_cpu
+from qexp.errors import UsageError
+from qexp.observer import EpochRecord, Observer
+
+LAST, PREVIOUS, BEST, BEST_PREVIOUS = "last.pt", "previous.pt", "best.pt", "best-previous.pt"
+ALL = (LAST, PREVIOUS, BEST, BEST_PREVIOUS)
+
+
+class Checkpoints(Keeper):
+    """Keeps the states of a run.
+
+    Args:
+        directory: the run's.
+        identity: what the run computes; a checkpoint of another run is refused.
+        steps: steps between states, 0 for none because of steps.
+        seconds: seconds between states, 0 for none because of time.
+        warn: is told in one line of what is damaged.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        identity: Mapping[str, Any],
+        steps: int = 0,
+        seconds: float = 0.0,
+        warn: Callable[[str], None] = lambda _: None,
+    ):
+        self.directory, self.identity, self.steps, self.seconds = directory, dict(identity), steps, seconds
+        self.best_top1, self.best_soft, self.best_epoch = -1.0, -1.0, 0
+        self.observers: Sequence[Observer] = ()
+        self.resumed_at: list[int] = []  # steps at which a new process went on
+        self._pending: dict[str, Any] | None = None  # a best network that is not on the disk yet
+        self._time_before = 0.0
+        self._began = self._saved_at = time.monotonic()
+        self._saved_step = 0
+        self.found = self._find(warn)
+
+    @property
+    def files(self) -> Mapping[str, int]:
+        """Return file -> bytes: how much of what only grows belongs to the state that was found."""
+        return self.found["files"] if self.found else {}
+
+    @property
+    def time_seconds(self) -> float:
+        """How long this run has been trained, in all processes."""
+        return self._time_before + time.monotonic() - self._began
+
+    # Going on
+
+    def restore(self, training: Training, prepare: Callable[[int], None]) -> None:
+        if self.found is None:
+            return
+        prepare(self.found["training"]["done"])
+        load_into(training.model, self.found["model"], str(self.directory))
+        training.load_state_dict(self.found["training"])
+        self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
+        self.resumed_at = [*self.found["resumed_at"], training.done]
+        self._time_before, self._saved_step = self.found["time_seconds"], training.done
+        self._choose_best()
+        self.found = None  # the memory is needed
+
+    def _find(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """Return the latest whole state; raises UsageError for that of another run."""
+        damaged = False
+        for name in (LAST, PREVIOUS):
+            path = self.directory / name
+            if not path.exists():
+                continue
+            try:
+                content = read(path)
+            except UsageError as error:
+                warn(f"warning: {error}")
+                damaged = True
+                continue
+            if "training" in content:
+                self._check_identity(path, content["run"])
+                if damaged:
+                    warn(f"warning: going on from {path}, the checkpoint before it")
+                return content
+        if damaged:
+            warn(f"warning: no checkpoint in {self.directory} can be used; the run starts over")
+        return None
+
+    def _check_identity(self, path: Path, found: Mapping[str, Any]) -> None:
+        if differing := differences(self.identity, found):
+            raise UsageError(
+                f"{path} is of another run: {few(differing)}; overwrite=true starts this run over, without it"
+            )
+
+    def _choose_best(self) -> None:
+        """Make best.pt the one that the state knows: a later one belongs to epochs that are trained again."""
+        for name in (BEST, BEST_PREVIOUS):
+            with suppress(UsageError):
+                if read(self.directory / name)["epoch"] == self.best_epoch:
+                    files.rename(self.directory / name, BEST)
+                    return
+        (self.directory / BEST).unlink(missing_ok=True)
+
+    # Writing
+
+    def epoch(self, record: EpochRecord, model: nn.Module) -> None:
+        if record.hard and record.soft and record.hard.top1 > self.best_top1:
+            self.best_top1, self.best_soft, self.best_epoch = record.hard.top1, record.soft.top1, record.epoch
+            network = to_cpu(model.state_dict())
+            self._pending = {"model": network, "epoch": record.epoch, "top1": record.hard.top1, "run": self.identity}
+
+    def save_if_due(self, training: Training) -> None:
+        by_steps = self.steps and training.done - self._saved_step >= self.steps
+        if by_steps or (self.seconds and time.monotonic() - self._saved_at >= self.seconds):
+            self.save(training)
+
+    def save(self, training: Training) -> None:
+        """Write the state of a training.
+
+        Raises:
+            Diverged: it is not finite, and not worth keeping.
+            QexpError: it cannot be written; the files are as they were before.
+        """
+        training.step.guard.check()
+        check_parameters(training.model, f"diverged by step {training.done}")
+        written = {name: size for observer in self.observers for name, size in observer.position().items()}
+        if self._pending is not None:
+            self._write(BEST, self._pending, BEST_PREVIOUS)
+            self._pending = None
+        state = {
+            **_network(training.model, training.last, self.identity),
+            "training": training.state_dict(),
+            "best": (self.best_top1, self.best_soft, self.best_epoch),
+            "files": written,
+            "resumed_at": self.resumed_at,
+            "time_seconds": self.time_seconds,
+        }
+        self._write(LAST, state, PREVIOUS)
+        self._saved_at, self._saved_step = time.monotonic(), training.done
+
+    def keep_network(self, model: nn.Module, last: EpochRecord) -> None:
+        """Leave of a finished run its last and its best network; the summary has to be written before."""
+        self._write(LAST, _network(model, last, self.identity))
+        for name in (PREVIOUS, BEST_PREVIOUS):
+            (self.directory / name).unlink(missing_ok=True)
+
+    def _write(self, name: str, content: Mapping[str, Any], previous: str | None = None) -> None:
+        buffer = io.BytesIO()  # torch reports a full disk in its own words, and files.write in one line
+        torch.save(content, buffer)
+        kept = None if previous is None else self.directory / previous
+        files.write(self.directory / name, buffer.getbuffer(), previous=kept)
+
+
+def _network(model: nn.Module, last: EpochRecord | None, identity: Mapping[str, Any]) -> dict[str, Any]:
+    top1 = last.hard.top1 if last and last.hard else None
+    return {"model": model.state_dict(), "epoch": last.epoch if last else 0, "top1": top1, "run": identity}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint that `Checkpoints` wrote.
+
+    Raises:
+        UsageError: no such file, or one with a single wrong bit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load does not look at the checksums of its archive
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it is cut short or overwritten"
+        raise UsageError(f"{path} is damaged: {reason}") from error
+    if broken is not None:
+        raise UsageError(f"{path} is damaged: the checksum of {broken} is wrong")
+    content = load_file(path)
+    if not isinstance(content, dict) or "model" not in content:
+        raise UsageError(f"{path} is not a checkpoint of a run")
+    return content
+
+
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    """Return `key=found instead of expected` for everything in which two trees of options differ."""
+    lines: list[str] = []
+    for key in sorted({*expected, *found}):
+        ours, theirs = expected.get(key), found.get(key)
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            lines += differences(ours, theirs, f"{prefix}{key}.")
+        elif ours != theirs:
+            lines.append(f"{prefix}{key}={theirs} instead of {ours}")
+    return lines

@@ -1,0 +1,91 @@
+"""All that changes while a network trains, as data and back."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor, nn
+
+from qexp.engine.generators import random_state, restore_random_state
+from qexp.engine.guard import ChanceGuard
+from qexp.engine.metrics import Tally
+from qexp.engine.step import Outcome, Step
+from qexp.observer import EpochRecord, Metrics
+
+
+class Training:
+    """A network under training, and how far it is.
+
+    Its state between two steps is exact: a training that goes on from it computes what it would have computed anyway.
+
+    Attributes:
+        done: optimizer steps that are done.
+        epochs: epochs that are done, evaluation and reports included.
+        tally: what the steps of the epoch under way gave.
+        chance: what the latest epochs gave.
+        last: the record of the last epoch.
+    """
+
+    def __init__(self, model: nn.Module, step: Step, stuck_after: float | None):
+        self.model, self.step = model, step
+        self.device = next(model.parameters()).device
+        self.done = self.epochs = 0
+        self.tally, self.chance = Tally(self.device), ChanceGuard(stuck_after)
+        self.last: EpochRecord | None = None
+        self._before = 0.0  # seconds of the epoch under way in earlier processes
+        self._started = time.perf_counter()
+
+    def begin_epoch(self) -> None:
+        """Set the clock of an epoch going."""
+        self.model.train()
+        self._started = time.perf_counter() - self._before
+
+    @property
+    def seconds(self) -> float:
+        """Time since the beginning of the epoch under way."""
+        return time.perf_counter() - self._started
+
+    def count(self, outcome: Outcome, labels: Tensor) -> None:
+        """Take note of a step."""
+        self.done += 1
+        self.tally.add(outcome.logits, labels, outcome.loss, outcome.penalty)
+
+    def end_epoch(self, record: EpochRecord) -> None:
+        """Take note of an epoch, which has been reported."""
+        self.epochs, self.last = self.epochs + 1, record
+        self.tally, self._before = Tally(self.device), 0.0
+        self._started = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything but the network as tensors and plain data."""
+        return {
+            "done": self.done,
+            "epochs": self.epochs,
+            "step": self.step.state_dict(),
+            "random": random_state(),
+            "tally": self.tally.state_dict(),
+            "chance": list(self.chance.recent),
+            "last": None if self.last is None else asdict(self.last),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set everything but the network to what `state_dict` returned; generators last."""
+        self.done, self.epochs, self._before = state["done"], state["epochs"], state["seconds"]
+        self.step.load_state_dict(state["step"], self.done)
+        self.tally.load_state_dict(state["tally"])
+        self.chance = ChanceGuard(self.chance.stuck_after, state["chance"])
+        self.last = None if state["last"] is None else _record(state["last"])
+        restore_random_state(state["random"])
+
+
+def _record(data: dict[str, Any]) -> EpochRecord:
+    parts = {key: None if data[key] is None else Metrics(**data[key]) for key in ("train", "hard", "soft")}
+    if parts["soft"] == parts["hard"]:
+        parts["soft"] = parts["hard"]  # one object where the method has no soft form
+    return EpochRecord(**{**data, **parts})
+
+
+def to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of a state dict in the memory of the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}

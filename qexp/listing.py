@@ -1,0 +1,281 @@
+"""What is in the run store, as far as it can be read: finding, comparing and removing runs.
+
+Nothing here trusts a run directory: whatever is missing, damaged or not of qexp reads as nothing.
+"""
+
+import errno
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, get_args
+
+from qexp import runs
+from qexp.config import float_parent, load_yaml, run_key
+from qexp.errors import QexpError, UsageError
+from qexp.schema import suggest
+
+DAMAGED = "damaged"  # without a state that can be read, or done without a result
+STATES = (*get_args(runs.State), DAMAGED)
+
+_MARKS = ("status.json", "config.yaml")  # a run directory has one of them
+_RUN = re.compile(r"s(\d+)-(.+)", re.DOTALL)
+
+
+class Entry:
+    """One run directory; its files are read when they are first asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.dataset, self.model, self.method, self.run = ("", "", "", *path.absolute().parts)[-4:]
+        match = _RUN.fullmatch(self.run)
+        self.seed, self.key = match.groups() if match else ("-", self.run)
+        self.status = runs.read_json(path / "status.json") or {}
+
+    @property
+    def name(self) -> str:
+        """The path in the store."""
+        return "/".join((self.dataset, self.model, self.method, self.run))
+
+    @cached_property
+    def state(self) -> str:
+        """One of STATES."""
+        try:
+            state = runs.state_of(self.path)
+        except OSError:
+            return DAMAGED
+        return DAMAGED if state not in STATES or (state == "done" and not self.summary) else str(state)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """What was measured."""
+        return runs.read_summary(self.path) or {}
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The summary, unless the state says that the run has no result yet."""
+        return self.summary if self.state in ("done", DAMAGED) else {}
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """On what it was measured."""
+        return runs.read_json(self.path / "env.json") or {}
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        try:
+            return load_yaml(self.path / "config.yaml")
+        except Exception:  # of the file, of YAML, of OmegaConf: it cannot be read
+            return {}
+
+    @cached_property
+    def last_epoch(self) -> dict[str, Any]:
+        """The last whole line of metrics.jsonl."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_text().splitlines()
+        except (OSError, ValueError):
+            return {}
+        for line in reversed(lines):
+            with suppress(ValueError):
+                record = json.loads(line)
+                return record if isinstance(record, dict) else {}
+        return {}
+
+    @property
+    def progress(self) -> str | None:
+        """Such as `7/20`: the epochs that are trained and all of them."""
+        epoch, epochs = (number(self.last_epoch, key) for key in ("epoch", "epochs"))
+        return None if epoch is None or epochs is None else f"{epoch:.0f}/{epochs:.0f}"
+
+    @cached_property
+    def values(self) -> dict[str, list[Any]]:
+        """Dotted key -> what a filter may compare with: of the configuration, and of the summary."""
+        found: dict[str, list[Any]] = {"state": [self.state]}
+        plain = {key: value for key, value in self.summary.items() if not isinstance(value, dict | list)}
+        for key, value in (*_dotted(self.config), *plain.items()):
+            found.setdefault(key, []).append(value)
+        return found
+
+    @cached_property
+    def files(self) -> dict[str, int]:
+        """Name -> bytes of what lies in the directory; folders with all that is in them."""
+        try:
+            return {entry.name: _bytes(entry) for entry in sorted(self.path.iterdir())}
+        except OSError:
+            return {}
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(self.files.values())
+
+
+def number(tree: Mapping[str, Any], key: str) -> float | None:
+    """Return the number at `key`, None where there is none."""
+    value = tree.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value); a section also stands for its name."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            if "name" in value:
+                yield f"{prefix}{key}", value["name"]
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _bytes(path: Path) -> int:
+    """Return the size of a file or of all files in a folder; links count as themselves."""
+    inside = (
+        [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if _is_folder(path) else [path]
+    )
+    total = 0
+    for file in inside:
+        with suppress(OSError):  # a run that is training replaces files
+            total += file.lstat().st_size
+    return total
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` is a run directory, if it lies where one does."""
+    return any((path / name).is_file() for name in _MARKS)
+
+
+def entries(root: Path) -> list[Entry]:
+    """Return all runs in the store, in order of their names."""
+    found = {mark.parent for name in _MARKS for mark in root.glob(f"[!.]*/*/*/*/{name}")}
+    return [Entry(path) for path in sorted(found) if is_run(path)]
+
+
+def find(root: Path, text: str) -> Entry:
+    """Return the run that `text` names: its directory, or the beginning of its hash.
+
+    Raises:
+        UsageError: no run, or several.
+    """
+    if text and is_run(Path(text)):
+        return Entry(Path(text))
+    found = [entry for entry in entries(root) if entry.key.startswith(text)] if text else []
+    return found[0] if len(found) == 1 else Entry(runs.find_run(root, text))
+
+
+def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
+    """Return the runs that fit all filters, and all runs of the store.
+
+    Args:
+        root: the store.
+        words: a run directory or a whole hash names that run, and several of them name several; `key=value` compares
+            with the configuration and the summary, `key=one,other` with several values; anything else has to be part
+            of the path in the store.
+        states: any of these; empty for all.
+
+    Raises:
+        UsageError: a key that no run has.
+    """
+    every = entries(root)
+    named: list[Entry] = []
+    texts, pairs = [], []
+    for word in words:
+        if own := _named(every, word):
+            named += own
+        elif "=" in word:
+            pairs.append(word.partition("=")[::2])
+        else:
+            texts.append(word.removeprefix(f"{root}/"))
+    _check_keys(root, every, [key for key, _ in pairs])
+    found = [
+        entry
+        for entry in every
+        if (not named or entry in named)
+        and all(text in entry.name for text in texts)
+        and (not states or entry.state in states)
+        and all(any(_fits(value, text) for value in entry.values.get(key, ())) for key, text in pairs)
+    ]
+    return found, every
+
+
+def _named(every: Sequence[Entry], word: str) -> list[Entry]:
+    if is_run(Path(word)):
+        place = os.path.realpath(word)
+        return [entry for entry in every if os.path.realpath(entry.path) == place]
+    return [entry for entry in every if entry.key == word]
+
+
+def _check_keys(root: Path, every: Sequence[Entry], keys: Sequence[str]) -> None:
+    known = {key: None for entry in every for key in entry.values} if keys else {}
+    for key in keys:
+        if every and key not in known:
+            nested = [other for other in known if other.endswith(f".{key}") or other.startswith(f"{key}.")]
+            hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, known)
+            raise UsageError(f"no run in {root} has '{key}'{hint}")
+
+
+def _fits(value: Any, text: str) -> bool:
+    """Whether a value is what `text` says, or one of several that it names."""
+    return _is(value, text) or any(_is(value, one) for one in text.split(","))
+
+
+def _is(value: Any, text: str) -> bool:
+    if value is None or isinstance(value, bool):
+        return text.lower() == {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        try:
+            return float(text) == value
+        except ValueError:
+            return False
+    if isinstance(value, list):
+        return text.replace(" ", "") == f"[{','.join(map(str, value))}]"
+    return str(value) == text
+
+
+def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:
+    """Return those of `others` whose float baseline (init=fp) is one of `parents`."""
+    places = {(entry.dataset, entry.model, entry.seed) for entry in parents if entry.method.startswith("fp-")}
+    keys = {entry.key for entry in parents}
+    found = []
+    for entry in others:
+        if (entry.dataset, entry.model, entry.seed) in places and entry.config.get("init") == "fp":
+            with suppress(LookupError, TypeError, AttributeError):  # a configuration that lacks something
+                found += [entry] if run_key(float_parent(entry.config)) in keys else []
+    return found
+
+
+def remove(root: Path, entry: Entry) -> None:
+    """Remove a run directory, and the folders above it in the store that are empty then.
+
+    The lock is held meanwhile, so that nobody starts the run. Summary and status go first: a removal that is killed
+    leaves nothing that looks done, but something that is still listed.
+
+    Raises:
+        RunningElsewhere: another process holds the run.
+        QexpError: it is not what was listed, or cannot be removed.
+    """
+    path = entry.path
+    if os.path.realpath(path) != os.path.join(os.path.realpath(root), entry.name):
+        raise UsageError(f"stays, because a link leads to it: {path}")
+    with runs.claim(path):
+        if is_run(path) and (runs.read_json(path / "status.json") or {}) != entry.status:
+            raise QexpError(f"stays, because it was trained meanwhile: {path}")
+        try:
+            for name in ("summary.json", "status.json"):
+                (path / name).unlink(missing_ok=True)
+            runs.clear(path, keep=("config.yaml",))
+            for name in ("config.yaml", "lock"):
+                (path / name).unlink(missing_ok=True)
+            path.rmdir()
+        except OSError as error:
+            raise QexpError(f"cannot remove {path}: {os.strerror(error.errno or errno.EIO)}") from error
+    with suppress(OSError):  # not empty
+        for folder in path.parents[:3]:
+            folder.rmdir()

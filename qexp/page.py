@@ -1,0 +1,168 @@
+"""One run on one page: all that its directory tells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from qexp.listing import Entry, number
+from qexp.report import percent
+
+Rows = list[tuple[str, str]]
+
+_PACKAGES = ("torch", "torchvision", "numpy")  # those that take part in the numbers
+
+
+def page(entry: Entry) -> str:
+    """Return the page of a run: a line that says what it is, then a row for everything that is known."""
+    head = f"{_label(entry)}  {entry.model} on {entry.dataset}  seed {entry.seed}"
+    rows = [("run", str(entry.path)), *_state(entry), *_accuracies(entry), *_training(entry), *_origin(entry)]
+    rows += _files(entry)
+    return "\n".join(printable(line) for line in (head, *(f"  {name:<16} {value}" for name, value in rows)))
+
+
+def printable(text: str) -> str:
+    """Return text that stays on its line and can be encoded: what others wrote may hold anything."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as `12.3 MB`."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def _label(entry: Entry) -> str:
+    method, _, bits = entry.method.rpartition("-")
+    return f"{method} {bits.upper()}" if method else entry.method
+
+
+def _state(entry: Entry) -> Rows:
+    status = entry.status
+    who = [f"{name} {status[key]}" for name, key in (("pid", "pid"), ("on", "host")) if key in status]
+    when = ", ".join(filter(None, (str(status.get("time", "")), " ".join(who))))
+    rows = [("state", f"{entry.state}{f'  ({when})' if when else ''}")]
+    if message := str(status.get("message") or ""):
+        rows.append(("message", message))
+    elif entry.state == "interrupted" and status.get("state") == "running":
+        rows.append(("message", "its process has ended without a word"))
+    if (entry.path / "error.txt").is_file():
+        rows.append(("traceback", f"{entry.path}/error.txt"))
+    return rows
+
+
+def _accuracies(entry: Entry) -> Rows:
+    summary = entry.result
+    if not summary:
+        return _so_far(entry)
+    hard, soft, gap = (number(summary, key) for key in ("top1_hard", "top1_soft", "quantizer_gap"))
+    images, difference = number(summary, "test_images"), number(summary, "difference")
+    is_float = summary.get("quantizer") == "fp"
+    rows: Rows = []
+    if hard is not None:
+        on = "" if images is None else f", {images:,.0f} test images"
+        rows.append(("top-1", f"{percent(hard)}  {'' if is_float else 'hard, '}last epoch{on}"))
+    rows += _best(summary)
+    if not is_float:
+        rows += [] if soft is None else [("top-1 soft", percent(soft))]
+        rows += [] if gap is None else [("quantizer gap", f"{percent(gap, signed=True)} points  (soft - hard)")]
+        rows += [("float top-1", percent(number(summary, "float_top1")))] if "float_top1" in summary else []
+        rows += [] if difference is None else [("difference", f"{percent(difference, signed=True)} points to float")]
+    if names := _list(summary, "unsettled"):
+        more = ", ..." if len(names) > 3 else ""
+        listed = ", ".join(map(str, names[:3]))
+        rows.append(("WARNING", f"{len(names)} quantizers did not end at the lowest bit-width ({listed}{more})"))
+    return rows
+
+
+def _best(summary: Mapping[str, Any]) -> Rows:
+    best, soft, epoch = (number(summary, key) for key in ("best_top1_hard", "best_top1_soft", "best_epoch"))
+    if best is None:
+        return []
+    also = "" if soft is None else f", soft {percent(soft)}"
+    where = "" if epoch is None else f" in epoch {epoch:.0f}"
+    return [("best", f"{percent(best)}{also}{where}, chosen by test accuracy")]
+
+
+def _so_far(entry: Entry) -> Rows:
+    """Say how far an unfinished run came; its accuracy is no result."""
+    if entry.progress is None:
+        return []
+    top1 = number(_group(entry.last_epoch, "hard"), "top1")
+    return [("epochs trained", entry.progress + ("" if top1 is None else f", then at {percent(top1)} hard"))]
+
+
+def _training(entry: Entry) -> Rows:
+    summary, config, recipe = entry.summary, entry.config, _group(entry.config, "recipe")
+    values = {
+        "protocol": summary.get("protocol", config.get("protocol")),
+        "epochs": summary.get("epochs", recipe.get("epochs")),
+        "batch": recipe.get("batch_size"),
+        "start": summary.get("init", config.get("init")),
+        "precision": recipe.get("precision"),
+        "deterministic": _shown(summary.get("deterministic", config.get("deterministic"))),
+    }
+    rows = [(name, str(value)) for name, value in values.items() if value is not None]
+    seconds, speed = number(summary, "time_seconds"), number(summary, "time_images_per_second")
+    if seconds is not None:
+        rows.append(("time", f"{seconds:,.1f} s" + ("" if speed is None else f"  ({speed:,.0f} images/s)")))
+    return rows + _resumed(entry)
+
+
+def _resumed(entry: Entry) -> Rows:
+    """Say from which steps the run went on, and when, where both are recorded."""
+    steps = _list(entry.summary, "time_resumed_at_steps")
+    sessions = [one for one in _list(entry.environment, "earlier") if isinstance(one, Mapping)]
+    times = [str(one.get("time_started", "?")) for one in (*sessions, entry.environment)][1:]
+    if steps and len(times) != len(steps):
+        return [("resumed at step", ", ".join(map(str, steps)))]
+    shown = [f"{step} ({time})" for step, time in zip(steps, times, strict=False)] or times
+    return [("resumed at step" if steps else "resumed", ", ".join(shown))] if shown else []
+
+
+def _origin(entry: Entry) -> Rows:
+    """Say with what and on what it was trained."""
+    known = entry.environment
+    rows: Rows = []
+    versions = _group(entry.summary, "versions") or _group(known, "versions")
+    first = [f"{name} {known[name]}" for name in ("qexp", "python") if name in known and name not in versions]
+    if listed := [*first, *(f"{name} {versions[name]}" for name in ("qexp", "python", *_PACKAGES) if name in versions)]:
+        rows.append(("versions", ", ".join(listed)))
+    if git := _group(entry.summary, "git") or _group(known, "git"):
+        rows.append(("git", _git(git)))
+    device = entry.summary.get("device", known.get("device"))
+    if device is not None:
+        details = [known.get("device_name"), known.get("cpu")]
+        details += [f"{name} {known[key]}" for name, key in (("CUDA", "cuda"), ("driver", "driver")) if known.get(key)]
+        details += [f"threads {known['threads']}"] if "threads" in known else []
+        rows.append(("device", ", ".join([str(device), *(str(one) for one in details if one and one != "CPU")])))
+    machine = [str(known[key]) for key in ("hostname", "platform") if known.get(key)]
+    return rows + ([("machine", ", ".join(machine))] if machine else [])
+
+
+def _git(git: Mapping[str, Any]) -> str:
+    if git.get("changes"):
+        return f"{git.get('commit')} and uncommitted changes {git['changes']} (of their SHA-256)"
+    if not git.get("dirty"):
+        return str(git.get("commit"))
+    known = "outside of qexp and conf" if "changes" in git else "that are not identified"
+    return f"{git.get('commit')} and uncommitted changes {known}"
+
+
+def _files(entry: Entry) -> Rows:
+    listed = [("", f"{size(count):>9}  {name}") for name, count in entry.files.items()]
+    return [("files", f"{size(entry.bytes):>9}  in all"), *listed]
+
+
+def _group(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = tree.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(tree: Mapping[str, Any], key: str) -> list[Any]:
+    value = tree.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _shown(value: Any) -> Any:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value

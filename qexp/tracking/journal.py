@@ -1,0 +1,49 @@
+"""A file that only grows, and is cut back to where a checkpoint knows it."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from qexp import files
+
+
+class Journal:
+    """Appends to a file.
+
+    Args:
+        path: of the file.
+        at: its length at the checkpoint that a run goes on from, in bytes; 0 begins it anew. What lies behind was
+            written after that checkpoint, and is written again.
+
+    Attributes:
+        is_new: it begins anew, also where it is shorter than it has to be and its beginning is lost.
+
+    Raises:
+        QexpError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, at: int = 0):
+        self.path = path
+        with files.writing(path):
+            self.is_new = at == 0 or not path.exists() or path.stat().st_size < at
+            self._file = path.open("wb" if self.is_new else "r+b")
+            if not self.is_new:
+                self._file.truncate(at)
+                self._file.seek(at)
+
+    def write(self, content: bytes) -> None:
+        """Append; raises QexpError."""
+        with files.writing(self.path):
+            self._file.write(content)
+            self._file.flush()
+
+    def position(self) -> dict[str, int]:
+        """Wait until all is on the disk; return file name -> bytes."""
+        with files.writing(self.path):
+            os.fsync(self._file.fileno())
+            return {self.path.name: self._file.tell()}
+
+    def close(self) -> None:
+        """Close the file; what did not fit on a full disk has been reported."""
+        with suppress(OSError):
+            self._file.close()
