@@ -103,6 +103,8 @@ def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
         return action()
     except Invalid as error:
         problems += error.problems
+    except OSError as error:
+        problems.append(Problem(str(error.filename), os.strerror(error.errno or errno.EIO)))
     except (UsageError, ValueError) as error:
         key, _, rest = str(error).partition(": ")
         problems.append(Problem(key, rest) if rest else Problem("error", str(error)))
@@ -127,13 +129,13 @@ def check(config: Config, *, fetch: bool) -> None:
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
-    counts = attempt(problems, lambda: check_data(config, source, fetch=fetch)) if source else None
+    images = attempt(problems, lambda: check_data(config, source, fetch=fetch)) if source else None
     if source is not None:
         attempt(problems, lambda: source.check_crop(config.recipe.crop))
     if parts is not None:
         if config.init == "torchvision":
             start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
-        attempt(problems, lambda: check_network(config, parts, start, counts))
+        attempt(problems, lambda: check_network(config, parts, start, images))
     if problems:
         raise Invalid(problems)
 
@@ -141,12 +143,10 @@ def check(config: Config, *, fetch: bool) -> None:
 def check_store(config: Config, *, write: bool) -> None:
     """Raise UsageError if the run store is no folder, or if it is to be written and cannot."""
     store = _folder("runs_dir", runs.store_root, config.runs_dir)
-    absolute = store.absolute()
-    place = next((folder for folder in (absolute, *absolute.parents) if folder.exists()), absolute)
-    if not place.is_dir():
-        raise UsageError(f"cannot write the run store {store}: {os.strerror(errno.ENOTDIR)}")
-    if write and not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write the run store {store}: {os.strerror(errno.EACCES)}")
+    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    if not place.is_dir() or (write and not os.access(place, os.W_OK | os.X_OK)):
+        reason = os.strerror(errno.EACCES if place.is_dir() else errno.ENOTDIR)
+        raise UsageError(f"cannot write the run store {store}: {reason}")
 
 
 def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> Path:
@@ -157,32 +157,15 @@ def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> 
 
 
 def check_data(config: Config, source: Source, *, fetch: bool) -> int:
-    """Return the number of training images.
-
-    Raises:
-        UsageError: images that are not there, do not fit the options or the memory, or do not fill a batch.
-    """
+    """Return the number of training images; raise UsageError or DoesNotFit where they cannot be trained on."""
     train, test = source.prepare(_folder("data_dir", runs.data_root, config.data_dir), download=fetch)
-    what = f"dataset={config.dataset.name}: {train} training and {test} test images of {_size(source)}"
-    _check_memory(source.memory_bytes(train, test), what)
-    size = config.recipe.batch_size
+    side, size = source.image_size, config.recipe.batch_size
+    what = f"dataset={config.dataset.name}: {train} training and {test} test images of {side}x{side} pixels"
+    trial.check_memory(source.memory_bytes(train, test), what)
     if size > train:
-        raise UsageError(f"recipe.batch_size={size}: there {'is' if train == 1 else 'are'} {_count(train)}")
+        there = "there is 1 training image" if train == 1 else f"there are {train} training images"
+        raise UsageError(f"recipe.batch_size={size}: {there}")
     return train
-
-
-def _count(images: int) -> str:
-    return f"{images} training image{'' if images == 1 else 's'}"
-
-
-def _size(source: Source) -> str:
-    return f"{source.image_size}x{source.image_size} pixels"
-
-
-def _check_memory(needed: float, what: str) -> None:
-    """Raise UsageError if `what` is sure to take more memory than this machine has."""
-    if needed > (has := trial.machine_memory()):
-        raise UsageError(f"{what} take about {needed / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f}")
 
 
 def check_accumulate(recipe: Recipe) -> None:
@@ -219,27 +202,31 @@ def starting_file(config: Config) -> Path | None:
     return runs.initial_checkpoint(config)
 
 
-def check_network(config: Config, parts: Parts, start: Path | None, images: int | None = None) -> None:
-    """Build the network without memory for it, and hold the checkpoint it is to begin with against it.
-
-    Args:
-        config: of the run.
-        parts: of the run.
-        start: the checkpoint.
-        images: for training, where that is known.
+def check_network(config: Config, parts: Parts, start: Path | None, images: int | None) -> None:
+    """Build the network without memory for it, and hold its training images and its first checkpoint against it.
 
     Raises:
         ValueError: options that do not fit the network.
-        UsageError: a network that does not fit the images or the memory, a checkpoint that cannot be loaded, or is of
-            another network.
+        UsageError: batches that it cannot be trained on, a checkpoint that cannot be loaded, or is of another network.
     """
-    check_training(config, parts, images or config.recipe.batch_size)
-    state = None if start is None else checkpoint.load_state(start)
-    source = f"init={config.init}"
+    check_batches(config, parts, images or config.recipe.batch_size)
+    state, source = None if start is None else checkpoint.load_state(start), f"init={config.init}"
     with torch.device("meta"):
         build_network(config, parts, state, source=source, load=checkpoint.check_fits)
     if state is not None:
         checkpoint.check_finite(state, source)
+
+
+def check_batches(config: Config, parts: Parts, images: int) -> None:
+    """Raise UsageError if the network cannot be trained in the batches that so many images are cut into."""
+    recipe, source = config.recipe, parts.source
+    sizes = {recipe.batch_size} | ({rest} if (rest := images % recipe.batch_size) > 1 else set())
+    pieces = [size // max(1, min(recipe.accumulate, size // 2)) for size in sizes]
+    try:
+        trial.try_batches(parts.build_model, (min(pieces), max(pieces)), source.channels, source.image_size)
+    except trial.DoesNotFit as error:
+        options = " ".join(f"model.{key}={value}" for key, value in config.model.options.items())
+        raise UsageError(f"model={config.model.name} with {options}: {error}") from error
 
 
 def pick_device(name: str) -> torch.device:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 import qexp
-from qexp.errors import QexpError, UsageError
+from qexp.errors import Interrupted, QexpError, UsageError
 from qexp.schema import suggest
 
 HELP = """\
@@ -34,6 +34,7 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 3 a sweep with failures; 4 the run diverged; 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
+GOES_ON = dict.fromkeys(("train", "table"), "; the same command goes on from here")
 COMMANDS = ("train", "eval", "table", "runs", "doctor")
 
 
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     try:
         return _answer(arguments)
+    except BrokenPipeError:  # the reader of our output has left: | head
+        _silence()
+        return 0
     finally:
         _flush()
 
@@ -71,12 +75,9 @@ def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bo
             traceback.print_exc()
         print(f"qexp {name}: error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"qexp {name}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output has left: | head
-        _silence()
-        return 0
+    except (KeyboardInterrupt, Interrupted) as error:
+        print(f"qexp {name}: interrupted{GOES_ON.get(name, '')}", file=sys.stderr)
+        return error.exit_code if isinstance(error, Interrupted) else 130
 
 
 def _flush() -> None:

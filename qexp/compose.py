@@ -4,6 +4,8 @@ Hydra stops at its first error and accepts unknown keys behind `+`. Here every o
 that one pass finds all that is wrong; Hydra's own run comes after, with the same words.
 """
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,20 +21,23 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from qexp import schema
 from qexp.config import RUNTIME, Config, conf_dir, parse_config
 from qexp.errors import UsageError
+from qexp.plugins import plugin_problems
 from qexp.schema import Invalid, Problem
 
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
 TABLES = "paper"  # a folder of conf that Hydra takes for one more group
+SYNTAX_ERRORS = (HydraException, ValueError, OverflowError, RecursionError)  # of Hydra's parser and of what it calls
+MOST_JOBS = 10_000  # of a sweep: composing them takes ten minutes
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def parse_overrides(words: Sequence[str]) -> tuple[list[Override], list[Problem]
     for word in words:
         try:
             overrides += parser.parse_overrides([word])
-        except HydraException:
+        except SYNTAX_ERRORS:
             guess = next((group for group in GROUPS if word in choices(group)), None)
             hint = f" (did you mean {guess}={word}?)" if guess else "; quote values that hold special characters"
             problems.append(Problem(word, f"expected key=value{hint}"))
@@ -102,15 +107,32 @@ def expand(
             if override.is_sweep_override()
         ]
         return [fixed], problems
-    usable = [forced(override) for override in single if group_problem(override) is None]
     try:
-        sweeper = compose(config_name, usable, return_hydra_config=True).hydra.sweeper
-    except COMPOSITION_ERRORS as error:
-        return [fixed], [Problem(*explain(error))]
-    if not sweeper._target_.endswith("BasicSweeper"):
+        tree = _compose(config_name, [forced(override) for override in single if group_problem(override) is None])
+    except COMPOSITION_ERRORS:
+        return [fixed], []  # the job says the same
+    sweeper = OmegaConf.select(tree, "hydra.sweeper")
+    if plugin_problems(tree.hydra) or not sweeper._target_.endswith("BasicSweeper"):
         return [fixed], []
-    defaults = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in (sweeper.params or {}).items()])
-    return BasicSweeper.split_arguments([*defaults, *overrides], None)[0], []
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    try:
+        everything = [*parser.parse_overrides([f"{k}={v}" for k, v in (sweeper.params or {}).items()]), *overrides]
+        if not 0 < (count := math.prod(map(_number, everything))) <= MOST_JOBS:
+            said = "an empty sweep has no job to run" if not count else f"{count:,} jobs are more than {MOST_JOBS:,}"
+            return [fixed], [Problem("-m", said)]
+        return next(iter(BasicSweeper.split_arguments(everything, None))), []
+    except SYNTAX_ERRORS as error:
+        return [fixed], [Problem("-m", explain(error)[1])]
+
+
+def _number(override: Override) -> float:
+    """Return how many values an override names, without making them."""
+    sweep = override.value()
+    if isinstance(sweep, RangeSweep):
+        if not sweep.step:
+            raise HydraException(f"{override.input_line}: a range needs a step that is not 0")
+        return max(0, math.ceil((sweep.stop - sweep.start) / sweep.step))  # type: ignore[operator]
+    return len(list(override.sweep_iterator())) if override.is_sweep_override() else 1
 
 
 def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
@@ -118,16 +140,21 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
     problems: list[Problem] = []
     accepted: list[str] = []
     raw: Any = {}
-    for override in OverridesParser.create().parse_overrides(list(words)):
-        problem = group_problem(override)
-        if problem:
-            problems.append(problem)
-        else:
-            accepted.append(forced(override))
     try:
-        tree = compose(config_name, overrides=accepted)
+        for override in OverridesParser.create().parse_overrides(list(words)):
+            problem = group_problem(override)
+            if problem:
+                problems.append(problem)
+            else:
+                accepted.append(forced(override))
+        tree = _compose(config_name, accepted)
+        problems += plugin_problems(tree.hydra)
+        with open_dict(tree):
+            del tree["hydra"]
         raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
         config = parse_config(raw)
+        if any(map(_is_odd, words)) and not problems:
+            _compose(config_name, words)  # what was forced may be refused when Hydra gets it
     except Invalid as error:
         return Job(tuple(words), raw, None, (*problems, *_without_echoes(error.problems, tree)))
     except COMPOSITION_ERRORS as error:
@@ -135,20 +162,49 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
     return Job(tuple(words), raw, None if problems else config, tuple(problems))
 
 
+def _is_odd(word: str) -> bool:
+    """Whether Hydra may refuse this where it was forced: +seed=1, or seed.x=1 seed=1."""
+    key = word.partition("=")[0]
+    return key.startswith("+") or key.rpartition(".")[0] not in KNOWN_PARENTS
+
+
+class _Refused(HydraException):
+    """An override that Hydra trips over, instead of refusing it."""
+
+    def __init__(self, word: str):
+        super().__init__("cannot be set; there is no such group of options")
+        self.full_key = word
+
+
+def _compose(config_name: str, words: Sequence[str]) -> DictConfig:
+    """Return the composed tree with Hydra's own part; raise one of COMPOSITION_ERRORS."""
+    try:
+        return compose(config_name, list(words), return_hydra_config=True)
+    except COMPOSITION_ERRORS:
+        raise
+    except Exception as error:  # an AssertionError of data_dir.x=1, say, where data_dir is null
+        if len(words) == 1:
+            raise _Refused(words[0].lstrip("+")) from error
+        for word in words:
+            _compose(config_name, [word])
+        raise
+
+
 def group_problem(override: Override) -> Problem | None:
     """Return what is wrong with the choice of a group, or with an override that qexp cannot honor."""
-    group, line = override.key_or_group, str(override.input_line)
+    group, line, value = override.key_or_group, str(override.input_line), override.value()
     if override.is_delete():
         return Problem(line, "nothing can be deleted; set another value")
     if not group:
         return Problem(line, "expected key=value")
     if group.split("/")[0] == TABLES:
         return Problem(line, "is a table; qexp table shows and runs it")
-    if group == "hydra.job.chdir" and override.value():
+    if group == "hydra.job.chdir" and value:
         return Problem(line, "qexp keeps the working directory; runs_dir= says where runs go")
     if group not in GROUPS:
-        return None
-    value, known = override.value(), choices(group)
+        leads_away = isinstance(value, str) and (value.startswith("/") or ".." in value.split("/"))
+        return Problem(line, "leads out of the folder of choices") if leads_away and choices(group) else None
+    known = choices(group)
     if isinstance(value, str) and value in known:
         return None
     hint = schema.suggest(str(value), known)
@@ -159,7 +215,7 @@ def group_problem(override: Override) -> Problem | None:
 def forced(override: Override) -> str:
     """Return the override as one that Hydra accepts for any key, so that our own check sees it."""
     line, key = str(override.input_line), override.key_or_group
-    return line if choices(key) or key.startswith("hydra") else "++" + line.lstrip("+")
+    return line if choices(key) or re.match(r"hydra\b", key) else "++" + line.lstrip("+")
 
 
 def _without_echoes(problems: Sequence[Problem], tree: DictConfig) -> list[Problem]:
@@ -183,16 +239,7 @@ def explain(error: Exception) -> tuple[str, str]:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}", f"no valid YAML: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("object_type", "full_key", "reference_type"))]
+    if lines and (unknown := re.match("Could not override '(.+)'", lines[0])):
+        return unknown[1], "no such option of Hydra"  # all others are forced into the tree
     key = str(getattr(error, "full_key", None) or "configuration")
     return key, (lines[0].partition(" To append")[0] if lines else type(error).__name__)
-
-
-def runtime_defaults() -> dict[str, Any]:
-    """Return the defaults of the options that do not change what a run computes."""
-    tree = OmegaConf.to_container(compose("train"), resolve=True)
-    return {key: tree[key] for key in RUNTIME}  # type: ignore[index,call-overload]
-
-
-def group_section(group: str, choice: str) -> Any:
-    """Return the composed content of one choice of a group, for `qexp eval`."""
-    return compose("train", overrides=[f"{group}={choice}"])[group]

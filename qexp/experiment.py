@@ -14,7 +14,7 @@ from qexp.config import Config, is_float, to_yaml
 from qexp.data.batches import Batches
 from qexp.engine import checkpoint
 from qexp.engine.fit import fit, seed_everything
-from qexp.engine.saving import Checkpoints
+from qexp.engine.saving import Checkpoints, keep_network
 from qexp.observer import EpochRecord, Metrics, Observer
 from qexp.stopping import StopRequest
 from qexp.tracking.console import make_reporter
@@ -152,7 +152,7 @@ def _train(
         for observer in observers:
             observer.close()
     runs.write_json(path / "summary.json", summary)
-    keeper.keep_network(session.model, last)
+    keep_network(path)
     return summary
 
 

@@ -81,8 +81,8 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, 
     before = (runs.read_json(path / "status.json") or {}).get("state")
     summary = runs.read_summary(path)
     if summary and not config.overwrite:
-        if before != "done":  # it was killed in its last moment
-            runs.write_status(path, "done")
+        if before != "done":
+            _tidy(path)
         return Outcome("skipped", str(path), summary)
     if summary or (config.overwrite and before in ("failed", "diverged")):
         runs.clear(path)
@@ -114,6 +114,15 @@ def _train(path: Path, config: Config, console: Console, debug: bool, stop: Stop
     with suppress(FileNotFoundError):
         (path / "error.txt").unlink()
     return train_in(path, config, start, baseline, console, stop)
+
+
+def _tidy(path: Path) -> None:
+    """Bring a run to its end that was killed after its summary was written."""
+    from qexp.engine.saving import keep_network  # imports torch
+
+    with suppress(QexpError):  # the result is whole without it
+        keep_network(path)
+        runs.write_status(path, "done")
 
 
 def _try_status(path: Path, state: runs.State, message: str) -> None:

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Union
 
 from qexp.types import Range
 
-
 _LARGEST = 2**63 - 1  # of the integers that torch and numpy can hold
 _UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no path, and no YAML file, can hold all of them
 

@@ -6,7 +6,9 @@ Shared by the tests and scripts/faults.py. A child is forked, so that it need no
 import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +17,47 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from qexp import cli
 from qexp.engine.saving import read
+from qexp.errors import Interrupted
+from qexp.stopping import SIGNALS
 
+Action = Callable[[], int]
 Prepare = Callable[[], None]
 
 
-def run_child(words: list[str], folder: Path, prepare: Prepare | None = None, log: str = "log") -> int:
-    """Run `qexp WORDS` in `folder` in a child, and return how it ended: an exit code, or minus a signal."""
-    return wait_for(start_child(words, folder, prepare, log))
+def command(words: Sequence[str]) -> Action:
+    """Return what carries out `qexp WORDS`."""
+    return lambda: cli.main(list(words))
 
 
-def start_child(words: list[str], folder: Path, prepare: Prepare | None = None, log: str = "log") -> int:
-    """Start `qexp WORDS` in a child and return its pid; what it prints goes to a file in `folder`."""
+def run_child(action: Action, folder: Path, prepare: Prepare = lambda: None) -> int:
+    """Carry out `action` in a child, in `folder`, and return how it ended: its exit code, or minus a signal."""
+    return wait_for(start_child(action, folder, prepare))
+
+
+def start_child(action: Action, folder: Path, prepare: Prepare = lambda: None) -> int:
+    """Carry out `action` in a child, after `prepare`; return its pid. What it prints is added to `log` in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     pid = os.fork()
     if pid:
         return pid
-    code = 70
+    code: Any = 70
     try:
         os.chdir(folder)
-        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        out = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(out, 1)
         os.dup2(out, 2)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))  # not those of pytest
         torch.set_num_threads(1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if prepare:
-            prepare()
-        code = cli.main(words)
-    except SystemExit as left:
-        code = left.code if isinstance(left.code, int) else 1
-    except BaseException as error:
-        os.write(2, f"uncaught {error!r}\n".encode())
+        for number in SIGNALS:  # whatever the process is run by ignores
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        prepare()
+        code = action()
+    except (SystemExit, Interrupted) as left:
+        code = left.exit_code if isinstance(left, Interrupted) else left.code
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stdout.flush()
         os._exit(code)
 
 
@@ -54,17 +66,35 @@ def wait_for(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kill_at(owner: Any, name: str, count: int, before: Callable[..., None] = lambda *_: None) -> Prepare:
-    """Return what makes a process kill itself in the `count`-th call of a function, after `before` of its arguments."""
+def kill_at(
+    owner: Any,
+    name: str,
+    count: int,
+    *,
+    number: int = signal.SIGKILL,
+    when: Callable[..., bool] = lambda *_, **__: True,
+    before: Callable[..., Any] = lambda *_, **__: None,
+) -> Prepare:
+    """Return what makes a process send itself a signal at the beginning of a call of `owner.name`.
+
+    Args:
+        owner: module or class.
+        name: of the function.
+        count: which call, from 1, of those that fit.
+        number: of the signal.
+        when: says of the arguments of a call whether it fits.
+        before: is called with the arguments before the signal.
+    """
 
     def prepare() -> None:
         real, calls = getattr(owner, name), [0]
 
         def replaced(*arguments: Any, **options: Any) -> Any:
-            calls[0] += 1
+            calls[0] += when(*arguments, **options)
             if calls[0] == count:
-                before(*arguments)
-                os.kill(os.getpid(), signal.SIGKILL)
+                calls[0] += 1
+                before(*arguments, **options)
+                os.kill(os.getpid(), number)
             return real(*arguments, **options)
 
         setattr(owner, name, replaced)
@@ -98,6 +128,8 @@ def events(path: Path) -> list[tuple[str, int, bytes]]:
 def result(path: Path) -> dict[str, Any]:
     """Return all that a finished run consists of and that has to be equal; raises where something is missing."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((path / "summary.json").read_text())
+    del summary["git"]  # the code may be edited while tests run
     return {
         "files": sorted(entry.name for entry in path.iterdir()),
         "state": json.loads((path / "status.json").read_text())["state"],
@@ -105,7 +137,7 @@ def result(path: Path) -> dict[str, Any]:
         "best.pt": (path / "best.pt").read_bytes(),
         "best epoch": read(path / "best.pt")["epoch"],
         "metrics.jsonl": without_time(lines),
-        "summary.json": without_time(json.loads((path / "summary.json").read_text())),
+        "summary.json": without_time(summary),
         "events": events(path),
     }
 

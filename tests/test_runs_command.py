@@ -112,7 +112,7 @@ def test_a_row_holds_accuracies_and_for_unfinished_runs_how_far_they_came(qexp: 
     start = ["digits", "resnet18"]
     assert lines == [
         [*start, "br-w4a4", "2", *["-"] * 6, "diverged", "dddddddd"],
-        [*start, "daq-w2a2", "0", *"98.61 % 98.06 % +0.56 20 12 s short done abcdefgh".split()],
+        [*start, "daq-w2a2", "0", "98.61", "%", "98.06", "%", "+0.56", "20", "12", "s", "short", "done", "abcdefgh"],
         [*start, "dqa-w2a2", "1", *["-"] * 3, "7/20", "-", "-", "interrupted", "bbbbbbbb"],
         [*start, "ste-w1a1", "0", *["-"] * 6, "failed", "cccccccc"],
     ]
@@ -171,7 +171,7 @@ def test_runs_are_filtered_by_path_configuration_summary_and_state(
         (["rm", "--yes", "runs/"], "an empty word would fit every run"),
         (["rm", "--json", "daq"], "--json does not go with rm"),
         (["rm", "--yes", "epoch=20"], "no run in runs has 'epoch'"),
-        (["rm", "daq"], "to remove 1 run ("),
+        (["rm", "daq"], "would be removed, and there is nobody to ask: add --yes"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_changes_nothing(
@@ -266,6 +266,13 @@ def test_a_summary_of_another_time_is_shown_as_far_as_it_goes(qexp: Qexp, store:
     (row,) = [line.split() for line in qexp("runs", "daq").out.splitlines() if " resnet18 " in line]
     assert row[4:] == ["97.50", "%", "-", "-", "3", "-", "-", "done", "abcdefgh"]
     assert "top-1            97.50 %  hard, last epoch\n" in qexp("runs", "show", "abcdefgh").out
+
+
+def test_a_summary_beside_another_state_than_done_is_no_result(qexp: Qexp, store: dict[str, Path]) -> None:
+    (store["ste"] / "summary.json").write_text(json.dumps(SUMMARY))
+    (row,) = [line.split() for line in qexp("runs", "ste").out.splitlines() if " resnet18 " in line]
+    assert row[4:] == [*["-"] * 6, "failed", "cccccccc"]
+    assert "98.61" not in qexp("runs", "show", "cccccccc").out
 
 
 def test_odd_names_and_what_is_no_run_do_not_disturb_the_list(qexp: Qexp, store: dict[str, Path]) -> None:
@@ -388,7 +395,6 @@ def test_show_says_that_a_process_ended_without_a_word(qexp: Qexp, workspace: Pa
 def test_show_reads_a_directory_anywhere(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store["daq"].parent)
     assert qexp("runs", "show", "s0-abcdefgh").out.startswith("daq W2A2  resnet18 on digits  seed 0\n")
-    Path("/tmp" if not Path("runs").exists() else ".").stat()
 
 
 def test_show_as_json_holds_everything(qexp: Qexp, store: dict[str, Path]) -> None:
@@ -476,32 +482,25 @@ def test_a_run_that_is_started_while_somebody_thinks_is_not_removed(store: dict[
     assert runs.state_of(store["dqa"]) == "done"
 
 
+@pytest.mark.parametrize("deleted", [0, 1, 2, 3])
 def test_a_removal_that_is_killed_leaves_nothing_that_looks_done(
-    qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch, deleted: int
 ) -> None:
-    """After every number of deletions: not done, and still there to be removed."""
-    unlink = Path.unlink
-    for allowed in range(len(list(store["daq"].iterdir())) - 1):
-        left = iter(range(allowed))
+    """After any number of its files is gone: not done any more, but still listed, and the same command ends it."""
+    unlink, left = Path.unlink, iter(range(deleted))
 
-        def kill(path: Path, missing_ok: bool = False, left: Any = left) -> None:
-            if path.exists() and next(left, None) is None:
-                raise KeyboardInterrupt
-            unlink(path, missing_ok=missing_ok)
+    def kill(path: Path, missing_ok: bool = False) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
 
-        entry = listing.Entry(store["daq"])
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "unlink", kill)
-            with pytest.raises(KeyboardInterrupt):
-                listing.remove(Path("runs"), entry)
-        (after,) = [entry for entry in listing.entries(Path("runs")) if entry.path == store["daq"]]
-        assert after.state == ("done" if allowed == 0 else "damaged")
-        if allowed:
-            store["daq"].joinpath("summary.json").write_text(json.dumps(SUMMARY))
-            (store["daq"] / "config.yaml").touch()
-            (store["daq"] / "metrics.jsonl").touch()
-            runs.write_status(store["daq"], "done")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", kill)
+        assert qexp("runs", "rm", "--yes", "abcdefgh").code == 130
+    assert len(list(store["daq"].iterdir())) == 5 - deleted  # with the lock
+    assert listing.Entry(store["daq"]).state == ("damaged" if deleted else "done")
     assert qexp("runs", "rm", "--yes", "abcdefgh").code == 0
+    assert listed(qexp("runs").out) == ["dddddddd", "bbbbbbbb", "cccccccc"]
     assert not store["daq"].exists()
 
 
@@ -558,7 +557,9 @@ def test_rm_says_that_others_were_trained_from_a_float_net(
         (path / "config.yaml").write_text(to_yaml(raw))
         runs.write_status(path, "failed")
     answer(monkeypatch, "n\n")
-    assert "others were trained from these float nets, and stay with their results: 1\n" in qexp("runs", "rm", "fp-").out
+    assert (
+        "others were trained from these float nets, and stay with their results: 1\n" in qexp("runs", "rm", "fp-").out
+    )
     answer(monkeypatch, "n\n")
     assert "others were" not in qexp("runs", "rm", "digits").out
 
@@ -566,10 +567,15 @@ def test_rm_says_that_others_were_trained_from_a_float_net(
 # The reader of the output
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", ["runs", "runs --json", "runs show abcdefgh", "runs --help", "--help"])
-def test_a_reader_that_leaves_early_is_no_error(store: dict[str, Path], words: str) -> None:
-    command = [sys.executable, "-m", "qexp", *words.split()]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_a_reader_that_leaves_early_is_no_error(store: dict[str, Path], words: str, unbuffered: str) -> None:
+    """`qexp runs | head -1`, with the output written at once or when Python ends."""
+    command, environment = (
+        [sys.executable, "-m", "qexp", *words.split()],
+        {**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

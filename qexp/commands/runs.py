@@ -176,7 +176,7 @@ def _rm(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> int
     if has_filter == arguments.all:
         problem = "--all goes without filters" if has_filter else "which runs? name some, or all with --all"
         raise UsageError(f"{problem} (qexp runs --help)")
-    if "" in arguments.words:  # a variable of the shell that is not set
+    if {"", f"{root}/"} & set(arguments.words):  # a variable of the shell that is not set, behind the store or alone
         raise UsageError("an empty word would fit every run")
     found, every = listing.select(root, arguments.words, states)
     running = [entry for entry in found if entry.state == "running"]

@@ -1,12 +1,14 @@
 """`qexp train`: a check of every job in front of Hydra's own main."""
 
 import os
-import shutil
+import shlex
+import signal
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import hydra
@@ -19,13 +21,14 @@ from rich.console import Console
 from qexp import runs
 from qexp.compose import Job, compose_job, composing, expand, parse_overrides
 from qexp.config import SECTIONS, conf_dir, parse_config, parse_sections
-from qexp.errors import Diverged, QexpError, UsageError
+from qexp.errors import Diverged, Interrupted, QexpError, UsageError
 from qexp.lifecycle import Outcome, identified, perform
 from qexp.report import percent, run_report, sweep_table
 from qexp.schema import Invalid, Problem
+from qexp.stopping import StopRequest, ask_to_stop, handling, say, stop_number
+from qexp.sweep import FAILED, Exchange, Record, again, exchange, in_progress, summary_line
 
-DEBUG = "QEXP_DEBUG"  # seen by jobs in other processes
-SCRATCH = "QEXP_SCRATCH"
+DEBUG, MAIN = "QEXP_DEBUG", "QEXP_MAIN"  # seen by jobs in other processes: show tracebacks; the command's own process
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
@@ -47,8 +50,8 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         return _hydra(words)
     if dry_run:
         return _print_plan(jobs)
-    os.environ[DEBUG] = "1" if debug else ""
-    return _run(words, jobs, multirun=arguments.multirun)
+    os.environ[DEBUG], os.environ[MAIN] = "1" if debug else "", str(os.getpid())
+    return _run(words, arguments, jobs)
 
 
 def _flags(words: Sequence[str]) -> Namespace:
@@ -141,28 +144,43 @@ def _print_plan(jobs: Sequence[Job]) -> int:
     return 0
 
 
-def _run(words: Sequence[str], jobs: Sequence[Job], *, multirun: bool) -> int:
-    """Run Hydra with a scratch directory of its own, then report what its jobs left there."""
+def _run(words: Sequence[str], arguments: Namespace, jobs: Sequence[Job]) -> int:
+    """Let Hydra run the jobs, then report what they left; return the exit code.
+
+    Raises:
+        Interrupted: a signal asked for it.
+    """
     store = runs.store_root(jobs[0].config.runs_dir if jobs[0].config else None)
-    scratch = store.resolve() / ".jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    try:
-        scratch.mkdir(parents=True)
-    except OSError as error:
-        raise UsageError(f"cannot write the run store {store}: {os.strerror(error.errno or 0)}") from error
-    os.environ[SCRATCH] = str(scratch)
-    code = 1
-    try:
-        code = _hydra(words)
-        outcomes = [
-            Outcome(**found) for path in sorted(scratch.glob("outcome-*.json")) if (found := runs.read_json(path))
-        ]
-        code = _report(outcomes, multirun=multirun) or code or (0 if outcomes else 1)
-    finally:
-        if code == 0 or not multirun:  # a launcher's own logs explain a failure
-            shutil.rmtree(scratch, ignore_errors=True)
-            if not any(scratch.parent.iterdir()):
-                scratch.parent.rmdir()
-    return code
+    launchers = [word.partition("=")[2] for word in arguments.overrides if word.startswith("hydra/launcher=")]
+    with exchange(store) as shared, handling(partial(_on_signal, shared, launchers not in ([], ["basic"]))):
+        stopped: BaseException | None = None
+        try:
+            code = _hydra(words)
+        except (Interrupted, KeyboardInterrupt) as error:
+            code, stopped = 0, error
+        records = shared.records()
+        number = stop_number(shared.stop_file)
+        if stopped is None and number is not None:
+            stopped = Interrupted(number)
+        if arguments.multirun:
+            code = _report_sweep(records, words, arguments, jobs) or code
+        elif stopped is None:
+            code = _report_run(records[0]) if records else code or QexpError.exit_code
+        if stopped is not None:
+            raise stopped
+        return code
+
+
+def _on_signal(shared: Exchange, is_parallel: bool, number: int, frame: FrameType | None) -> None:
+    """Pass a signal on to jobs in other processes; a run in this process has a handler of its own."""
+    if not is_parallel:
+        raise Interrupted(number)
+    if stop_number(shared.stop_file) is not None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        return
+    ask_to_stop(shared.stop_file, number)
+    say(f"\n{signal.Signals(number).name}: the running jobs save their state and stop; Ctrl-C again does not wait\n")
 
 
 def _hydra(words: Sequence[str]) -> int:
@@ -177,51 +195,86 @@ def _hydra(words: Sequence[str]) -> int:
 def job(tree: DictConfig) -> float:
     """Carry out one job inside Hydra, in whatever process its launcher chose; return hard top-1 for sweepers."""
     raw: Any = OmegaConf.to_container(tree, resolve=True)
-    config = parse_config(raw)
-    settings = HydraConfig.get()
+    config = identified(parse_config(raw))
+    settings, shared = HydraConfig.get(), in_progress()
     is_sweep = settings.mode == RunMode.MULTIRUN
+    if is_sweep and shared.is_halted:
+        return float("nan")
     # Jobs that a launcher runs side by side share the terminal: a progress bar each would overwrite the others.
-    alone = not is_sweep or settings.launcher._target_.endswith("BasicLauncher")
-    console = Console() if alone else Console(force_terminal=False, width=160)
+    is_alone = os.getpid() == int(os.environ[MAIN])
+    console = Console() if is_alone else Console(force_terminal=False, width=160)
+    code, stopped = 0, None
     try:
-        outcome = perform(config, console, debug=bool(os.environ.get(DEBUG)))
+        outcome = perform(config, console, debug=bool(os.environ.get(DEBUG)), stop=StopRequest(shared.stop_file))
     except QexpError as error:
-        outcome = Outcome("failed", str(runs.run_directory(config)), message=str(error))
-    number = settings.job.num if is_sweep else 0
-    try:
-        runs.write_json(Path(os.environ[SCRATCH]) / f"outcome-{number:05d}.json", outcome.as_dict())
-    except OSError as error:  # a full disk: this line and the exit code are all that can be left
-        print(f"qexp train: error: {outcome.message or error}  ({outcome.path})", file=sys.stderr)
-    if is_sweep:
-        console.print(_one_line(outcome), highlight=False, soft_wrap=True)
+        outcome, code = Outcome("failed", str(runs.run_directory(config)), message=str(error)), error.exit_code
+    except (Interrupted, KeyboardInterrupt) as error:
+        outcome, stopped = Outcome("interrupted", str(runs.run_directory(config)), message=str(error)), error
+    record = Record(settings.job.num if is_sweep else 0, tuple(settings.overrides.task), outcome, code)
+    _leave(record, shared, console, is_sweep=is_sweep)
+    if outcome.state in FAILED and config.on_error == "stop":
+        shared.halt()
+    if stopped is not None and is_alone:
+        raise stopped
+    if not is_alone:
+        # A process that waits for its next job shall not die of a Ctrl-C that the running ones have to heed.
+        signal.signal(signal.SIGINT, lambda *_: None)
     return outcome.summary["top1_hard"] if outcome.summary else float("nan")
 
 
-def _one_line(outcome: Outcome) -> str:
-    if outcome.summary is None:
-        return f"{outcome.state}: {outcome.message}  {outcome.path}"
-    return f"{outcome.state}: top-1 {percent(outcome.summary['top1_hard'])}  {outcome.path}"
+def _leave(record: Record, shared: Exchange, console: Console, *, is_sweep: bool) -> None:
+    """Record how a job ended, and in a sweep say so now."""
+    outcome = record.outcome
+    try:
+        shared.put(record)
+    except QexpError as error:  # a full disk: this line and the exit code are all that can be left
+        print(f"qexp train: error: {outcome.message or error}  ({outcome.path})", file=sys.stderr, flush=True)
+        return
+    if not is_sweep:
+        return
+    if outcome.state in FAILED:
+        print(f"qexp train: {outcome.state}: {outcome.message}  ({_where(outcome)})", file=sys.stderr, flush=True)
+    else:
+        said = f"top-1 {percent(outcome.summary['top1_hard'])}" if outcome.summary else outcome.message
+        console.print(f"{outcome.state}: {said}  {outcome.path}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _report(outcomes: Sequence[Outcome], *, multirun: bool) -> int:
-    """Print the closing report and return the exit code."""
-    failed = [outcome for outcome in outcomes if outcome.state in ("failed", "diverged")]
-    if multirun:
+def _where(outcome: Outcome) -> str:
+    """Return the file that holds the whole error, or the run's directory where there is none."""
+    file = Path(outcome.path) / "error.txt"
+    return str(file if file.is_file() else file.parent)
+
+
+def _report_sweep(records: Sequence[Record], words: Sequence[str], arguments: Namespace, jobs: Sequence[Job]) -> int:
+    """Print the closing report of a sweep and return the exit code."""
+    outcomes = [record.outcome for record in records]
+    if outcomes:
         Console(width=None if sys.stdout.isatty() else 160).print(sweep_table(outcomes))
-        if any(outcome.summary and outcome.summary["unsettled"] for outcome in outcomes):
-            print("* some attention did not end at the lowest bit-width; the run's own report names where")
-        for outcome in failed:
-            print(f"qexp train: {outcome.state}: {outcome.message}  ({outcome.path})", file=sys.stderr)
-        return 3 if failed else 0
-    for outcome in outcomes:
-        if outcome.state == "skipped":
-            print(f"already done, nothing to train (overwrite=true repeats it): {outcome.path}")
-        if outcome.state == "elsewhere":
-            print(f"skipped: {outcome.message}")
-        if outcome.summary:
-            print(run_report(outcome))
-        if outcome in failed:
-            print(f"qexp train: error: {outcome.message}  (see {outcome.path}/error.txt)", file=sys.stderr)
-    if failed:
-        return Diverged.exit_code if failed[0].state == "diverged" else QexpError.exit_code
-    return 0
+    if any(outcome.summary and outcome.summary["unsettled"] for outcome in outcomes):
+        print("* some attention did not end at the lowest bit-width; the run's own report names where")
+    print(summary_line(records, len(jobs)))
+    failed = [record for record in records if record.outcome.state in FAILED]
+    if not failed:
+        return 3 if len(records) < len(jobs) else 0
+    for record in failed:
+        print(f"  {record.outcome.state}: {' '.join(record.overrides)}  ({_where(record.outcome)})")
+    flags = _without(words, [*arguments.overrides, *(word for word in words if word in ("-m", "--multirun"))])
+    print(f"again, without those that are done: {shlex.join(['qexp', 'train', *again(words, flags, records)])}")
+    return 3
+
+
+def _report_run(record: Record) -> int:
+    """Print the closing report of a single run and return the exit code."""
+    outcome = record.outcome
+    if outcome.state == "skipped":
+        print(f"already done, nothing to train (overwrite=true repeats it): {outcome.path}")
+    if outcome.state == "elsewhere":
+        print(f"skipped: {outcome.message}")
+    if outcome.summary:
+        print(run_report(outcome))
+    if outcome.state not in FAILED:
+        return 0
+    file = _where(outcome)
+    details = f"  (see {file})" if file.endswith("error.txt") else ""
+    print(f"qexp train: error: {outcome.message}{details}", file=sys.stderr)
+    return record.code or (Diverged.exit_code if outcome.state == "diverged" else QexpError.exit_code)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torchvision.transforms import v2
@@ -10,7 +10,9 @@ from torchvision.transforms import v2
 from qexp.data.datasets import Source
 from qexp.data.folder import FileBatches, ImageFiles, Transform, find_images
 from qexp.errors import UsageError
-from qexp.types import Count
+from qexp.types import Count, Range
+
+Pixels = Annotated[int, Range(low=1, high=10_000)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,8 @@ class ImageNet(Source):
     """
 
     classes: Count
-    image_size: Count
-    resize: Count
+    image_size: Pixels
+    resize: Pixels
     name: str = field(init=False, default="imagenet")
     channels: int = field(init=False, default=3)
     cuts_windows: ClassVar[bool] = True

@@ -12,6 +12,7 @@ import numpy as np
 
 from qexp.data.images import Images
 from qexp.errors import UsageError
+from qexp.schema import one_line
 
 Shape = tuple[int, int, int]  # H, W, C
 
@@ -87,4 +88,4 @@ def _reading(path: Path) -> Iterator[None]:
         missing = f"has no array '{found[1]}'" if found else "lacks an array"
         raise UsageError(f"{path}: {missing}; expected the arrays images and labels") from error
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path}: is not a readable npz file ({error})") from error
+        raise UsageError(f"{path}: is not a readable npz file ({one_line(str(error))})") from error

@@ -9,7 +9,7 @@ import torch
 
 def random_state() -> dict[str, Any]:
     """Return the state of torch's generators (CPU and CUDA devices), Python's and NumPy's."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -26,7 +26,7 @@ from qexp.errors import UsageError
 from qexp.observer import EpochRecord, Observer
 
 LAST, PREVIOUS, BEST, BEST_PREVIOUS = "last.pt", "previous.pt", "best.pt", "best-previous.pt"
-ALL = (LAST, PREVIOUS, BEST, BEST_PREVIOUS)
+NETWORK = ("model", "epoch", "top1", "run")  # what best.pt, and last.pt of a finished run, hold: `run` is its identity
 
 
 class Checkpoints(Keeper):
@@ -126,7 +126,8 @@ class Checkpoints(Keeper):
         if record.hard and record.soft and record.hard.top1 > self.best_top1:
             self.best_top1, self.best_soft, self.best_epoch = record.hard.top1, record.soft.top1, record.epoch
             network = to_cpu(model.state_dict())
-            self._pending = {"model": network, "epoch": record.epoch, "top1": record.hard.top1, "run": self.identity}
+            values = (network, record.epoch, record.hard.top1, self.identity)
+            self._pending = dict(zip(NETWORK, values, strict=True))
 
     def save_if_due(self, training: Training) -> None:
         by_steps = self.steps and training.done - self._saved_step >= self.steps
@@ -157,22 +158,35 @@ class Checkpoints(Keeper):
         self._write(LAST, state, PREVIOUS)
         self._saved_at, self._saved_step = time.monotonic(), training.done
 
-    def keep_network(self, model: nn.Module, last: EpochRecord) -> None:
-        """Leave of a finished run its last and its best network; the summary has to be written before."""
-        self._write(LAST, _network(model, last, self.identity))
-        for name in (PREVIOUS, BEST_PREVIOUS):
-            (self.directory / name).unlink(missing_ok=True)
-
     def _write(self, name: str, content: Mapping[str, Any], previous: str | None = None) -> None:
-        buffer = io.BytesIO()  # torch reports a full disk in its own words, and files.write in one line
-        torch.save(content, buffer)
         kept = None if previous is None else self.directory / previous
-        files.write(self.directory / name, buffer.getbuffer(), previous=kept)
+        write(self.directory / name, content, previous=kept)
+
+
+def write(path: Path, content: Mapping[str, Any], *, previous: Path | None = None) -> None:
+    """Write a checkpoint, whole or not at all; raises QexpError. What was there before goes to `previous`."""
+    buffer = io.BytesIO()  # torch reports a full disk in its own words, and files.write in one line
+    torch.save(content, buffer)
+    files.write(path, buffer.getbuffer(), previous=previous)
+
+
+def keep_network(directory: Path) -> None:
+    """Leave of a finished run its last and its best network; the summary has to be written before.
+
+    Raises:
+        QexpError: the disk is full, or last.pt is damaged.
+    """
+    content = read(directory / LAST)
+    if "training" in content:
+        write(directory / LAST, {key: content[key] for key in NETWORK})
+    for name in (PREVIOUS, BEST_PREVIOUS):
+        (directory / name).unlink(missing_ok=True)
 
 
 def _network(model: nn.Module, last: EpochRecord | None, identity: Mapping[str, Any]) -> dict[str, Any]:
     top1 = last.hard.top1 if last and last.hard else None
-    return {"model": model.state_dict(), "epoch": last.epoch if last else 0, "top1": top1, "run": identity}
+    values = (model.state_dict(), last.epoch if last else 0, top1, identity)
+    return dict(zip(NETWORK, values, strict=True))
 
 
 def read(path: Path) -> dict[str, Any]:

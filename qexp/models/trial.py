@@ -2,53 +2,58 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-_CANNOT = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # what torch and Python raise of sizes
+_RAISED = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # of sizes, by torch and Python
 
 
 class DoesNotFit(ValueError):
-    """A network that cannot be built, or does not take its images; the text is one line that says why."""
+    """A network that cannot be built, does not take its images, or fits no memory; the text says so in one line."""
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that the parameters of a network take, and the largest of the tensors that it makes of one image."""
-
-    weights: int
-    image: int
-
-
-def footprint(build: Callable[[], nn.Module], images: int, channels: int, image_size: int) -> Footprint:
-    """Return the footprint of a network in training.
+def try_batches(build: Callable[[], nn.Module], sizes: tuple[int, int], channels: int, image_size: int) -> None:
+    """Raise DoesNotFit if a network cannot be trained on batches of these sizes.
 
     Args:
         build: makes the network.
-        images: how many there are in a batch.
+        sizes: numbers of images in the smallest and in the largest batch.
         channels: of the images.
         image_size: in pixels.
-
-    Raises:
-        DoesNotFit: it cannot be built, or does not train on such a batch.
     """
-    sizes = [channels * image_size**2]
+    smallest, largest = sizes
+    per_image = [channels * image_size**2]
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            sizes.append(output.numel() // images)
+            per_image.append(output.numel() // smallest)
 
-    try:
-        with torch.device("meta"):
+    with torch.device("meta"):
+        try:
             model = build().train()
             for module in model.modules():
                 module.register_forward_hook(note)
-            model(torch.empty(images, channels, image_size, image_size))
-    except _CANNOT as error:
-        raise DoesNotFit(next(iter(str(error).splitlines()), type(error).__name__)) from error
-    return Footprint(4 * sum(parameter.numel() for parameter in model.parameters()), 4 * max(sizes))
+        except _RAISED as error:
+            raise DoesNotFit(f"cannot be built ({_first_line(error)})") from error
+        try:
+            model(torch.empty(smallest, channels, image_size, image_size))
+        except _RAISED as error:
+            batch = f"{smallest} image{'' if smallest == 1 else 's'} of {image_size}x{image_size} pixels"
+            advice = "; take a larger recipe.batch_size" if smallest == 1 else ""
+            raise DoesNotFit(f"cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
+    check_memory(4 * sum(parameter.numel() for parameter in model.parameters()), "its weights")
+    check_memory(4 * largest * max(per_image), f"a batch of {largest} images")
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def check_memory(needed: float, what: str) -> None:
+    """Raise DoesNotFit if `what` is sure to take more memory than this machine has."""
+    if needed > (has := machine_memory()):
+        raise DoesNotFit(f"{what} would take {needed / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f}")
 
 
 def machine_memory() -> float:

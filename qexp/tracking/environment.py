@@ -48,7 +48,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
-    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
 
 
@@ -111,7 +111,7 @@ def _versions() -> dict[str, str]:
 
 def _cpu_name(info: Path) -> str | None:
     """Return the model name of the processor, None where it is not known."""
-    found = re.search(r"^model name\s*:\s*(.+?)\s*$", _read(info), re.MULTILINE)
+    found = re.search(r"^model name[ \t]*:[ \t]*(\S.*?)\s*$", _read(info), re.MULTILINE)
     return found[1] if found else platform.processor() or None
 
 

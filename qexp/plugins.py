@@ -1,0 +1,91 @@
+"""What Hydra makes objects of, besides qexp's own: its plugins and the classes of logging, and nothing else.
+
+A YAML file that somebody sent may name any function under `hydra.callbacks` or as a handler of `hydra.job_logging`;
+Hydra would import and call it.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from qexp.schema import Problem
+
+PLUGINS = re.compile(r"(hydra\._internal\.core_plugins|hydra_plugins|hydra\.experimental|optuna\.(samplers|pruners))\.")
+LOGGING = re.compile(r"(logging|logging\.handlers|colorlog)\.[A-Z]\w*|rich\.logging\.RichHandler")
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+MAKERS = ("class", "()", "listener", "queue")  # what logging imports and calls
+
+
+def plugin_problems(node: DictConfig) -> list[Problem]:
+    """Return what is wrong with Hydra's own part of a composed tree.
+
+    A problem for everything that would import or call what is not Hydra's or logging's own, and for a launcher or
+    sweeper that cannot be made. Nothing but Hydra's plugins, which it has imported already, is imported here.
+    """
+    problems = []
+    for part in ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"):
+        is_known = _is_log if part.endswith("logging") else _is_plugin
+        problems += [
+            Problem(f"hydra.{path}.{key}", "is no class of Hydra or of Python's logging; nothing else is run", value)
+            for path, key, value in _leaves(node[part], part)
+            if not is_known(key, value)
+        ]
+    if not problems:
+        problems = [problem for part in ("launcher", "sweeper") if (problem := _unusable(part, node[part]))]
+    return problems
+
+
+def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+    """Yield (path of the group, key, value), references to elsewhere in the tree followed."""
+    if not OmegaConf.is_config(node) or node._is_none():
+        return
+    for key in list(node.keys()) if isinstance(node, DictConfig) else range(len(node)):
+        try:
+            value = node[key]
+        except OmegaConfBaseException:  # known later, or never
+            value = "???"
+        if OmegaConf.is_config(value):
+            yield from _leaves(value, f"{path}.{key}")
+        else:
+            yield path, str(key), value
+
+
+def _is_log(key: str, value: Any) -> bool:
+    """Whether logging may be given this: plain values, its own classes, the two streams of the process."""
+    if key in MAKERS:
+        return bool(LOGGING.fullmatch(str(value)))
+    return value in STREAMS or not (isinstance(value, str) and value.startswith("ext://"))
+
+
+def _is_plugin(key: str, value: Any) -> bool:
+    return key != "_target_" or _plugin(str(value)) is not None
+
+
+def _plugin(path: str) -> type | None:
+    """Return the class of Hydra that has this path, and was not just imported there from elsewhere."""
+    module, _, name = path.rpartition(".")
+    if not PLUGINS.match(f"{module}."):
+        return None
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return None
+    return found if isinstance(found, type) and PLUGINS.match(f"{found.__module__}.") else None
+
+
+def _unusable(part: str, node: Any) -> Problem | None:
+    """Return why Hydra could not make its launcher or sweeper of these options."""
+    options = dict(node) if isinstance(node, DictConfig) and not node._is_none() else {}
+    found = _plugin(str(options.pop("_target_", "")))
+    if found is None:
+        return Problem(f"hydra.{part}", f"names no {part}; hydra/{part}=basic is the usual one")
+    try:
+        inspect.signature(found).bind(**{str(key): value for key, value in options.items() if key[:1] != "_"})
+    except TypeError as error:
+        return Problem(f"hydra.{part}", str(error))
+    return None
