@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,8 +63,7 @@ def _is_a(key: str, target: Any) -> bool:
 def build_source(config: Config) -> Source:
     """Return the dataset's source; raise Invalid."""
     target, options = resolve(config.dataset, "dataset")
-    source: Source = target(**options)
-    return source
+    return cast(Source, target(**options))
 
 
 def build_method(config: Config) -> quantizers.Method:
@@ -129,9 +128,9 @@ def check(config: Config, *, fetch: bool) -> None:
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
-    images = attempt(problems, lambda: check_data(config, source, fetch=fetch)) if source else None
     if source is not None:
         attempt(problems, lambda: source.check_crop(config.recipe.crop))
+    images = attempt(problems, lambda: check_images(config, source, fetch=fetch)) if source else None
     if parts is not None:
         if config.init == "torchvision":
             start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
@@ -156,16 +155,25 @@ def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> 
         raise UsageError(f"{key}={value}: {error}") from error
 
 
-def check_data(config: Config, source: Source, *, fetch: bool) -> int:
-    """Return the number of training images; raise UsageError or DoesNotFit where they cannot be trained on."""
+def check_images(config: Config, source: Source, *, fetch: bool) -> int:
+    """Return the number of training images; raise UsageError where they cannot be used."""
     train, test = source.prepare(_folder("data_dir", runs.data_root, config.data_dir), download=fetch)
-    side, size = source.image_size, config.recipe.batch_size
-    what = f"dataset={config.dataset.name}: {train} training and {test} test images of {side}x{side} pixels"
-    trial.check_memory(source.memory_bytes(train, test), what)
-    if size > train:
+    _check_memory(source, train, test)
+    if (size := config.recipe.batch_size) > train:
         there = "there is 1 training image" if train == 1 else f"there are {train} training images"
         raise UsageError(f"recipe.batch_size={size}: {there}")
     return train
+
+
+def _check_memory(source: Source, train: int, test: int) -> None:
+    what = f"{train:,} training and {test:,} test images of {source.image_size}x{source.image_size} pixels"
+    trial.check_memory(source.memory_bytes(train, test), f"dataset={source.name}: {what}")
+
+
+def check_evaluation(config: Config, parts: Parts) -> None:
+    """Raise UsageError where images or network cannot even be made, whatever the checkpoint."""
+    _check_memory(parts.source, parts.source.train_size or 0, parts.source.test_size or 0)
+    check_batches(config, parts, config.recipe.batch_size)
 
 
 def check_accumulate(recipe: Recipe) -> None:
@@ -203,12 +211,7 @@ def starting_file(config: Config) -> Path | None:
 
 
 def check_network(config: Config, parts: Parts, start: Path | None, images: int | None) -> None:
-    """Build the network without memory for it, and hold its training images and its first checkpoint against it.
-
-    Raises:
-        ValueError: options that do not fit the network.
-        UsageError: batches that it cannot be trained on, a checkpoint that cannot be loaded, or is of another network.
-    """
+    """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
     check_batches(config, parts, images or config.recipe.batch_size)
     state, source = None if start is None else checkpoint.load_state(start), f"init={config.init}"
     with torch.device("meta"):
@@ -220,10 +223,9 @@ def check_network(config: Config, parts: Parts, start: Path | None, images: int 
 def check_batches(config: Config, parts: Parts, images: int) -> None:
     """Raise UsageError if the network cannot be trained in the batches that so many images are cut into."""
     recipe, source = config.recipe, parts.source
-    sizes = {recipe.batch_size} | ({rest} if (rest := images % recipe.batch_size) > 1 else set())
-    pieces = [size // max(1, min(recipe.accumulate, size // 2)) for size in sizes]
+    sizes = trial.piece_sizes(images, recipe.batch_size, recipe.accumulate)
     try:
-        trial.try_batches(parts.build_model, (min(pieces), max(pieces)), source.channels, source.image_size)
+        trial.try_batches(parts.build_model, sizes, source.channels, source.image_size)
     except trial.DoesNotFit as error:
         options = " ".join(f"model.{key}={value}" for key, value in config.model.options.items())
         raise UsageError(f"model={config.model.name} with {options}: {error}") from error

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from qexp import schema
-from qexp.config import RUNTIME, Config, conf_dir, parse_config
+from qexp.config import Config, conf_dir, parse_config
 from qexp.errors import UsageError
 from qexp.plugins import plugin_problems
 from qexp.schema import Invalid, Problem
@@ -138,23 +138,19 @@ def _number(override: Override) -> float:
 def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
     """Compose one job and return its configuration, or everything that is wrong with it."""
     problems: list[Problem] = []
-    accepted: list[str] = []
     raw: Any = {}
     try:
-        for override in OverridesParser.create().parse_overrides(list(words)):
-            problem = group_problem(override)
-            if problem:
-                problems.append(problem)
-            else:
-                accepted.append(forced(override))
-        tree = _compose(config_name, accepted)
+        overrides = OverridesParser.create().parse_overrides(list(words))
+        found = [(override, group_problem(override)) for override in overrides]
+        problems = [problem for _, problem in found if problem]
+        tree = _compose(config_name, [forced(override) for override, problem in found if not problem])
         problems += plugin_problems(tree.hydra)
         with open_dict(tree):
             del tree["hydra"]
         raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
         config = parse_config(raw)
-        if any(map(_is_odd, words)) and not problems:
-            _compose(config_name, words)  # what was forced may be refused when Hydra gets it
+        if not problems and _may_differ(overrides):
+            _compose(config_name, words)
     except Invalid as error:
         return Job(tuple(words), raw, None, (*problems, *_without_echoes(error.problems, tree)))
     except COMPOSITION_ERRORS as error:
@@ -162,10 +158,12 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
     return Job(tuple(words), raw, None if problems else config, tuple(problems))
 
 
-def _is_odd(word: str) -> bool:
-    """Whether Hydra may refuse this where it was forced: +seed=1, or seed.x=1 seed=1."""
-    key = word.partition("=")[0]
-    return key.startswith("+") or key.rpartition(".")[0] not in KNOWN_PARENTS
+def _may_differ(overrides: Sequence[Override]) -> bool:
+    """Whether Hydra may refuse what it took when it was forced: +seed=1, or seed.x=1 before seed=1."""
+    keys = [override.key_or_group for override in overrides]
+    return any(override.is_add() for override in overrides) or any(
+        one.startswith(f"{other}.") for one in keys for other in keys
+    )
 
 
 class _Refused(HydraException):

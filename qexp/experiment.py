@@ -119,6 +119,9 @@ def train_in(
         warn=partial(console.print, highlight=False, markup=False, soft_wrap=True),
     )
     if keeper.found is None:
+        if (path / "config.yaml").exists():
+            line = f"{path} ended before its first checkpoint; it starts over"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         runs.clear(path, keep=("status.json",))
         files.write(path / "config.yaml", to_yaml(config.raw).encode())
     with determinism(config.deterministic):

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qexp.assemble import assemble, build_network
+from qexp.assemble import assemble, build_network, check_evaluation
 from qexp.config import Config
 from qexp.engine import checkpoint
 from qexp.errors import UsageError
@@ -158,6 +158,7 @@ def open_session(config: Config, file: DaqFile) -> tuple[Session, Translation]:
     """
     file.check_bits(config.weight_bits, config.activation_bits)
     parts = assemble(config)
+    check_evaluation(config, parts)
     with torch.device("meta"):
         own = build_network(config, parts).state_dict()
     translation = translate(file, own)  # before the images, which may have to be downloaded

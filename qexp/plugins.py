@@ -44,7 +44,8 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
     """Yield (path of the group, key, value), references to elsewhere in the tree followed."""
     if not OmegaConf.is_config(node) or node._is_none():
         return
-    for key in list(node.keys()) if isinstance(node, DictConfig) else range(len(node)):
+    keys: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+    for key in keys:
         try:
             value = node[key]
         except OmegaConfBaseException:  # known later, or never
@@ -80,12 +81,12 @@ def _plugin(path: str) -> type | None:
 
 def _unusable(part: str, node: Any) -> Problem | None:
     """Return why Hydra could not make its launcher or sweeper of these options."""
-    options = dict(node) if isinstance(node, DictConfig) and not node._is_none() else {}
+    options = {str(key): value for key, value in node.items()} if OmegaConf.is_dict(node) and node else {}
     found = _plugin(str(options.pop("_target_", "")))
     if found is None:
         return Problem(f"hydra.{part}", f"names no {part}; hydra/{part}=basic is the usual one")
     try:
-        inspect.signature(found).bind(**{str(key): value for key, value in options.items() if key[:1] != "_"})
+        inspect.signature(found).bind(**{key: value for key, value in options.items() if not key.startswith("_")})
     except TypeError as error:
         return Problem(f"hydra.{part}", str(error))
     return None

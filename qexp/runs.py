@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -112,19 +112,35 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
         RunningElsewhere: somebody else holds it and `wait` is false.
         QexpError: the directory cannot be made.
     """
+    lock = _open_lock(path)
+    while True:
+        with lock:
+            if not _lock(lock, wait=wait):
+                lock.seek(0)
+                raise RunningElsewhere(f"running elsewhere ({lock.read().strip() or 'unknown process'}): {path}")
+            if _is_file(lock, path / "lock"):
+                with suppress(OSError):  # a full disk: it is held all the same
+                    os.ftruncate(lock.fileno(), 0)
+                    os.write(lock.fileno(), f"pid {os.getpid()} on {socket.gethostname()}".encode())
+                yield
+                return
+        lock = _open_lock(path)  # the run was removed meanwhile, and its lock with it
+
+
+def _open_lock(path: Path) -> TextIO:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / "lock").open("a+")
+        return (path / "lock").open("a+")
     except OSError as error:
         raise cannot_write(path, error) from error
-    with lock:
-        if not _lock(lock, wait=wait):
-            lock.seek(0)
-            raise RunningElsewhere(f"running elsewhere ({lock.read().strip() or 'unknown process'}): {path}")
-        lock.truncate(0)
-        lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        yield
+
+
+def _is_file(file: TextIO, path: Path) -> bool:
+    """Whether an open file is what `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: TextIO, *, wait: bool) -> bool:

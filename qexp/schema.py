@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union
 from qexp.types import Range
 
 _LARGEST = 2**63 - 1  # of the integers that torch and numpy can hold
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # no path, and no YAML file, can hold all of them
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a line, a path or a YAML file
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ _EXPECTED = {int: "an integer", float: "a number", bool: "true or false", str: "
 def _scalar(value: Any, hint: type, path: str) -> Any:
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise Invalid([Problem(path, "too large a number", value)])
-    if hint is str and isinstance(value, str) and _UNFIT.search(value):
+    if hint is str and isinstance(value, str) and UNFIT.search(value):
         raise Invalid([Problem(path, "must hold no control characters, such as a line break", value)])
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -12,6 +12,7 @@ from qexp.engine import checkpoint
 from qexp.engine.fit import fit
 from qexp.engine.metrics import Tally, evaluate
 from qexp.engine.optim import Optimizers
+from qexp.engine.saving import Checkpoints
 from qexp.engine.step import Step, cross_entropy
 from qexp.errors import Diverged, UsageError
 from qexp.observer import Metrics, Observer
@@ -39,8 +40,8 @@ class Fixed:
     def __len__(self):
         return 3
 
-    def epoch(self, epoch):
-        return iter(self.batches)
+    def epoch(self, epoch, start=0):
+        return iter(self.batches[start:])
 
 
 class Recorder(Observer):
@@ -74,7 +75,8 @@ def run_fit(model, epochs=2, optimizers=None, progress=None, penalty=lambda: 0.0
         evaluate=options.pop("evaluate", lambda: (METRICS, METRICS)),
         epochs=epochs,
         eval_interval=options.pop("eval_interval", 1),
-        observers=[recorder, *options.pop("observers", [])],
+        observers=[recorder],
+        **options,
     )
     return last, recorder
 
@@ -132,8 +134,8 @@ def test_the_penalty_is_trained_on():
 
 
 def test_a_loss_that_is_not_finite_ends_the_run():
-    """The error names the epoch; nothing is evaluated."""
-    with pytest.raises(Diverged, match="diverged in epoch 1: .* penalty nan"):
+    """The error names epoch and step; nothing is evaluated."""
+    with pytest.raises(Diverged, match="diverged in epoch 1, step 1 of 6: the loss is nan; in no layer's output"):
         run_fit(nn.Linear(4, 3), penalty=lambda: torch.tensor(float("nan"), requires_grad=True), evaluate=None)
 
 
@@ -206,8 +208,8 @@ def test_evaluation_at_intervals_and_at_the_end_changes_nothing_that_is_learned(
     """Every second of five epochs, and the last; best.pt comes from evaluated epochs only."""
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
-    twin, keeper = copy.deepcopy(model), checkpoint.Checkpoints(tmp_path)
-    _, seen = run_fit(model, epochs=5, eval_interval=2, observers=[keeper])
+    twin, keeper = copy.deepcopy(model), Checkpoints(tmp_path, identity={})
+    _, seen = run_fit(model, epochs=5, eval_interval=2, keeper=keeper)
     run_fit(twin, epochs=5)
     assert [record.epoch for record in seen.epochs if record.hard is not None] == [2, 4, 5]
     assert [record.gap for record in seen.epochs] == [None, 0.0, None, 0.0, 0.0]
@@ -218,14 +220,14 @@ def test_evaluation_at_intervals_and_at_the_end_changes_nothing_that_is_learned(
 
 def test_checkpoints_keep_last_and_best(tmp_path):
     """best.pt stays at the epoch with the highest hard top-1."""
-    keeper, model = checkpoint.Checkpoints(tmp_path), nn.Linear(4, 3)
+    keeper, model = Checkpoints(tmp_path, identity={}), nn.Linear(4, 3)
     scores = iter([60.0, 80.0, 70.0])
 
     def score():
         metrics = Metrics(1.0, next(scores), 90.0, 10)
         return metrics, metrics
 
-    run_fit(model, epochs=3, evaluate=score, observers=[keeper])
+    run_fit(model, epochs=3, evaluate=score, keeper=keeper)
     last = torch.load(tmp_path / "last.pt", weights_only=True)
     best = torch.load(tmp_path / "best.pt", weights_only=True)
     assert (last["epoch"], best["epoch"], keeper.best_top1) == (3, 2, 80.0)

@@ -96,23 +96,44 @@ def test_overwrite_repeats_a_finished_run_and_arrives_at_the_same_weights(train:
     assert all(torch.equal(new[key], old[key]) for key in old)
 
 
-@pytest.mark.parametrize("damage", ["summary.json", "status.json"])
-def test_a_run_that_is_not_whole_is_repeated(train: Train, finished: Path, damage: str) -> None:
+@pytest.mark.parametrize("content", [None, '{"top1_hard": 1'])
+def test_a_run_without_its_summary_is_repeated(train: Train, finished: Path, content: str | None) -> None:
     path = finished
-    (path / damage).unlink()
+    (path / "summary.json").unlink()
+    if content is not None:
+        (path / "summary.json").write_text(content)
     result = train(*STE)
     assert (result.code, state(path)) == (0, "done")
     assert "epoch 1/1" in result.out
     assert summary(path)["epochs"] == 1
 
 
-def test_an_interrupted_run_says_so_and_starts_over(train: Train, finished: Path) -> None:
-    """Killed: the status still says `running`, and nobody holds the lock."""
+@pytest.mark.parametrize("known", ["running", "interrupted", None])
+def test_a_run_with_its_summary_is_done_whatever_its_status_says(
+    train: Train, finished: Path, known: runs.State | None
+) -> None:
+    """Killed in its last moment: the summary is written after all that it tells of."""
     path = finished
+    (path / "status.json").unlink()
+    if known:
+        runs.write_status(path, known)
+        assert runs.state_of(path) == ("done" if known == "running" else known)
+    before = (path / "last.pt").read_bytes()
+    result = train(*STE)
+    assert result.out.startswith("already done")
+    assert (state(path), (path / "last.pt").read_bytes()) == ("done", before)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_starts_over_and_says_so(
+    train: Train, finished: Path
+) -> None:
+    path = finished
+    for name in ("summary.json", "last.pt", "best.pt"):
+        (path / name).unlink()
     runs.write_status(path, "running")
     result = train(*STE)
     assert result.code == 0
-    assert f"{path} was interrupted; it starts over" in result.out
+    assert f"{path} ended before its first checkpoint; it starts over" in result.out
     assert len((path / "metrics.jsonl").read_text().splitlines()) == 1
     assert state(path) == "done"
 
@@ -324,7 +345,7 @@ def test_a_sweep_with_a_failing_job_completes_the_others_and_exits_with_3(
     result = train("-m", "quantizer=ste,daq,br", "init=scratch")
     assert result.code == 3
     assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done", "failed", "done"]
-    assert result.errors == [f"qexp train: failed: RuntimeError: out of luck  ({only_run('daq')})"]
+    assert result.errors == [f"qexp train: failed: RuntimeError: out of luck  ({only_run('daq')}/error.txt)"]
     assert states_in_table(result.out) == ["done", "failed", "done"]
 
 
@@ -352,7 +373,7 @@ def test_ctrl_c_marks_the_run_and_the_float_net_it_was_training(
 ) -> None:
     failing(monkeypatch, KeyboardInterrupt())
     result = train("quantizer=ste", "init=fp")
-    assert (result.code, result.errors) == (130, ["qexp train: interrupted"])
+    assert (result.code, result.errors) == (130, ["qexp train: interrupted; the same command goes on from here"])
     assert (state(only_run("fp")), state(only_run("ste"))) == ("interrupted", "interrupted")
 
 
@@ -388,10 +409,11 @@ def test_a_float_net_that_another_process_trains_is_waited_for(
     assert result.code == 0
     assert order == [parent]
     assert f"waiting: running elsewhere (pid {process.pid} " in result.out
-    assert f"{parent} was interrupted; it starts over" in result.out
     assert "float baseline trained" in result.out
 
 
+STOPPING = "stopping after this step, and saving the state"
+INTERRUPTED = "qexp train: interrupted; the same command goes on from here"
 LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
 # A shell that starts a job in the background lets it ignore Ctrl-C, and so would we.
 START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from qexp.cli import script; script()"
@@ -439,12 +461,12 @@ def test_two_processes_started_together_never_share_a_run(
     assert epochs == list(range(1, len(epochs) + 1))
     first.send_signal(signal.SIGTERM)
     out, err = first.communicate(timeout=60)
-    assert (first.returncode, err) == (143, "")
+    assert (first.returncode, err.splitlines()) == (143, ["", f"SIGTERM: {STOPPING}", INTERRUPTED])
     assert (state(path), runs.state_of(path)) == ("interrupted", "interrupted")
     assert not Path("runs/.jobs").exists()
 
 
-def test_ctrl_c_ends_with_130_and_the_same_command_starts_over_and_finishes(
+def test_ctrl_c_ends_with_130_and_the_same_command_goes_on_and_finishes(
     qexp: Train, only_run: OnlyRun, processes: list[subprocess.Popen]
 ) -> None:
     processes.append(start(*LONG))
@@ -452,13 +474,14 @@ def test_ctrl_c_ends_with_130_and_the_same_command_starts_over_and_finishes(
     processes[0].send_signal(signal.SIGINT)
     _, err = processes[0].communicate(timeout=60)
     path = only_run("fp")
-    assert (processes[0].returncode, err) == (130, "qexp train: interrupted\n")
+    again = "; Ctrl-C again does not wait for that"
+    assert (processes[0].returncode, err.splitlines()) == (130, ["", f"SIGINT: {STOPPING}{again}", INTERRUPTED])
     assert state(path) == "interrupted"
     assert not (path / "summary.json").exists()
     assert not Path("runs/.jobs").exists()
     result = qexp("train", *LONG)
     assert (result.code, result.err) == (0, "")
-    assert f"{path} was interrupted; it starts over" in result.out
+    assert "going on from step " in result.out
     epochs = [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 21))
     assert (state(path), summary(path)["epochs"]) == ("done", 20)

@@ -230,6 +230,7 @@ COMMAND = (
     "dataset.image_size=65",
     "dataset.train_size=2",
     "dataset.test_size=2",
+    "recipe.batch_size=2",
 )
 FROZEN = ("recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
 

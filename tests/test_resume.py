@@ -9,11 +9,11 @@ from typing import Any
 import methods
 import pytest
 from conftest import TINY
-from crashes import Prepare, difference, events, kill_at, only_run, result, run_child
+from crashes import Prepare, difference, kill_at, only_run, result, run_child
 from rich.console import Console
 
 import qexp.experiment
-from qexp import files, quantizers, runs, training
+from qexp import files, runs, training
 from qexp.compose import compose_job, composing
 from qexp.config import Config
 from qexp.engine.saving import LAST, Checkpoints

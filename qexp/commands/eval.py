@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra import compose
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from qexp import runs
-from qexp.compose import compose_job, composing, group_problem, group_section, parse_overrides, runtime_defaults
-from qexp.config import Config, load_yaml, parse_config, with_younger_options
+from qexp.compose import COMPOSITION_ERRORS, compose_job, composing, explain, group_problem, parse_overrides
+from qexp.config import RUNTIME, Config, load_yaml, parse_config, with_younger_options
 from qexp.errors import UsageError
 from qexp.report import label, percent
-from qexp.schema import Invalid, Problem, suggest
+from qexp.schema import UNFIT, Invalid, Problem, one_line, suggest
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
     from qexp.experiment import Session
 
 CHECKPOINTS = ("last", "best")
+LONGEST_WORD = 4096  # of a path on Linux
 FORMATS = ("daq",)  # each has its conf/eval_NAME.yaml
 CHANGEABLE = ("dataset", "device", "threads", "workers", "data_dir", "recipe.eval_batch_size")
 CHANGEABLE_OF_A_RUN = (*CHANGEABLE, "runs_dir")
@@ -79,7 +83,10 @@ def understand(words: Sequence[str]) -> Request:
     Raises:
         UsageError: neither a run nor a file with its format, or both.
     """
-    has_run = bool(words) and ("=" not in words[0] or (Path(words[0]) / "config.yaml").is_file())
+    for word in words:
+        if len(word) > LONGEST_WORD or UNFIT.search(word):
+            raise UsageError(f"{one_line(word)}: is too long, or holds control characters such as a line break")
+    has_run = bool(words) and ("=" not in words[0] or _holds_run(words[0]))
     named: dict[str, str] = {}
     overrides = []
     for word in words[has_run:]:
@@ -92,6 +99,13 @@ def understand(words: Sequence[str]) -> Request:
     if problem := _contradiction(request):
         raise UsageError(problem)
     return request
+
+
+def _holds_run(word: str) -> bool:
+    try:
+        return (Path(word) / "config.yaml").is_file()
+    except OSError:  # no name of a file
+        return False
 
 
 def _contradiction(request: Request) -> str | None:
@@ -118,12 +132,14 @@ def evaluate_run(request: Request) -> tuple[dict[str, Any], str]:
     with composing():
         overrides = _checked(request.overrides, CHANGEABLE_OF_A_RUN)
         store = next((str(o.value()) for o in overrides if o.key_or_group == "runs_dir"), None)
-        path = runs.find_run(runs.store_root(store), str(request.run))
+        path = _find_run(store, str(request.run))
         config = _recorded_config(path, overrides)
-    from qexp.assemble import assemble
+    from qexp.assemble import assemble, check_evaluation
     from qexp.experiment import Session
 
-    session = Session(config, assemble(config), checkpoint_file=path / f"{name}.pt")
+    parts = assemble(config)
+    check_evaluation(config, parts)
+    session = Session(config, parts, checkpoint_file=path / f"{name}.pt")
     recorded = runs.read_summary(path) or {}
     result = {
         "run": str(path),
@@ -134,6 +150,16 @@ def evaluate_run(request: Request) -> tuple[dict[str, Any], str]:
     head = f"{label(recorded)}  " if recorded else ""
     rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
     return result, _text(f"{head}{name} checkpoint of {path}", rows)
+
+
+def _find_run(store: str | None, text: str) -> Path:
+    """Return the directory of a run; raise UsageError."""
+    try:
+        if text:
+            return runs.find_run(runs.store_root(store), text)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"no run '{one_line(text)}': {error}") from error
+    raise UsageError("no run '': name its directory, or the beginning of its hash (see qexp runs)")
 
 
 def evaluate_file(request: Request) -> tuple[dict[str, Any], str]:
@@ -194,16 +220,34 @@ def _problem(override: Override, changeable: Sequence[str]) -> Problem | None:
 
 
 def _recorded_config(path: Path, overrides: Sequence[Override]) -> Config:
-    """Return the configuration of a run with overrides applied; raise Invalid."""
-    # Some options may be younger than the record.
-    raw = runtime_defaults() | with_younger_options(load_yaml(path / "config.yaml"))
+    """Return the configuration of a run with overrides applied; raise UsageError or Invalid."""
     values = {override.key_or_group: override.value() for override in overrides}
-    if "dataset" in values:
-        raw["dataset"] = dict(group_section("dataset", str(values.pop("dataset"))))
-    tree = OmegaConf.create(raw)
-    for key, value in values.items():
-        OmegaConf.update(tree, key, value, force_add=True)
-    return parse_config(OmegaConf.to_container(tree, resolve=True))  # type: ignore[arg-type]
+    try:
+        defaults: Any = OmegaConf.to_container(compose("train"), resolve=True)
+        recorded = with_younger_options(_record(path / "config.yaml"))
+        raw = {key: defaults[key] for key in RUNTIME} | recorded  # some options may be younger than the record
+        if "dataset" in values:
+            raw["dataset"] = dict(compose("train", overrides=[f"dataset={values.pop('dataset')}"])["dataset"])
+        tree = OmegaConf.create(raw)
+        for key, value in values.items():
+            OmegaConf.update(tree, key, value, force_add=True)
+        raw = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+    except (*COMPOSITION_ERRORS, AssertionError) as error:
+        raise Invalid([Problem(*explain(error))]) from error
+    return parse_config(raw)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return the configuration that a run left; raise UsageError if that is no configuration."""
+    try:
+        raw = load_yaml(path)
+        if isinstance(raw["recipe"], dict) and isinstance(raw["quantizer"], dict):
+            return raw
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(
+            f"{path}: is not the record of a run ({one_line(str(error).partition(chr(10))[0])})"
+        ) from error
+    raise UsageError(f"{path}: is not the record of a run")
 
 
 def _measured(session: "Session") -> dict[str, Any]:

@@ -24,17 +24,17 @@ class NotFinite(ArithmeticError):
 class LossGuard:
     """Notices the first loss that is not finite.
 
-    On the CPU before the step changes any weight. Elsewhere a look would wait for the device: there every `interval`
-    steps, and when asked.
+    On the CPU before the step changes any weight. Elsewhere a look would wait for the device: there after every
+    `interval` steps, and when asked.
 
     Args:
         device: of the losses.
-        interval: steps between looks, where a look waits.
+        interval: steps between looks; None for at once on the CPU, and 50 elsewhere.
     """
 
-    def __init__(self, device: torch.device, interval: int = 50):
+    def __init__(self, device: torch.device, interval: int | None = None):
         self.step = 0  # steps that are done
-        self._waits, self._interval = device.type != "cpu", interval
+        self._waits, self._interval = device.type != "cpu" or interval is not None, interval or 50
         self._first = torch.full((2,), -1.0, device=device)  # its step, its value
 
     def see(self, loss: Tensor) -> None:

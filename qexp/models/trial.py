@@ -6,11 +6,26 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from qexp.errors import UsageError
+
 _RAISED = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # of sizes, by torch and Python
 
 
-class DoesNotFit(ValueError):
+class DoesNotFit(UsageError):
     """A network that cannot be built, does not take its images, or fits no memory; the text says so in one line."""
+
+
+def piece_sizes(images: int, batch_size: int, accumulate: int) -> tuple[int, int]:
+    """Return the smallest and the largest number of images that a network sees at once in training.
+
+    Args:
+        images: how many there are; a last batch of a single one is left out.
+        batch_size: images per batch.
+        accumulate: parts that a batch is cut into.
+    """
+    sizes = {batch_size} | ({rest} if (rest := images % batch_size) > 1 else set())
+    pieces = [size // max(1, min(accumulate, size // 2)) for size in sizes]
+    return min(pieces), max(pieces)
 
 
 def try_batches(build: Callable[[], nn.Module], sizes: tuple[int, int], channels: int, image_size: int) -> None:
