@@ -6,9 +6,11 @@ that one pass finds all that is wrong; Hydra's own run comes after, with the sam
 
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
 TABLES = "paper"  # a folder of conf that Hydra takes for one more group
 SYNTAX_ERRORS = (HydraException, ValueError, OverflowError, RecursionError)  # of Hydra's parser and of what it calls
 MOST_JOBS = 10_000  # of a sweep: composing them takes ten minutes
+DEEPEST = 20  # brackets in brackets: some of Hydra's functions call themselves for each
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def composing(config_dir: str | None = None) -> Iterator[None]:
         UsageError: there is no such folder.
     """
     if config_dir and not Path(config_dir).is_dir():
-        raise UsageError(f"--config-dir {config_dir}: no such folder")
+        raise UsageError(f"--config-dir {schema.one_line(config_dir)}: no such folder")
     GlobalHydra.instance().clear()
     hydra_version.setbase("1.3")
     path = create_config_search_path(str(conf_dir()))
@@ -78,12 +81,20 @@ def parse_overrides(words: Sequence[str]) -> tuple[list[Override], list[Problem]
     overrides, problems = [], []
     for word in words:
         try:
-            overrides += parser.parse_overrides([word])
+            if schema.UNFIT.search(word) or _depth(word) > DEEPEST:
+                problems.append(Problem(word, "holds control characters, or too many brackets in brackets"))
+            else:
+                overrides += parser.parse_overrides([word])
         except SYNTAX_ERRORS:
             guess = next((group for group in GROUPS if word in choices(group)), None)
             hint = f" (did you mean {guess}={word}?)" if guess else "; quote values that hold special characters"
             problems.append(Problem(word, f"expected key=value{hint}"))
     return overrides, problems
+
+
+def _depth(word: str) -> int:
+    """Return how deep brackets are in brackets."""
+    return max(accumulate((letter in "[{(") - (letter in "]})") for letter in word), default=0)
 
 
 def choices(group: str) -> list[str]:
@@ -128,6 +139,8 @@ def expand(
 def _number(override: Override) -> float:
     """Return how many values an override names, without making them."""
     sweep = override.value()
+    if override.is_sweep_override() and not override.is_discrete_sweep():
+        raise HydraException(f"{override.input_line}: an interval is no list of values; say range(...) or a,b,c")
     if isinstance(sweep, RangeSweep):
         if not sweep.step:
             raise HydraException(f"{override.input_line}: a range needs a step that is not 0")
@@ -147,7 +160,8 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
         problems += plugin_problems(tree.hydra)
         with open_dict(tree):
             del tree["hydra"]
-        raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+        with warnings.catch_warnings(action="ignore"):  # ${oc.deprecated:...}
+            raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
         config = parse_config(raw)
         if not problems and _may_differ(overrides):
             _compose(config_name, words)
@@ -160,7 +174,7 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
 
 def _may_differ(overrides: Sequence[Override]) -> bool:
     """Whether Hydra may refuse what it took when it was forced: +seed=1, or seed.x=1 before seed=1."""
-    keys = [override.key_or_group for override in overrides]
+    keys = [override.key_or_group for override in overrides if not choices(override.key_or_group)]
     return any(override.is_add() for override in overrides) or any(
         one.startswith(f"{other}.") for one in keys for other in keys
     )
@@ -237,7 +251,11 @@ def explain(error: Exception) -> tuple[str, str]:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}", f"no valid YAML: {error.problem}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("object_type", "full_key", "reference_type"))]
-    if lines and (unknown := re.match("Could not override '(.+)'", lines[0])):
-        return unknown[1], "no such option of Hydra"  # all others are forced into the tree
-    key = str(getattr(error, "full_key", None) or "configuration")
-    return key, (lines[0].partition(" To append")[0] if lines else type(error).__name__)
+    first = lines[0] if lines else type(error).__name__
+    if found := re.match("Could not override '(.+)'", first):
+        return found[1], "no such option"  # of Hydra's: all others are forced into the tree
+    if found := re.match("Could not append to config. An item is already at '(.+)'", first):
+        return found[1], "is set already; leave out the +"
+    if found := re.match(r"Error merging override \+*(.+)", first):
+        return found[1], lines[1] if len(lines) > 1 else "cannot be set"
+    return str(getattr(error, "full_key", None) or "configuration"), first.partition(" To append")[0]

@@ -15,6 +15,7 @@ from qexp.data.batches import Batches
 from qexp.engine import checkpoint
 from qexp.engine.fit import fit, seed_everything
 from qexp.engine.saving import Checkpoints, keep_network
+from qexp.errors import QexpError
 from qexp.observer import EpochRecord, Metrics, Observer
 from qexp.stopping import StopRequest
 from qexp.tracking.console import make_reporter
@@ -155,7 +156,10 @@ def _train(
         for observer in observers:
             observer.close()
     runs.write_json(path / "summary.json", summary)
-    keep_network(path)
+    try:
+        keep_network(path)
+    except QexpError as error:  # the result is whole, and only larger than it has to be
+        console.print(f"warning: {error}", highlight=False, markup=False, soft_wrap=True)
     return summary
 
 

@@ -90,8 +90,10 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, 
         runs.write_status(path, "running")
         summary = _train(path, config, console, debug, stop)
         runs.write_status(path, "done")
+        stop.check()  # a signal may have come after the last step
     except (KeyboardInterrupt, Interrupted) as error:
-        _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
+        if runs.read_summary(path) is None:
+            _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
         raise
     except Exception as error:
         if debug:

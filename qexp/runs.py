@@ -79,12 +79,12 @@ def write_status(path: Path, state: State, message: str = "") -> None:
 def state_of(path: Path) -> State | None:
     """Return the state of the run in `path`, None where there is none.
 
-    A run that says `running` but whose lock nobody holds was interrupted; with its summary it was done, and could only
-    not say so any more.
+    A run that says `running` but whose lock nobody holds was interrupted; one that has its summary nevertheless could
+    only not say any more that it was done.
     """
     status = read_json(path / "status.json")
     state = status.get("state") if status else None
-    if state == "running" and not _is_locked(path):
+    if state == "interrupted" or (state == "running" and not _is_locked(path)):
         return "done" if read_summary(path) else "interrupted"
     return state
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Union
 from qexp.types import Range
 
 _LARGEST = 2**63 - 1  # of the integers that torch and numpy can hold
-UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # in a line, a path or a YAML file
+# Control characters, line ends, writing directions, halves of letters: not in a line, a path or a YAML file.
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

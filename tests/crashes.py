@@ -54,6 +54,8 @@ def start_child(action: Action, folder: Path, prepare: Prepare = lambda: None) -
         code = action()
     except (SystemExit, Interrupted) as left:
         code = left.exit_code if isinstance(left, Interrupted) else left.code
+    except KeyboardInterrupt:
+        code = 130
     except BaseException:
         traceback.print_exc()
     finally:
@@ -116,11 +118,11 @@ def without_time(tree: Any) -> Any:
 
 
 def events(path: Path) -> list[tuple[str, int, bytes]]:
-    """Return (tag, step, value) of everything in the event file of a run, in its order."""
+    """Return (tag, step, value) of what the event file of a run shows of its training, in the order of the file."""
     found = []
     for event in EventFileLoader(str(path / "events.out.tfevents.qexp")).Load():
         for value in event.summary.value:
-            if not value.tag.startswith("time/"):
+            if not value.tag.startswith(("time/", "config")):
                 found.append((value.tag, event.step, value.SerializeToString()))
     return found
 

@@ -209,7 +209,7 @@ def job(tree: DictConfig) -> float:
     except QexpError as error:
         outcome, code = Outcome("failed", str(runs.run_directory(config)), message=str(error)), error.exit_code
     except (Interrupted, KeyboardInterrupt) as error:
-        outcome, stopped = Outcome("interrupted", str(runs.run_directory(config)), message=str(error)), error
+        outcome, stopped = _stopped(runs.run_directory(config), error), error
     record = Record(settings.job.num if is_sweep else 0, tuple(settings.overrides.task), outcome, code)
     _leave(record, shared, console, is_sweep=is_sweep)
     if outcome.state in FAILED and config.on_error == "stop":
@@ -220,6 +220,11 @@ def job(tree: DictConfig) -> float:
         # A process that waits for its next job shall not die of a Ctrl-C that the running ones have to heed.
         signal.signal(signal.SIGINT, lambda *_: None)
     return outcome.summary["top1_hard"] if outcome.summary else float("nan")
+
+
+def _stopped(path: Path, error: BaseException) -> Outcome:
+    summary = runs.read_summary(path)  # the signal may have come after the last step
+    return Outcome("done" if summary else "interrupted", str(path), summary, str(error))
 
 
 def _leave(record: Record, shared: Exchange, console: Console, *, is_sweep: bool) -> None:
