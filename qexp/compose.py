@@ -70,7 +70,8 @@ def composing(config_dir: str | None = None) -> Iterator[None]:
         path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     Hydra.create_main_hydra2(task_name="qexp", config_search_path=path)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):  # ${oc.deprecated:...}; the run itself shows them
+            yield
     finally:
         GlobalHydra.instance().clear()
 
@@ -120,11 +121,11 @@ def expand(
         return [fixed], problems
     try:
         tree = _compose(config_name, [forced(override) for override in single if group_problem(override) is None])
+        if plugin_problems(tree.hydra) or not tree.hydra.sweeper._target_.endswith("BasicSweeper"):
+            return [fixed], []
     except COMPOSITION_ERRORS:
         return [fixed], []  # the job says the same
-    sweeper = OmegaConf.select(tree, "hydra.sweeper")
-    if plugin_problems(tree.hydra) or not sweeper._target_.endswith("BasicSweeper"):
-        return [fixed], []
+    sweeper = tree.hydra.sweeper
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
     try:
         everything = [*parser.parse_overrides([f"{k}={v}" for k, v in (sweeper.params or {}).items()]), *overrides]
@@ -160,8 +161,7 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
         problems += plugin_problems(tree.hydra)
         with open_dict(tree):
             del tree["hydra"]
-        with warnings.catch_warnings(action="ignore"):  # ${oc.deprecated:...}
-            raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+        raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
         config = parse_config(raw)
         if not problems and _may_differ(overrides):
             _compose(config_name, words)

@@ -140,6 +140,10 @@ def _train(
         done = keeper.found["training"]["done"]
         where = f"step {done:,} of {epochs * per_epoch:,}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}"
         console.print(f"going on from {where}", highlight=False, markup=False, soft_wrap=True)
+    for name, size in keeper.files.items():
+        if not (path / name).is_file() or (path / name).stat().st_size < size:
+            line = f"warning: {path / name} is shorter than its checkpoint says; what it held is lost"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     observers: list[Observer] = []
     try:
         observers.append(JsonLines(path / METRICS, keeper.files.get(METRICS, 0)))

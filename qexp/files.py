@@ -26,6 +26,7 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
         try:
             with temporary.open("wb") as file:
                 file.write(content)
+                file.flush()
                 sync(file.fileno())
             _compare(temporary, memoryview(content))
             if previous is not None:

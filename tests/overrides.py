@@ -152,6 +152,8 @@ def override_strings(seed: int, count: int) -> Iterator[Words]:
     )
     for _ in range(count):
         words = [word for _ in range(draw.choice((1, 1, 1, 2, 3))) for word in draw.choice(kinds)(draw)]
+        if any(word.startswith("-") and word != "-m" for word in words):  # argparse repeats all words as they are
+            words = [word for word in words if not UNFIT.search(word)]
         valid = draw.sample(VALID, draw.choice((0, 0, 1, 2, 5)))
         yield [*words, *valid] if draw.random() < 0.5 else [*valid, *words]
 
