@@ -40,6 +40,7 @@ GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
 TABLES = "paper"  # a folder of conf that Hydra takes for one more group
 SYNTAX_ERRORS = (HydraException, ValueError, OverflowError, RecursionError)  # of Hydra's parser and of what it calls
 MOST_JOBS = 10_000  # of a sweep: composing them takes ten minutes
+HYDRAS = re.compile(r"hydra\b")  # how Hydra's own keys and groups begin
 DEEPEST = 20  # brackets in brackets: some of Hydra's functions call themselves for each
 
 
@@ -118,6 +119,12 @@ def expand(
             for override in overrides
             if override.is_sweep_override()
         ]
+        return [fixed], problems
+    if problems := [
+        Problem(str(override.input_line), "Hydra's own options are the same for all jobs of a sweep")
+        for override in overrides
+        if override.is_sweep_override() and HYDRAS.match(override.key_or_group)
+    ]:
         return [fixed], problems
     try:
         tree = _compose(config_name, [forced(override) for override in single if group_problem(override) is None])
@@ -227,7 +234,7 @@ def group_problem(override: Override) -> Problem | None:
 def forced(override: Override) -> str:
     """Return the override as one that Hydra accepts for any key, so that our own check sees it."""
     line, key = str(override.input_line), override.key_or_group
-    return line if choices(key) or re.match(r"hydra\b", key) else "++" + line.lstrip("+")
+    return line if choices(key) or HYDRAS.match(key) else "++" + line.lstrip("+")
 
 
 def _without_echoes(problems: Sequence[Problem], tree: DictConfig) -> list[Problem]:

@@ -6,6 +6,7 @@ Hydra would import and call it.
 
 import importlib
 import inspect
+import logging
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +32,9 @@ def plugin_problems(node: DictConfig) -> list[Problem]:
     for part in ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"):
         is_known = _is_log if part.endswith("logging") else _is_plugin
         problems += [
-            Problem(f"hydra.{path}.{key}", "is no class of Hydra or of Python's logging; nothing else is run", value)
+            Problem(
+                f"hydra.{path}.{key}", "is nothing of Hydra's or of Python's logging, and nothing else is run", value
+            )
             for path, key, value in _leaves(node[part], part)
             if not is_known(key, value)
         ]
@@ -50,16 +53,18 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             value = node[key]
         except OmegaConfBaseException:  # known later, or never
             value = "???"
-        if OmegaConf.is_config(value):
-            yield from _leaves(value, f"{path}.{key}")
-        else:
+        if not OmegaConf.is_config(value) or key in ("_target_", *MAKERS):
             yield path, str(key), value
+        else:
+            yield from _leaves(value, f"{path}.{key}")
 
 
 def _is_log(key: str, value: Any) -> bool:
     """Whether logging may be given this: plain values, its own classes, the two streams of the process."""
     if key in MAKERS:
         return bool(LOGGING.fullmatch(str(value)))
+    if key == "level":
+        return isinstance(value, int) or value in logging.getLevelNamesMapping()
     return value in STREAMS or not (isinstance(value, str) and value.startswith("ext://"))
 
 

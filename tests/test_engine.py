@@ -59,18 +59,20 @@ METRICS = Metrics(loss=1.0, top1=50.0, top5=90.0, images=10)
 
 
 def run_fit(model, epochs=2, optimizers=None, progress=None, penalty=lambda: 0.0, **options):
-    recorder = Recorder()
+    recorder, guard = Recorder(), options.pop("guard", None)
     optimizers = optimizers or Optimizers({"weight": list(model.parameters())}, ROLES, schedule("cosine"))
+    step = Step(
+        model,
+        criterion=cross_entropy(options.pop("label_smoothing", 0.0)),
+        optimizers=optimizers,
+        penalty=penalty,
+        **options.pop("step", {}),
+    )
+    step.guard = guard or step.guard
     last = fit(
         model,
         Fixed(),
-        step=Step(
-            model,
-            criterion=cross_entropy(options.pop("label_smoothing", 0.0)),
-            optimizers=optimizers,
-            penalty=penalty,
-            **options.pop("step", {}),
-        ),
+        step=step,
         anneal=(progress.append if progress is not None else lambda _: None),
         evaluate=options.pop("evaluate", lambda: (METRICS, METRICS)),
         epochs=epochs,

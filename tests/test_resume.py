@@ -68,7 +68,7 @@ KILLS: dict[str, Prepare] = {
         Journal, "write", 2, when=lambda self, _: self.path.name == "metrics.jsonl", before=half_a_line
     ),
     "in the middle of a record of TensorBoard": kill_at(
-        Journal, "write", 150, when=lambda self, _: "tfevents" in self.path.name, before=half_a_line
+        Journal, "write", 60, when=lambda self, _: "tfevents" in self.path.name, before=half_a_line
     ),
     "after the last checkpoint": kill_at(qexp.experiment, "summarize", 1),
     "after the summary": kill_at(qexp.experiment, "keep_network", 1),

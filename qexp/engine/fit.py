@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qexp.engine.guard import NotFinite, check_parameters, first_cause
+from qexp.engine.guard import NotFinite, check_finite, first_cause
 from qexp.engine.state import Training
 from qexp.engine.step import Step
 from qexp.errors import Diverged, Interrupted
@@ -154,9 +154,9 @@ def _end_epoch(
     train, penalty = training.tally.read()
     trained_seconds = training.seconds
     where = f"diverged in epoch {epoch + 1}"
+    check_finite(training.model, training.step.guard, f"{where}, by its last step")
     if not math.isfinite(train.loss + penalty):
         raise Diverged(f"{where}: the training means are loss {train.loss:g}, penalty {penalty:g}")
-    check_parameters(training.model, f"{where}, by its last step")
     hard, soft = evaluate() if evaluate else (None, None)
     if hard and not math.isfinite(hard.loss):
         raise Diverged(f"{where}: the test loss is {hard.loss:g}")

@@ -62,8 +62,12 @@ class LossGuard:
 
 
 @torch.no_grad()
-def check_parameters(model: nn.Module, where: str) -> None:
-    """Raise Diverged, with `where` as its beginning, for a parameter or buffer that is not finite."""
+def check_finite(model: nn.Module, guard: LossGuard, where: str) -> None:
+    """Raise Diverged, with `where` as its beginning, for a loss, parameter or buffer that is not finite."""
+    try:
+        guard.check()
+    except NotFinite as error:
+        raise Diverged(f"{where}, in step {error.step}: {error}") from None
     if named := _not_finite(model):
         raise Diverged(f"{where}: {_in_layers(named)}")
 

@@ -20,7 +20,7 @@ from torch import nn
 from qexp import files
 from qexp.engine.checkpoint import few, load_file, load_into
 from qexp.engine.fit import Keeper
-from qexp.engine.guard import check_parameters
+from qexp.engine.guard import check_finite
 from qexp.engine.state import Training, to_cpu
 from qexp.errors import UsageError
 from qexp.observer import EpochRecord, Observer
@@ -141,8 +141,7 @@ class Checkpoints(Keeper):
             Diverged: it is not finite, and not worth keeping.
             QexpError: it cannot be written; the files are as they were before.
         """
-        training.step.guard.check()
-        check_parameters(training.model, f"diverged by step {training.done}")
+        check_finite(training.model, training.step.guard, f"diverged by step {training.done}")
         written = {name: size for observer in self.observers for name, size in observer.position().items()}
         if self._pending is not None:
             self._write(BEST, self._pending, BEST_PREVIOUS)

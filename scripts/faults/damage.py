@@ -4,9 +4,10 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from cases import Case, Reference, Setting, finish, prepared, wrong
+from cases import Case, Setting, finish, prepared, wrong
 from crashes import kill_at, only_run
 from figures import Row
 from trials import Facts, Trial, attempt, begin, check, end, no_traceback
@@ -48,32 +49,43 @@ def garbage(path: Path, draw: random.Random) -> None:
     path.write_bytes(draw.randbytes(draw.choice((0, 1, 100, 5000))))
 
 
-# What is done to which files: the names, and what has to come out equal; nothing stands for everything.
-SINGLE: Mapping[str, tuple[Damage, tuple[str, ...], tuple[str, ...]]] = {
-    "both checkpoints cut": (cut, ("last.pt", "previous.pt"), ()),
-    "both checkpoints with a wrong bit": (flip, ("last.pt", "previous.pt"), ()),
-    "both checkpoints removed": (remove, ("last.pt", "previous.pt"), ()),
-    "last.pt empty": (empty, ("last.pt",), ()),
-    "last.pt removed": (remove, ("last.pt",), ()),
-    "last.pt garbage": (garbage, ("last.pt",), ()),
-    "previous.pt removed": (remove, ("previous.pt",), ()),
-    "best.pt cut": (cut, ("best.pt",), WEIGHTS),
-    "best.pt removed": (remove, ("best.pt",), WEIGHTS),
-    "metrics.jsonl cut": (cut, ("metrics.jsonl",), WEIGHTS),
-    "metrics.jsonl removed": (remove, ("metrics.jsonl",), WEIGHTS),
-    "events cut": (cut, ("events.out.tfevents.qexp",), WEIGHTS),
-    "events removed": (remove, ("events.out.tfevents.qexp",), WEIGHTS),
-    "status.json cut": (cut, ("status.json",), ()),
-    "status.json with a wrong bit": (flip, ("status.json",), ()),
-    "status.json removed": (remove, ("status.json",), ()),
-    "env.json cut": (cut, ("env.json",), ()),
-    "env.json garbage": (garbage, ("env.json",), ()),
-    "env.json removed": (remove, ("env.json",), ()),
-    "config.yaml cut": (cut, ("config.yaml",), ()),
-    "config.yaml removed": (remove, ("config.yaml",), WEIGHTS),
-    "summary.json garbage": (garbage, ("summary.json",), ()),
-    "lock garbage": (garbage, ("lock",), ()),
-    "temporary files left": (garbage, ("last.pt.tmp", "summary.json.tmp", "status.json.tmp", "env.json.tmp"), ()),
+@dataclass(frozen=True)
+class Kind:
+    """What is done to which files, what has to come out equal (nothing: everything), and whether a warning is due."""
+
+    act: Damage
+    names: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    warns: bool = False
+
+
+EVENTS = "events.out.tfevents.qexp"
+KINDS = {
+    "both checkpoints cut": Kind(cut, ("last.pt", "previous.pt"), warns=True),
+    "both checkpoints with a wrong bit": Kind(flip, ("last.pt", "previous.pt")),
+    "both checkpoints removed": Kind(remove, ("last.pt", "previous.pt")),
+    "last.pt empty": Kind(empty, ("last.pt",), warns=True),
+    "last.pt removed": Kind(remove, ("last.pt",)),
+    "last.pt garbage": Kind(garbage, ("last.pt",), warns=True),
+    "previous.pt cut": Kind(cut, ("previous.pt",)),
+    "previous.pt removed": Kind(remove, ("previous.pt",)),
+    "best.pt cut": Kind(cut, ("best.pt",), WEIGHTS),
+    "best.pt removed": Kind(remove, ("best.pt",), WEIGHTS),
+    "metrics.jsonl cut": Kind(cut, ("metrics.jsonl",), WEIGHTS),
+    "metrics.jsonl removed": Kind(remove, ("metrics.jsonl",), WEIGHTS),
+    "events cut": Kind(cut, (EVENTS,), WEIGHTS),
+    "events removed": Kind(remove, (EVENTS,), WEIGHTS),
+    "status.json cut": Kind(cut, ("status.json",)),
+    "status.json with a wrong bit": Kind(flip, ("status.json",)),
+    "status.json removed": Kind(remove, ("status.json",)),
+    "env.json cut": Kind(cut, ("env.json",)),
+    "env.json garbage": Kind(garbage, ("env.json",)),
+    "env.json removed": Kind(remove, ("env.json",)),
+    "config.yaml cut": Kind(cut, ("config.yaml",)),
+    "config.yaml removed": Kind(remove, ("config.yaml",), WEIGHTS),
+    "summary.json garbage": Kind(garbage, ("summary.json",)),
+    "lock garbage": Kind(garbage, ("lock",)),
+    "temporary files left": Kind(garbage, ("last.pt.tmp", "summary.json.tmp", "status.json.tmp", "env.json.tmp")),
 }
 
 
@@ -82,13 +94,14 @@ def rows(setting: Setting) -> Iterator[Row]:
     setting.references.prepare(CASES, setting.jobs)
     for number, case in enumerate(CASES):
         _interrupted(case, setting.folder / f"interrupted-{number}")
-    kinds = {"last.pt cut": cut, "last.pt with a wrong bit": flip}
-    for name, act in kinds.items():
-        many = {f"{name} {number}": (act, ("last.pt",), ()) for number in range(setting.share(0.3))}
-        yield _row(setting, name, many)
+    for name, kind in {
+        "last.pt cut": Kind(cut, ("last.pt",), warns=True),
+        "last.pt with a wrong bit": Kind(flip, ("last.pt",)),
+    }.items():
+        yield _row(setting, name, {f"{name} {number}": kind for number in range(setting.share(0.3))})
     repeats = max(1, setting.points // 75)
-    others = {f"{name} {number}": what for name, what in SINGLE.items() for number in range(repeats)}
-    yield _row(setting, f"{len(SINGLE)} other kinds of damage", others)
+    others = {f"{name} {number}": kind for name, kind in KINDS.items() for number in range(repeats)}
+    yield _row(setting, f"{len(KINDS)} other kinds of damage", others)
 
 
 def _interrupted(case: Case, folder: Path) -> None:
@@ -99,39 +112,27 @@ def _interrupted(case: Case, folder: Path) -> None:
     check(code == -9 and {"last.pt", "previous.pt", "best.pt"} <= found, f"no interrupted run: {code}, {found}")
 
 
-def _row(setting: Setting, what: str, kinds: Mapping[str, tuple[Damage, tuple[str, ...], tuple[str, ...]]]) -> Row:
+def _row(setting: Setting, what: str, kinds: Mapping[str, Kind]) -> Row:
     began, trials = time.monotonic(), {}
     for number, (name, kind) in enumerate(kinds.items()):
         trials[name] = _trial(setting, number % len(CASES), name, kind)
     findings = attempt(trials, setting.folder / what.replace(" ", "-"), setting.jobs)
     warned = sum(finding.facts.get("warned", False) for finding in findings)
-    return Row("damage", what, len(findings), wrong(findings), f"{warned} warnings", time.monotonic() - began)
+    return Row("damage", what, len(findings), wrong(findings), f"{warned} with a warning", time.monotonic() - began)
 
 
-def _trial(setting: Setting, which: int, name: str, kind: tuple[Damage, tuple[str, ...], tuple[str, ...]]) -> Trial:
-    damage, names, parts = kind
-
+def _trial(setting: Setting, which: int, name: str, kind: Kind) -> Trial:
     def trial(folder: Path) -> Facts:
-        case, draw = CASES[which], setting.draw(name)
         shutil.copytree(setting.folder / f"interrupted-{which}" / "runs", folder / "runs")
-        run = only_run(folder)
-        before = {path: (run / path).read_bytes() for path in names if (run / path).exists()}
-        for path in names:
-            damage(run / path, draw)
-        try:
-            return _go_on(case, folder, setting.references.of(case), parts, must_warn="checkpoint" in name)
-        except Exception:
-            for path, content in before.items():
-                (folder / f"{path}.damaged").write_bytes((run / path).read_bytes() if (run / path).exists() else b"")
-                (folder / f"{path}.whole").write_bytes(content)
-            raise
+        run, draw = only_run(folder), setting.draw(name)
+        for file in kind.names:
+            kind.act(run / file, draw)
+        shutil.copytree(run, folder / "damaged")  # to look at, where it was wrong
+        finish(CASES[which], folder, setting.references.of(CASES[which]), parts=kind.parts)
+        no_traceback(folder)
+        said = (folder / "log").read_text()
+        warned = "warning: " in said and "is damaged" in said
+        check(warned or not kind.warns, "no warning")
+        return {"warned": warned}
 
     return trial
-
-
-def _go_on(case: Case, folder: Path, expected: Reference, parts: tuple[str, ...], *, must_warn: bool) -> Facts:
-    finish(case, folder, expected, parts=parts)
-    no_traceback(folder)
-    said = (folder / "log").read_text()
-    warned = "warning: " in said and "damaged" in said
-    return {"warned": warned}

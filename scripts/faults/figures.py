@@ -39,7 +39,10 @@ class Row:
 def as_markdown(rows: Sequence[Row], seed: int) -> str:
     """Return the table, below it what is wrong, above it the machine."""
     lines = [", ".join(f"{key} {value}" for key, value in machine(seed).items()), ""]
-    lines += ["| part | what was done | times | lost, different or wrong | seconds | besides |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| part | what was done | times | lost, different or wrong | seconds | besides |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         wrong = f"**{len(row.wrong)}**" if row.wrong else "0"
         lines.append(f"| {row.part} | {row.what} | {row.count:,} | {wrong} | {row.seconds:.0f} | {row.detail} |")
