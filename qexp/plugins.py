@@ -28,16 +28,16 @@ def plugin_problems(node: DictConfig) -> list[Problem]:
     A problem for everything that would import or call what is not Hydra's or logging's own, and for a launcher or
     sweeper that cannot be made. Nothing but Hydra's plugins, which it has imported already, is imported here.
     """
+    message = "is nothing of Hydra's or of Python's logging, and nothing else is run"
     problems = []
     for part in ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"):
         is_known = _is_log if part.endswith("logging") else _is_plugin
-        problems += [
-            Problem(
-                f"hydra.{path}.{key}", "is nothing of Hydra's or of Python's logging, and nothing else is run", value
-            )
-            for path, key, value in _leaves(node[part], part)
-            if not is_known(key, value)
-        ]
+        found = [leaf for leaf in _leaves(node[part], part) if not is_known(*leaf[1:])]
+        problems += [Problem(f"hydra.{path}.{key}", message, value) for path, key, value in found]
+        if node[part] is not None and not OmegaConf.is_dict(node[part]):
+            problems.append(Problem(f"hydra.{part}", "must be a group of options", node[part]))
+    if not isinstance(node.verbose, bool | str) and not OmegaConf.is_list(node.verbose):
+        problems.append(Problem("hydra.verbose", "must be true, false or names of loggers", node.verbose))
     if not problems:
         problems = [problem for part in ("launcher", "sweeper") if (problem := _unusable(part, node[part]))]
     return problems
@@ -53,7 +53,7 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             value = node[key]
         except OmegaConfBaseException:  # known later, or never
             value = "???"
-        if not OmegaConf.is_config(value) or key in ("_target_", *MAKERS):
+        if not OmegaConf.is_config(value) or key in ("_target_", "level", *MAKERS):
             yield path, str(key), value
         else:
             yield from _leaves(value, f"{path}.{key}")

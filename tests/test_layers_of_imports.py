@@ -13,8 +13,8 @@ LEVELS = {
     1: ("types", "errors", "files", "stopping", "schedules", "schema", "observer"),
     2: ("data", "models", "quantizers", "engine", "tracking"),
     3: ("config", "runs"),
-    4: ("plugins", "compose", "variants", "assemble", "training", "experiment", "foreign", "lifecycle"),
-    5: ("report", "listing", "page", "tables"),
+    4: ("plugins", "compose", "variants", "assemble", "training", "record", "experiment", "foreign", "lifecycle"),
+    5: ("report", "sweep", "listing", "page", "tables"),
     6: ("cli", "commands", "__main__"),
 }
 LEVEL = {part: level for level, parts in LEVELS.items() for part in parts} | {"": 0}

@@ -11,7 +11,7 @@ from typing import Any
 
 from crashes import Action, Prepare, command, difference, result
 from test_resume import CASES, SHORT, half, half_a_line, search_often
-from trials import Facts, Finding, attempt, carry_out, check, nothing
+from trials import LONGEST_SECONDS, Facts, Finding, attempt, carry_out, check, nothing
 
 import qexp.experiment
 from qexp import files, runs, training
@@ -80,6 +80,21 @@ def prepared(prepare: Prepare = nothing) -> Prepare:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """Some seconds after the start of a process, or after the run that it is to train has begun."""
+
+    seconds: float
+    in_run: bool
+
+    def wait_for(self, store: Path) -> None:
+        """Wait for it; the run may be over then."""
+        deadline = time.monotonic() + LONGEST_SECONDS
+        while self.in_run and not runs.list_runs(store) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(self.seconds)
+
+
+@dataclass(frozen=True)
 class Reference:
     """A run that was left alone: the results below its store, seconds until it began and in all, calls of POINTS."""
 
@@ -88,10 +103,11 @@ class Reference:
     seconds: float
     calls: dict[str, int]
 
-    def moment(self, draw: random.Random) -> float:
-        """Return seconds after the start; mostly such that the run has begun."""
-        first = 0.0 if draw.random() < 0.1 else self.began
-        return draw.uniform(first, self.seconds)
+    def moment(self, draw: random.Random) -> Moment:
+        """Return a moment of a run; a tenth are before it begins."""
+        if draw.random() < 0.1:
+            return Moment(draw.uniform(0, self.began), False)
+        return Moment(draw.uniform(0, self.seconds - self.began), True)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cases import ALONE, POINTS, WITH_PARENT, Case, Reference, Setting, finish, prepared, wrong
+from cases import ALONE, POINTS, WITH_PARENT, Case, Moment, Reference, Setting, finish, prepared, wrong
 from crashes import kill_at
 from figures import Row
 from trials import Facts, Wrong, attempt, begin, check, end, no_traceback
@@ -19,21 +19,21 @@ KILLED = -signal.SIGKILL
 
 @dataclass(frozen=True)
 class Kill:
-    """After some seconds, or at a call of one of POINTS."""
+    """At a moment, or at a call of one of POINTS."""
 
-    seconds: float | None = None
+    moment: Moment | None = None
     point: str = ""
     count: int = 1
 
     def apply(self, case: Case, folder: Path, steps: int) -> int:
         """Start the command, kill it, and return how it ended."""
         action = case.command(steps=steps)
-        if self.seconds is None:
+        if self.moment is None:
             at = POINTS[self.point]
             pid = begin(action, folder, prepared(kill_at(at.owner, at.name, self.count, before=at.before)))
             return end(pid, folder).code
         pid = begin(action, folder, prepared())
-        time.sleep(self.seconds)
+        self.moment.wait_for(folder / "runs")
         os.kill(pid, signal.SIGKILL)
         return end(pid, folder).code
 
@@ -74,7 +74,7 @@ def _trial(setting: Setting, number: int, folder: Path) -> Facts:
 
 def _drawn(draw: random.Random, expected: Reference) -> Kill:
     if draw.random() < 0.4:
-        return Kill(seconds=expected.moment(draw))
+        return Kill(expected.moment(draw))
     point = draw.choice([name for name in POINTS if expected.calls[name]])
     return Kill(point=point, count=draw.randint(1, expected.calls[point]))
 

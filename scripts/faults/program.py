@@ -12,6 +12,7 @@ from pathlib import Path
 
 import clock
 import damage
+import denied
 import disk
 import fuzz
 import inputs
@@ -27,6 +28,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "kills": kills.rows,
     "damage": damage.rows,
     "disk": disk.rows,
+    "denied": denied.rows,
     "signals": signals.rows,
     "starters": starters.rows,
     "clock": clock.rows,

@@ -1,0 +1,119 @@
+"""What a run leaves on record: summary.json says what was measured, env.json on what."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from qexp import quantizers, runs
+from qexp.config import Config, is_float
+from qexp.engine.saving import Checkpoints
+from qexp.observer import EpochRecord
+from qexp.tracking.environment import environment
+
+# What has to be the same for a run that goes on to be equal, bit for bit, to one that was not interrupted.
+SAME_BITS = (
+    *("qexp", "python", "versions", "git", "platform", "cpu", "cpu_capability", "device", "device_name", "threads"),
+    *("cuda", "cudnn", "deterministic", "compile", "channels_last", "recompute"),
+)
+
+
+def record_environment(
+    path: Path, config: Config, device: torch.device, warn: Callable[[str], None]
+) -> Mapping[str, Any]:
+    """Write and return env.json: the environment now, and under `earlier` those in which the run was trained before.
+
+    `warn` is told in one line where they differ in what may change the last bits of a result.
+    """
+    now = environment(device, config.seed) | {
+        "deterministic": config.deterministic,
+        "compile": config.compile,
+        "channels_last": config.channels_last,
+        "recompute": config.recompute,
+    }
+    before = runs.read_json(path / "env.json")
+    if before:
+        earlier = before.pop("earlier", [])
+        ours, theirs = (dict(_leaves({key: env.get(key) for key in SAME_BITS})) for env in (now, before))
+        changes = [f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in ours if ours[key] != theirs.get(key)]
+        if changes:
+            warn(f"warning: this run began elsewhere ({', '.join(changes)}); the last bits of its result may differ")
+        now["earlier"] = [*earlier, before]
+    runs.write_json(path / "env.json", now)
+    return now
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def summarize(
+    model: nn.Module,
+    config: Config,
+    last: EpochRecord,
+    keeper: Checkpoints,
+    *,
+    train_images: int,
+    baseline: float | None,
+    env: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what was measured and on what, as data; accuracies in percent, of the last epoch unless named best.
+
+    What is called time_* is all that differs when the same run is done again on the same machine.
+
+    Args:
+        model: as it was trained.
+        config: of the run.
+        last: the record of the last epoch, with its evaluation.
+        keeper: knows the best epoch.
+        train_images: how many there are.
+        baseline: float top-1, where it is known.
+        env: the environment.
+    """
+    hard, soft = last.hard, last.soft
+    assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
+    at_bits, as_float = quantizers.weight_memory_bytes(model)
+    baseline = hard.top1 if is_float(config.raw) else baseline
+    return {
+        "key": config.key,
+        "dataset": config.dataset.name,
+        "model": config.model.name,
+        "quantizer": config.quantizer.name,
+        "weight_bits": config.weight_bits,
+        "activation_bits": config.activation_bits,
+        "seed": config.seed,
+        "init": config.raw["init"],
+        "protocol": config.protocol,
+        "epochs": config.recipe.epochs,
+        "train_images": train_images,
+        "test_images": hard.images,
+        "top1_hard": hard.top1,
+        "top5_hard": hard.top5,
+        "top1_soft": soft.top1,
+        "top5_soft": soft.top5,
+        "quantizer_gap": last.gap,
+        "train_top1": last.train.top1,
+        "train_loss": last.train.loss,
+        "test_loss": hard.loss,
+        "best_epoch": keeper.best_epoch,
+        "best_top1_hard": keeper.best_top1,
+        "best_top1_soft": keeper.best_soft,
+        "eval_interval": config.tracking.eval_interval,
+        "float_top1": baseline,
+        "difference": None if baseline is None else hard.top1 - baseline,
+        "most_weight_levels": max(quantizers.weight_levels(model).values(), default=None),
+        "weight_kilobytes": at_bits / 1000,
+        "float_weight_kilobytes": as_float / 1000,
+        "unsettled": [name for name, quantizer in quantizers.quantizers(model) if not quantizer.settled()],
+        "deterministic": config.deterministic,
+        **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
+        "time_seconds": round(keeper.time_seconds, 3),
+        "time_images_per_second": round(last.time_images_per_second, 1),
+        "time_resumed_at_steps": keeper.resumed_at,
+    }
