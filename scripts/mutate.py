@@ -1,6 +1,6 @@
-"""Plant known mistakes in the quantizers one at a time, and see that the tests catch every one.
+"""Plant known mistakes one at a time, and see that the tests catch every one.
 
-    python scripts/mutate.py                 all of them, a few minutes
+    python scripts/mutate.py                 all of them, about a quarter of an hour
     python scripts/mutate.py "half-up"       those whose name contains the text
     python scripts/mutate.py --write docs/mutations.md
 
@@ -13,11 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = (
+OF_NUMBERS = (
     "test_daq",
     "test_dqa",
     "test_br",
@@ -29,16 +30,28 @@ TESTS = (
     "test_step",
     "test_quantizer_contract",
 )
+OF_RUNS = ("test_guard", "test_runs", "test_saving", "test_signals", "test_record", "test_resume", "test_sweeps")
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One edit: in `file` below qexp/quantizers, `old` (which occurs once) becomes `new`."""
+    """One edit: in `file` below qexp/`part`, `old` (which occurs once) becomes `new`."""
 
     name: str
     file: str
     old: str
     new: str
+    part: str = "quantizers"
+
+    @property
+    def path(self) -> str:
+        """Where the edit is made."""
+        return f"qexp/{self.part}/{self.file}"
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The test files that have to catch it."""
+        return OF_NUMBERS if self.part == "quantizers" else OF_RUNS
 
 
 MISTAKES = (
@@ -85,12 +98,45 @@ MISTAKES = (
     Mistake("blocks: no short last one", "blocks.py", "range(0, count, size)", "range(0, count - size + 1, size)"),
     Mistake("blocks: a gradient in its own layout", "blocks.py", "x.stride() == model.stride() else", "True else"),
     Mistake("held weights: no gradient behind them", "prepare.py", "        if graded:\n", "        if False:\n"),
+    Mistake("resume: momentum forgotten", "step.py", 'self.optimizers.load_state_dict(state["optimizers"])', "pass", "engine"),
+    Mistake("resume: scaler forgotten", "step.py", 'self._scaler.load_state_dict(state["scaler"])', "pass", "engine"),
+    Mistake("resume: generators forgotten", "state.py", 'restore_random_state(state["random"])', "pass", "engine"),
+    Mistake("resume: sums of the epoch forgotten", "state.py", 'self.tally.load_state_dict(state["tally"])', "pass", "engine"),
+    Mistake("resume: chance forgotten", "state.py", 'self.chance.stuck_after, state["chance"])', "self.chance.stuck_after)", "engine"),
+    Mistake("resume: last record forgotten", "state.py", 'None if state["last"] is None else _record(state["last"])', "None", "engine"),
+    Mistake("resume: epoch from its beginning", "fit.py", "batches.epoch(epoch, training.done - epoch * per_epoch)", "batches.epoch(epoch)", "engine"),
+    Mistake("resume: best epoch forgotten", "saving.py", 'self.best_top1, self.best_soft, self.best_epoch = self.found["best"]', "pass", "engine"),
+    Mistake("resume: best.pt of epochs trained again", "saving.py", "        self._choose_best()\n", "", "engine"),
+    Mistake("resume: clips searched again", "saving.py", '        load_into(training.model, self.found["model"], str(self.directory))\n', '        load_into(training.model, self.found["model"], str(self.directory))\n        prepare(self.found["training"]["done"])\n', "engine"),
+    Mistake("resume: calibrated again", "experiment.py", " and keeper.found is None:", ":", "."),
+    Mistake("resume: logs not cut back", "journal.py", "self._file.truncate(at)\n                self._file.seek(at)", "self._file.seek(0, 2)", "tracking"),
+    Mistake("checkpoint: written in place", "files.py", 'path.with_name(path.name + ".tmp")', "path", "."),
+    Mistake("checkpoint: not synced", "files.py", "                sync(file.fileno())\n", "", "."),
+    Mistake("checkpoint: not read back", "files.py", "            _compare(temporary, memoryview(content))\n", "", "."),
+    Mistake("checkpoint: checksums not compared", "saving.py", "broken = archive.testzip()", "broken = None", "engine"),
+    Mistake("checkpoint: the one before not kept", "saving.py", "previous=kept)", "previous=None)", "engine"),
+    Mistake("checkpoint: of another run accepted", "saving.py", "if differing := differences(self.identity, found):", "if False:", "engine"),
+    Mistake("checkpoint: steps ignored", "saving.py", "by_steps = self.steps and", "by_steps = False and", "engine"),
+    Mistake("checkpoint: ruined weights written", "saving.py", '        check_finite(training.model, training.step.guard, f"diverged by step {training.done}")\n', "", "engine"),
+    Mistake("signal: waits for an evaluation", "experiment.py", "self.stop.pausing(self.test_batches.epoch(0))", "self.test_batches.epoch(0)", "."),
+    Mistake("signal: state not saved", "fit.py", "    except Interrupted:\n        keeper.save(training)\n", "    except Interrupted:\n", "engine"),
+    Mistake("signal: second Ctrl-C waits", "stopping.py", "                raise KeyboardInterrupt\n", "                return\n", "."),
+    Mistake("signal: SIGTERM exits with 130", "errors.py", "else 143", "else 130", "."),
+    Mistake("signal: ignored ones taken", "stopping.py", "if signal.getsignal(number) != signal.SIG_IGN:", "if True:", "."),
+    Mistake("divergence: update before the look", "step.py", "            self.guard.see(total.detach())\n", "", "engine"),
+    Mistake("divergence: only the latest bad step", "guard.py", "(self._first[0] < 0) & ~torch", "~torch", "engine"),
+    Mistake("divergence: judged by one epoch", "guard.py", "WINDOW = 5", "WINDOW = 1", "engine"),
+    Mistake("lock: of a removed run accepted", "runs.py", 'if _is_file(lock, path / "lock"):', "if True:", "."),
+    Mistake("overwrite: results removed last", "runs.py", 'return entry.name != "summary.json", entry.suffix != ".pt", entry.name', 'return entry.name == "summary.json", entry.suffix == ".pt", entry.name', "."),
+    Mistake("done: only if the status says so", "lifecycle.py", "if summary and not config.overwrite:", 'if summary and before == "done" and not config.overwrite:', "."),
+    Mistake("sweep: on_error=stop goes on", "commands/train.py", "        shared.halt()\n", "        pass\n", "."),
+    Mistake("sweep: failures exit with 0", "commands/train.py", "    return 3\n\n\ndef _report_run", "    return 0\n\n\ndef _report_run", "."),
 )  # fmt: skip
 
 
-def run_tests(folder: Path) -> str | None:
-    """Run the tests in `folder`; return the first one that fails, None if all pass."""
-    files = [f"tests/{name}.py" for name in TESTS]
+def run_tests(folder: Path, names: Sequence[str]) -> str | None:
+    """Run test files in `folder`; return the first test that fails, None if all pass."""
+    files = [f"tests/{name}.py" for name in names]
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *files]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode == 0:
@@ -103,13 +149,13 @@ def run_tests(folder: Path) -> str | None:
 
 def try_mistake(folder: Path, mistake: Mistake) -> str | None:
     """Plant `mistake`, run the tests, take it out again; return the test that caught it."""
-    path = folder / "qexp" / "quantizers" / mistake.file
+    path = folder / mistake.path
     text = path.read_text()
     if text.count(mistake.old) != 1:
         raise SystemExit(f"{mistake.name}: `{mistake.old}` occurs {text.count(mistake.old)} times in {mistake.file}")
     path.write_text(text.replace(mistake.old, mistake.new))
     try:
-        return run_tests(folder)
+        return run_tests(folder, mistake.tests)
     finally:
         path.write_text(text)
 
@@ -117,17 +163,18 @@ def try_mistake(folder: Path, mistake: Mistake) -> str | None:
 def main() -> int:
     """Try all mistakes that were asked for; return the exit code."""
     parser = argparse.ArgumentParser(description="Plant known mistakes and see that the tests catch every one.")
-    parser.add_argument("text", nargs="?", default="", help="only mistakes whose name contains this")
+    parser.add_argument("text", nargs="*", default=[""], help="only mistakes whose name contains one of these")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the list as markdown")
     arguments = parser.parse_args()
-    chosen = [mistake for mistake in MISTAKES if arguments.text in mistake.name]
+    chosen = [mistake for mistake in MISTAKES if any(text in mistake.name for text in arguments.text)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("qexp", "conf", "tests"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", folder)
-        if (broken := run_tests(folder)) is not None:
-            raise SystemExit(f"the tests fail without any mistake planted: {broken}")
+        for names in {mistake.tests for mistake in chosen}:
+            if (broken := run_tests(folder, names)) is not None:
+                raise SystemExit(f"the tests fail without any mistake planted: {broken}")
         rows = []
         for mistake in chosen:
             caught = try_mistake(folder, mistake)
@@ -146,10 +193,10 @@ def as_markdown(rows: list[tuple[Mistake, str | None]]) -> str:
     lines = [
         "# Planted mistakes\n",
         f"`python scripts/mutate.py --write docs/mutations.md`: {caught} of {len(rows)} caught. Each was planted alone",
-        "in `qexp/quantizers`; the test named is the first one that failed.\n",
+        "in `qexp`; the test named is the first one that failed.\n",
         "| mistake | file | caught by |",
         "|---|---|---|",
-        *(f"| {mistake.name} | {mistake.file} | {f'`{test}`' if test else '**survived**'} |" for mistake, test in rows),
+        *(f"| {mistake.name} | {mistake.path.removeprefix("qexp/").removeprefix("./")} | {f'`{test}`' if test else '**survived**'} |" for mistake, test in rows),
     ]
     return "\n".join(lines) + "\n"
 

@@ -107,7 +107,7 @@ class Reference:
         """Return a moment of a run; a tenth are before it begins."""
         if draw.random() < 0.1:
             return Moment(draw.uniform(0, self.began), False)
-        return Moment(draw.uniform(0, self.seconds - self.began), True)
+        return Moment(draw.uniform(0, 0.8 * (self.seconds - self.began)), True)
 
 
 @dataclass

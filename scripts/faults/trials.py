@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import shutil
 import signal
 import sys
@@ -122,7 +123,7 @@ def _start_worker(trials: Sequence[tuple[str, Trial]], folder: Path, number: int
     try:
         with (folder / f"worker-{number}").open("wb") as file:
             for name, trial in trials:
-                pickle.dump(_try(name, trial, folder / name.replace("/", "-").replace(" ", "-")), file)
+                pickle.dump(_try(name, trial, folder / re.sub(r"\W+", "-", name)[:60]), file)
                 file.flush()
         code = 0
     except BaseException:
