@@ -1,0 +1,217 @@
+"""Mistakes that scripts/mutate.py plants, and the tests that have to catch them."""
+
+from dataclasses import dataclass
+
+OF_NUMBERS = (
+    "test_daq",
+    "test_dqa",
+    "test_br",
+    "test_grids",
+    "test_ste",
+    "test_quantize",
+    "test_blocks",
+    "test_fast_forms",
+    "test_step",
+    "test_quantizer_contract",
+)
+OF_RUNS = ("test_guard", "test_runs", "test_saving", "test_signals", "test_record", "test_resume", "test_sweeps")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One edit: in `file` below qexp/`part`, `old` (which occurs once) becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    part: str = "quantizers"
+
+    @property
+    def path(self) -> str:
+        """Where the edit is made."""
+        return f"qexp/{self.part}/{self.file}"
+
+    @property
+    def shown(self) -> str:
+        """The same for people."""
+        return self.path.removeprefix("qexp/").removeprefix("./")
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """The test files that have to catch it."""
+        return OF_NUMBERS if self.part == "quantizers" else OF_RUNS
+
+
+MISTAKES = (
+    Mistake("DAQ: half-up rounding", "daq.py", "return t.sub_(0.5).ceil_()", "return t.add_(0.5).floor_()"),
+    Mistake("DAQ: torch.round (half to even)", "daq.py", "return t.sub_(0.5).ceil_()", "return t.round_()"),
+    Mistake("DAQ: exclusive ends", "daq.py", ".eq_(t.clamp_(0, steps))", ".gt_(0).mul_(t.clamp_(0, steps).lt(steps))"),
+    Mistake("DAQ: gradient beyond the range", "daq.py", "float_copy(t, work)", "float_copy(t.clamp_(0, steps), work)"),
+    Mistake("DAQ: missing 1/n in du", "daq.py", "-factor * by_position / steps", "-factor * by_position"),
+    Mistake("DAQ: missing factor 2 for weights", "daq.py", "* (1 + sign) * size / width", "* size / width"),
+    Mistake("DAQ: 2 sigma^2 in the kernel", "daq.py", "1 / ctx.sigma**2", "0.5 / ctx.sigma**2"),
+    Mistake("DAQ: gamma missing in the slope", "daq.py", "ctx.gamma / (4 * math.sinh", "1 / (4 * math.sinh"),
+    Mistake("DAQ: scale missing in the slope", "daq.py", "(1 + sign) * size / width", "(1 + sign) / width"),
+    Mistake("DAQ: beta's gradient without its sign", "daq.py", "scale.sign() * (((1", "(((1"),
+    Mistake("DAQ: population std of the weights", "blocks.py", "max(count - 1, 1)", "count"),
+    Mistake("DAQ: missing 1/std in the weight's gradient", "daq.py", "slope.mul_(factor / std)", "slope.mul_(factor)"),
+    Mistake("DAQ: beta without abs", "daq.py", "scalar(scale.abs()) / steps", "scalar(scale) / steps"),
+    Mistake("DAQ: uA about zero, not the mean", "daq.py", "mean_and_std(x)[1]", "x.square().mean().sqrt()"),
+    Mistake("DQA: temperature starts at b = 0", "dqa.py", "** (progress.step /", "** ((progress.step - 1) /"),
+    Mistake("DQA: population std of alpha", "dqa.py", "alpha.std(-1", "alpha.std(-1, correction=0"),
+    Mistake("DQA: std outside the graph", "dqa.py", "alpha.std(-1", "alpha.detach().std(-1"),
+    Mistake("DQA: temperature multiplies", "dqa.py", ".clamp_min(TINY) / temp", ".clamp_min(TINY) * temp"),
+    Mistake("DQA: costs 1, 4, 8", "dqa.py", "COSTS = (1.0, 4.0, 16.0)", "COSTS = (1.0, 4.0, 8.0)"),
+    Mistake("DQA: initial attention upside down", "dqa.py", "1 - widths / widths.sum()", "widths / widths.sum()"),
+    Mistake("mix: gradient of the shares without offset", "projection.py", " + whole * grid.offset", ""),
+    Mistake("mix: a wrong offset", "projection.py", "offset = sum(", "offset = -parts[0] * grids[0].offset + sum("),
+    Mistake("eq. 13 as printed, without offset", "grids.py", "torch.sub(x, lower, out=out)", "float_copy(x, out)"),
+    Mistake("uniform: 2^n steps, not 2^n - 1", "grids.py", "steps = self.levels - 1", "steps = self.levels"),
+    Mistake("BWN: sign(0) = 0", "grids.py", ".ge_(0), 2 * upper, lower", ".sign_(), upper, 0.0"),
+    Mistake("TWN: mean over all entries", "blocks.py", "count + total(kept)", "count + kept.numel()"),
+    Mistake("TWN: threshold 0.75", "spans.py", "TERNARY_THRESHOLD = 0.7 ", "TERNARY_THRESHOLD = 0.75 "),
+    Mistake("SAWB: c2 with the wrong sign", "sawb.py", ".sqrt() - c2 * size", ".sqrt() + c2 * size"),
+    Mistake("SAWB: centred standard deviation", "sawb.py", "weight.square().mean().sqrt()", "weight.std(correction=0)"),
+    Mistake("SAWB: search with absolute error", "sawb.py", ".sub_(values).square_()", ".sub_(values).abs_()"),
+    Mistake("SAWB: clip never refreshed", "sawb.py", "refresh_interval = 100", "refresh_interval = None"),
+    Mistake("PACT: no gradient to alpha at x = alpha", "projection.py", "flags).ge_(high)", "flags).gt_(high)"),
+    Mistake("PACT: gradient passes above alpha", "projection.py", ".add_(float_copy(source, flags).gt_(high))", ""),
+    Mistake("PACT: gradient stops at x = alpha", "projection.py", "flags).gt_(high)", "flags).ge_(high)"),
+    Mistake("PACT: full precision in a mix is clipped", "projection.py", "if clip and not all(clipped)", "if False"),
+    Mistake("BR: omega one epoch off", "br.py", "progress.epoch /", "(progress.epoch + 1) /"),
+    Mistake("BR: mix does not add up to 1", "br.py", "(omega + len(self.grids) - 1)", "(omega + len(self.grids))"),
+    Mistake("running range used while training", "spans.py", "if self.training else", "if False else"),
+    Mistake("batch range used in evaluation", "spans.py", "if self.training else", "if True else"),
+    Mistake("running range counts a batch twice", "layers.py", "input_quantizer.recall, x", "input_quantizer, x"),
+    Mistake("blocks: no short last one", "blocks.py", "range(0, count, size)", "range(0, count - size + 1, size)"),
+    Mistake("blocks: a gradient in its own layout", "blocks.py", "x.stride() == model.stride() else", "True else"),
+    Mistake("held weights: no gradient behind them", "prepare.py", "        if graded:\n", "        if False:\n"),
+    Mistake(
+        "resume: momentum forgotten",
+        "step.py",
+        'self.optimizers.load_state_dict(state["optimizers"])',
+        "pass",
+        "engine",
+    ),
+    Mistake("resume: scaler forgotten", "step.py", 'self._scaler.load_state_dict(state["scaler"])', "pass", "engine"),
+    Mistake("resume: generators forgotten", "state.py", 'restore_random_state(state["random"])', "pass", "engine"),
+    Mistake(
+        "resume: sums of the epoch forgotten",
+        "state.py",
+        'self.tally.load_state_dict(state["tally"])',
+        "pass",
+        "engine",
+    ),
+    Mistake(
+        "resume: chance forgotten",
+        "state.py",
+        'self.chance.stuck_after, state["chance"])',
+        "self.chance.stuck_after)",
+        "engine",
+    ),
+    Mistake(
+        "resume: last record forgotten",
+        "state.py",
+        'None if state["last"] is None else _record(state["last"])',
+        "None",
+        "engine",
+    ),
+    Mistake(
+        "resume: epoch from its beginning",
+        "fit.py",
+        "batches.epoch(epoch, training.done - epoch * per_epoch)",
+        "batches.epoch(epoch)",
+        "engine",
+    ),
+    Mistake("resume: best epoch forgotten", "saving.py", ' = self.found["best"]', " = -1.0, -1.0, 0", "engine"),
+    Mistake("resume: best.pt of epochs trained again", "saving.py", "        self._choose_best()\n", "", "engine"),
+    Mistake(
+        "resume: clips searched again",
+        "saving.py",
+        "        self._choose_best()\n",
+        '        self._choose_best()\n        prepare(self.found["training"]["done"])\n',
+        "engine",
+    ),
+    Mistake("resume: calibrated again", "experiment.py", " and keeper.found is None:", ":", "."),
+    Mistake(
+        "resume: logs not cut back",
+        "journal.py",
+        "self._file.truncate(at)\n                self._file.seek(at)",
+        "self._file.seek(0, 2)",
+        "tracking",
+    ),
+    Mistake("checkpoint: written in place", "files.py", 'path.with_name(path.name + ".tmp")', "path", "."),
+    Mistake("checkpoint: not synced", "files.py", "                sync(file.fileno())\n", "", "."),
+    Mistake("checkpoint: not read back", "files.py", "            _compare(temporary, memoryview(content))\n", "", "."),
+    Mistake("checkpoint: checksums not compared", "saving.py", "broken = archive.testzip()", "broken = None", "engine"),
+    Mistake("checkpoint: the one before not kept", "saving.py", "previous=kept)", "previous=None)", "engine"),
+    Mistake(
+        "checkpoint: of another run accepted",
+        "saving.py",
+        "if differing := differences(self.identity, found):",
+        "if False:",
+        "engine",
+    ),
+    Mistake("checkpoint: steps ignored", "saving.py", "by_steps = self.steps and", "by_steps = False and", "engine"),
+    Mistake(
+        "checkpoint: ruined weights written",
+        "saving.py",
+        "        check_finite(training.model,",
+        "        str((training.model,)) or (training.model,",
+        "engine",
+    ),
+    Mistake(
+        "signal: waits for an evaluation",
+        "experiment.py",
+        "self.stop.pausing(self.test_batches.epoch(0))",
+        "self.test_batches.epoch(0)",
+        ".",
+    ),
+    Mistake(
+        "signal: state not saved",
+        "fit.py",
+        "    except Interrupted:\n        keeper.save(training)\n",
+        "    except Interrupted:\n",
+        "engine",
+    ),
+    Mistake(
+        "signal: second Ctrl-C waits",
+        "stopping.py",
+        "                raise KeyboardInterrupt\n",
+        "                return\n",
+        ".",
+    ),
+    Mistake("signal: SIGTERM exits with 130", "errors.py", "else 143", "else 130", "."),
+    Mistake(
+        "signal: ignored ones taken", "stopping.py", "if signal.getsignal(number) != signal.SIG_IGN:", "if True:", "."
+    ),
+    Mistake(
+        "divergence: update before the look", "step.py", "            self.guard.see(total.detach())\n", "", "engine"
+    ),
+    Mistake("divergence: only the latest bad step", "guard.py", "(self._first[0] < 0) & ~torch", "~torch", "engine"),
+    Mistake("divergence: judged by one epoch", "guard.py", "WINDOW = 5", "WINDOW = 1", "engine"),
+    Mistake("lock: of a removed run accepted", "runs.py", 'if _is_file(lock, path / "lock"):', "if True:", "."),
+    Mistake(
+        "overwrite: results removed last",
+        "runs.py",
+        'entry.name != "summary.json", entry.suffix != ".pt"',
+        'entry.name == "summary.json", entry.suffix == ".pt"',
+        ".",
+    ),
+    Mistake(
+        "done: only if the status says so",
+        "lifecycle.py",
+        "if summary and not config.overwrite:",
+        'if summary and before == "done" and not config.overwrite:',
+        ".",
+    ),
+    Mistake("sweep: on_error=stop goes on", "commands/train.py", "        shared.halt()\n", "        pass\n", "."),
+    Mistake(
+        "sweep: failures exit with 0",
+        "commands/train.py",
+        "    return 3\n\n\ndef _report_run",
+        "    return 0\n\n\ndef _report_run",
+        ".",
+    ),
+)
