@@ -119,7 +119,7 @@ def expand(
             for override in overrides
             if override.is_sweep_override()
         ]
-        return [fixed], problems
+        return [fixed], problems + _as_written(single, config_name)
     if problems := [
         Problem(str(override.input_line), "Hydra's own options are the same for all jobs of a sweep")
         for override in overrides
@@ -139,7 +139,8 @@ def expand(
         if not 0 < (count := math.prod(map(_number, everything))) <= MOST_JOBS:
             said = "an empty sweep has no job to run" if not count else f"{count:,} jobs are more than {MOST_JOBS:,}"
             return [fixed], [Problem("-m", said)]
-        return next(iter(BasicSweeper.split_arguments(everything, None))), []
+        lists = BasicSweeper.split_arguments(everything, None)[0]
+        return lists, _as_written(parser.parse_overrides(lists[0]), config_name)
     except SYNTAX_ERRORS as error:
         return [fixed], [Problem("-m", explain(error)[1])]
 
@@ -170,8 +171,6 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
             del tree["hydra"]
         raw = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
         config = parse_config(raw)
-        if not problems and _may_differ(overrides):
-            _compose(config_name, words)
     except Invalid as error:
         return Job(tuple(words), raw, None, (*problems, *_without_echoes(error.problems, tree)))
     except COMPOSITION_ERRORS as error:
@@ -179,12 +178,18 @@ def compose_job(words: Sequence[str], config_name: str = "train") -> Job:
     return Job(tuple(words), raw, None if problems else config, tuple(problems))
 
 
-def _may_differ(overrides: Sequence[Override]) -> bool:
-    """Whether Hydra may refuse what it took when it was forced: +seed=1, or seed.x=1 before seed=1."""
+def _as_written(overrides: Sequence[Override], config_name: str) -> list[Problem]:
+    """Return what Hydra refuses in overrides though it takes them when forced: +seed=1, and seed.x=1 before seed=1."""
     keys = [override.key_or_group for override in overrides if not choices(override.key_or_group)]
-    return any(override.is_add() for override in overrides) or any(
-        one.startswith(f"{other}.") for one in keys for other in keys
-    )
+    clashing = [one for one in keys if any(one.startswith(f"{other}.") for other in keys)]
+    if not clashing and not any(override.is_add() for override in overrides):
+        return []
+    try:
+        _compose(config_name, [str(override.input_line) for override in overrides])
+    except COMPOSITION_ERRORS as error:
+        key, message = explain(error)
+        return [Problem(key, message)] if message.startswith("is set already") or key in clashing else []
+    return []
 
 
 class _Refused(HydraException):

@@ -123,7 +123,10 @@ def events(path: Path) -> list[tuple[str, int, bytes]]:
     for event in EventFileLoader(str(path / "events.out.tfevents.qexp")).Load():
         for value in event.summary.value:
             if not value.tag.startswith(("time/", "config")):
-                found.append((value.tag, event.step, value.SerializeToString()))
+                content = value.SerializeToString()
+                if value.tag.startswith("_hparams_"):  # a map, in the order of this process' hashes
+                    content = bytes(sorted(content))
+                found.append((value.tag, event.step, content))
     return found
 
 

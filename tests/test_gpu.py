@@ -1,10 +1,15 @@
 """What only a CUDA device shows: steps that do not wait for it, compiled networks, the gradients of the CPU."""
 
+import subprocess
+import sys
+import time
 import warnings
 from contextlib import contextmanager
 
 import pytest
 import torch
+from conftest import TINY
+from crashes import difference, only_run, result
 from test_step import WORDS, assert_same, batch, gradients, make, network
 from torch._dynamo.utils import counters
 
@@ -123,3 +128,21 @@ def test_gradients_are_those_of_the_cpu(name, accumulate, again):
         assert (ours[key].cpu() - grad).abs().max() <= 1e-4 * grad.abs().max() + 1e-7, key
     buffers = {key: value.cpu() for key, value in twin.named_buffers()}
     assert_same(buffers, dict(model.named_buffers()), rtol=1e-6, atol=1e-9)
+
+
+def test_a_killed_run_goes_on_in_the_same_bits(tmp_path):
+    """With deterministic=true; processes of their own, because CUDA does not survive a fork."""
+    words = [sys.executable, "-m", "qexp", "train", *TINY, "device=cuda", "deterministic=true", "recipe.epochs=4"]
+    words += ["recipe.batch_size=16", "checkpoint.steps=1", "quantizer=dqa", "init=scratch", "tracking.step_interval=1"]
+    found = []
+    for name, kills in (("whole", 0), ("killed", 3)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for _ in range(kills):
+            with subprocess.Popen(words, cwd=folder) as process:
+                while process.poll() is None and not list(folder.glob("runs/*/*/*/*/previous.pt")):
+                    time.sleep(0.05)
+                process.kill()
+        subprocess.run(words, cwd=folder, check=True)
+        found.append(result(only_run(folder)))
+    assert difference(*found) is None
