@@ -16,7 +16,7 @@ from qexp.compose import compose_job, composing
 from qexp.engine.state import Training
 
 DENIED, NOBODY = os.strerror(errno.EACCES), 65534
-NUMBERS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT)
+NUMBERS = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -60,7 +60,8 @@ def _broken(setting: Setting, name: str) -> Trial:
         case = draw.choice(CASES)
         expected = setting.references.of(case)
         point = draw.choice(("fsync", "replace", "mkdir", "unlink"))
-        count, number = draw.randint(1, expected.calls[point]), draw.choice(NUMBERS)
+        count = draw.randint(1, expected.calls[point])
+        number = draw.choice(NUMBERS[:2] if point == "unlink" else NUMBERS)  # to remove a file takes no space
         ended = carry_out(case.command(), folder, prepared(fail_at(POINTS[point], count, number)))
         if ended.code:
             one_line(ended, 1, os.strerror(number))
@@ -82,9 +83,8 @@ def fail_at(point: Point, count: int, number: int) -> Prepare:
         def replaced(*arguments: Any, **options: Any) -> Any:
             calls[0] += 1
             if calls[0] == count:
-                raise OSError(
-                    number, os.strerror(number), *(path for path in arguments[:1] if not isinstance(path, int))
-                )
+                named = [str(path) for path in arguments[:1] if not isinstance(path, int)]
+                raise OSError(number, os.strerror(number), *named)
             return real(*arguments, **options)
 
         setattr(point.owner, point.name, replaced)

@@ -4,7 +4,7 @@ import datetime
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,9 +36,9 @@ class Row:
         return f"{self.what}: {self.count}, wrong {len(self.wrong)}, {self.seconds:.0f} s  {self.detail}"
 
 
-def as_markdown(rows: Sequence[Row], seed: int) -> str:
+def as_markdown(rows: Sequence[Row], about: Mapping[str, str]) -> str:
     """Return the table, below it what is wrong, above it the machine."""
-    lines = [", ".join(f"{key} {value}" for key, value in machine(seed).items()), ""]
+    lines = [", ".join(f"{key} {value}" for key, value in about.items()), ""]
     lines += [
         "| part | what was done | times | lost, different or wrong | seconds | besides |",
         "|---|---|---|---|---|---|",

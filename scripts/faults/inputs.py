@@ -13,6 +13,8 @@ from cases import Setting, wrong
 from figures import Row
 from trials import Facts, Trial, attempt, check
 
+from qexp.cli import COMMANDS
+
 
 def rows(setting: Setting) -> Iterator[Row]:
     """Give every bad input."""
@@ -22,7 +24,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     except ModuleNotFoundError:
         yield Row("inputs", "not run: no tests/bad_inputs.py", 0)
         return
-    trials = {f"input {number} {case.name}": _trial(case) for number, case in enumerate(cases)}
+    trials = {f"input {number}: {case.name}": _trial(case) for number, case in enumerate(cases)}
     findings = attempt(trials, setting.folder / "inputs", setting.jobs)
     what = "bad inputs: exit code, one line, nothing left behind"
     yield Row("inputs", what, len(findings), wrong(findings), "", time.monotonic() - began)
@@ -33,18 +35,19 @@ def _trial(case: Any) -> Trial:
         work = folder / "work"
         work.mkdir()
         case.prepare(work)
-        before = sorted(work.rglob("*"))
-        words = [sys.executable, "-m", "qexp", *case.words]
+        before = set(work.rglob("*"))
         environment = {**os.environ, "COLUMNS": "200"}
-        ended = subprocess.run(
-            words, cwd=work, env=environment, capture_output=True, text=True, errors="replace", timeout=300, check=False
-        )
-        lines = [line for line in ended.stderr.splitlines() if ": error: " in line]
-        check(ended.returncode == case.code, f"ends with {ended.returncode} instead of {case.code}: {ended.stderr!r}")
-        check("Traceback" not in ended.stdout + ended.stderr, f"a traceback: {ended.stderr[-500:]!r}")
-        check(any(case.says in line for line in lines), f"does not say {case.says!r} but {ended.stderr!r}")
-        left = sorted(set(work.rglob("*")) - set(before))
-        check(not left, f"leaves {[str(path.relative_to(work)) for path in left]}")
+        words = [sys.executable, "-m", "qexp", *case.words]
+        ended = subprocess.run(words, cwd=work, env=environment, capture_output=True, timeout=300, check=False)
+        out, err = ended.stdout.decode(errors="replace"), ended.stderr.decode(errors="replace")
+        lines = err.split("\n")[:-1]
+        start = f"qexp {case.words[0]}: error: " if case.words[0] in COMMANDS else "qexp: error: "
+        check(ended.returncode == case.code, f"ends with {ended.returncode} instead of {case.code}: {err!r}")
+        check("Traceback" not in out + err, f"a traceback: {err[-500:]!r}")
+        check(len(lines) == case.lines and all(line.startswith(start) for line in lines), f"says {err!r}")
+        check(case.says in lines[0], f"does not say {case.says!r} but {err!r}")
+        left = {path.relative_to(work).parts[0] for path in set(work.rglob("*")) - before}
+        check(left == (set() if case.code == 2 else {"runs"}), f"leaves {left}")
         return {}
 
     return trial

@@ -4,10 +4,12 @@ import argparse
 import importlib
 import pkgutil
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import clock
@@ -20,7 +22,7 @@ import kills
 import signals
 import starters
 from cases import References, Setting
-from figures import Row, as_markdown
+from figures import Row, as_markdown, machine
 
 import qexp
 
@@ -41,7 +43,8 @@ def main(about: str) -> int:
     """Do what the command line says; return the exit code."""
     arguments = _arguments(about)
     _import_everything()
-    folder = Path(tempfile.mkdtemp(prefix="qexp-faults-"))
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    folder, facts = Path(tempfile.mkdtemp(prefix="qexp-faults-")), machine(arguments.seed)
     folder.chmod(0o755)  # a child without rights has to get in
     setting = Setting(folder, arguments.seed, arguments.points, arguments.fuzz, arguments.jobs, References(folder))
     rows: list[Row] = []
@@ -55,7 +58,7 @@ def main(about: str) -> int:
             print(f"kept: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-    table = as_markdown(rows, arguments.seed)
+    table = as_markdown(rows, facts)
     print(f"\n{table}", end="")
     if arguments.output:
         arguments.output.write_text(table)
@@ -89,11 +92,18 @@ def _import_everything() -> None:
 
 def _carry_out(name: str, setting: Setting) -> Sequence[Row]:
     began, rows = time.monotonic(), []
-    for row in PARTS[name](setting):
+    for row in _safely(name, setting):
         rows.append(row)
         print(f"{name + ':':<10}{row.line()}", flush=True)
         for problem in row.wrong:
             print(f"          WRONG  {problem}", flush=True)
-        sys.stdout.flush()
     print(f"{name + ':':<10}{time.monotonic() - began:.0f} s", flush=True)
     return rows
+
+
+def _safely(name: str, setting: Setting) -> Iterator[Row]:
+    """Yield the rows of a part; where it cannot go on itself, that is wrong as well."""
+    try:
+        yield from PARTS[name](setting)
+    except Exception:
+        yield Row(name, "the part itself ended early", 0, [repr(traceback.format_exc()[-1000:])])

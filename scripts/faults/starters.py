@@ -39,10 +39,8 @@ def rows(setting: Setting) -> Iterator[Row]:
     killed = {f"killed {turn}": _one_killed(setting, turn, seconds, expected) for turn in range(setting.share(0.05))}
     findings = attempt(killed, setting.folder / "starters-killed", 1)
     left = sum(finding.facts.get("left", 0) for finding in findings)
-    detail = f"{left} runs were left for the next command, the others went to the other starters"
-    yield Row(
-        "starters", "three starters, one killed", len(findings), wrong(findings), detail, time.monotonic() - began
-    )
+    what, detail = "three starters, one killed", f"{left} runs were left for the next command"
+    yield Row("starters", what, len(findings), wrong(findings), detail, time.monotonic() - began)
 
 
 def _sweep(store: Path) -> Action:

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,16 @@ def attempt(trials: Mapping[str, Trial], folder: Path, jobs: int) -> list[Findin
     folder.mkdir(parents=True)
     workers = [_start_worker(list(trials.items())[number::jobs], folder, number) for number in range(jobs)]
     found: dict[str, Finding] = {}
-    for number, pid in enumerate(workers):
-        os.waitpid(pid, 0)
+    try:
+        for pid in workers:
+            os.waitpid(pid, 0)
+    except BaseException:  # Ctrl-C, or a signal of whoever runs this
+        for pid in workers:
+            with suppress(OSError):  # ended, and waited for
+                os.kill(pid, signal.SIGTERM)
+                os.waitpid(pid, 0)
+        raise
+    for number in range(jobs):
         with (folder / f"worker-{number}").open("rb") as file:
             while True:
                 try:
