@@ -8,7 +8,7 @@ from importlib import import_module
 
 import qexp
 from qexp.errors import Interrupted, QexpError, UsageError
-from qexp.schema import suggest
+from qexp.schema import one_line, suggest
 
 HELP = """\
 qexp: quantization-aware training, from a table in a paper to the same table with your own numbers in it
@@ -73,7 +73,7 @@ def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bo
     except QexpError as error:
         if debug:
             traceback.print_exc()
-        print(f"qexp {name}: error: {error}", file=sys.stderr)
+        print(f"qexp {name}: error: {one_line(str(error), 900)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as error:
         print(f"qexp {name}: interrupted{GOES_ON.get(name, '')}", file=sys.stderr)

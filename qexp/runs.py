@@ -176,7 +176,7 @@ def find_run(root: Path, text: str) -> Path:
     Raises:
         UsageError: no run, or several.
     """
-    if (Path(text) / "config.yaml").is_file():
+    if text and (Path(text) / "config.yaml").is_file():
         return Path(text)
     found = [path for path in list_runs(root) if path.name.partition("-")[2].startswith(text)] if text else []
     if len(found) == 1:

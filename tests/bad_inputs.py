@@ -135,6 +135,16 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput(
         "a target elsewhere", ("train", "+recipe._target_=os.system"), "recipe._target_=os.system: unknown option"
     ),
+    BadInput("a pickled command", ("train", "--experimental-rerun=file"), "would run what is pickled in the file"),
+    BadInput("another configuration", ("train", "--config-path=."), "qexp has its own configuration"),
+    BadInput("a configuration without a name", ("train", "--config-name="), "--config-name: names nothing"),
+    BadInput("a flag with a line break", ("train", "--a\nb"), "\\n"),
+    BadInput(
+        "help on somebody's file",
+        ("train", "--help", *WITH_MINE[1:]),
+        "hydra.callbacks.x._target_=os.system: ",
+        prepare=yaml_of("os.system"),
+    ),
     BadInput(
         "a callback", ("train", "+hydra.callbacks.x._target_=os.system"), "hydra.callbacks.x._target_=os.system: "
     ),

@@ -30,6 +30,11 @@ from qexp.sweep import FAILED, Exchange, Record, again, exchange, in_progress, s
 
 DEBUG, MAIN = "QEXP_DEBUG", "QEXP_MAIN"  # seen by jobs in other processes: show tracebacks; the command's own process
 
+REFUSED = {
+    "config_path": "qexp has its own configuration; --config-dir adds a folder to it",
+    "experimental_rerun": "would run what is pickled in the file; the command of a run repeats it",
+}
+
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Check all jobs, then let Hydra run them; return the exit code."""
@@ -37,16 +42,17 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     words = [word for word in words if word != "--dry-run"]
     arguments = _flags(words)
     words = [*_without(words, arguments.overrides), *arguments.overrides]  # Hydra wants its flags first
-    if arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion:
+    only_tells = arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion
+    if only_tells and not (arguments.config_dir or arguments.config_name):
         return _hydra(words)
-    jobs, problems = plan(arguments)
-    if not arguments.cfg:
+    jobs, problems = plan(arguments)  # also before Hydra tells of files of somebody else's
+    if not (arguments.cfg or only_tells):
         problems += inspect(jobs, fetch=not dry_run, wrong=bool(problems))
     if problems:
         for line in problems:
             print(f"qexp train: error: {line}", file=sys.stderr)
         return UsageError.exit_code
-    if arguments.cfg:
+    if arguments.cfg or only_tells:
         return _hydra(words)
     if dry_run:
         return _print_plan(jobs)
@@ -67,6 +73,12 @@ def _flags(words: Sequence[str]) -> Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args(list(words))
+    for name, why in REFUSED.items():
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')}: {why}")
+    for name in ("config_dir", "config_name"):
+        if getattr(arguments, name) == "":
+            raise UsageError(f"--{name.replace('_', '-')}: names nothing")
     arguments.multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     return arguments
 
