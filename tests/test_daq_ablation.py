@@ -4,6 +4,8 @@ The literal soft assignment (spec: distance scores, kernel, soft argmax) is trai
 fixed temperature, as a soft quantizer has it, and once with the controller, and evaluated soft and hard.
 """
 
+from pathlib import Path
+
 import methods
 import plain
 import pytest
@@ -68,7 +70,7 @@ def network(fixed):
 
 @pytest.fixture(scope="module")
 def digits():
-    data = Digits(train_size=None, test_size=None, mean=[0.3], std=[0.4]).load(None)
+    data = Digits(train_size=None, test_size=None, mean=[0.3], std=[0.4]).load(Path("data"))
     return [
         (torch.from_numpy(part.images).permute(0, 3, 1, 2).float().div(255).sub(0.3).div(0.4), part.labels)
         for part in (data.train, data.test)

@@ -456,7 +456,7 @@ def test_two_processes_started_together_never_share_a_run(
     assert (second.returncode, err) == (0, "")
     assert out.startswith(f"skipped: running elsewhere (pid {first.pid} on ")
     assert runs.state_of(path) == "running"
-    wait_until(lambda: (path / "metrics.jsonl").exists())
+    wait_until(lambda: (path / "metrics.jsonl").is_file() and (path / "metrics.jsonl").stat().st_size)
     epochs = [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, len(epochs) + 1))
     first.send_signal(signal.SIGTERM)
@@ -470,7 +470,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on_and_finishes(
     qexp: Train, only_run: OnlyRun, processes: list[subprocess.Popen]
 ) -> None:
     processes.append(start(*LONG))
-    wait_until(lambda: list(Path("runs").glob("*/*/*/*/metrics.jsonl")))
+    wait_until(lambda: any(file.stat().st_size for file in Path("runs").glob("*/*/*/*/metrics.jsonl")))
     processes[0].send_signal(signal.SIGINT)
     _, err = processes[0].communicate(timeout=60)
     path = only_run("fp")

@@ -321,9 +321,9 @@ def test_speed_is_that_of_finished_runs_or_measured_now(
     found = recorded(config)
     summary = runs.read_json(sweep.run("daq") / "summary.json")
     assert found is not None
-    assert found.images_per_second == summary["images_per_second"]
+    assert found.images_per_second == summary["time_images_per_second"]
     assert found.origin == f"as in {sweep.run('daq')}"
-    trained = 2 * 64 / summary["images_per_second"]
+    trained = 2 * 64 / summary["time_images_per_second"]
     assert 2 * 32 * found.evaluation_seconds == pytest.approx(max(summary["time_seconds"] - trained, 0))
     others = ("quantizer=ste bits=2", "quantizer=daq bits=2 model.width=0.5", "quantizer=daq bits=2 activation_bits=32")
     configs = [configure(*TINY, store, *words.split()) for words in others]
