@@ -17,7 +17,7 @@ from qexp import quantizers, runs, schema
 from qexp.config import PLACES, Config, Recipe, Section, is_float
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
-from qexp.errors import UsageError
+from qexp.errors import UsageError, cannot_write
 from qexp.models import pretrained, trial
 from qexp.schema import Invalid, Problem
 
@@ -140,12 +140,18 @@ def check(config: Config, *, fetch: bool) -> None:
 
 
 def check_store(config: Config, *, write: bool) -> None:
-    """Raise UsageError if the run store is no folder, or if it is to be written and cannot."""
+    """Raise UsageError if the run store is no folder, or if it is to be written and cannot.
+
+    Raises:
+        QexpError: its disk is read-only.
+    """
     store = _folder("runs_dir", runs.store_root, config.runs_dir)
     place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
-    if not place.is_dir() or (write and not os.access(place, os.W_OK | os.X_OK)):
-        reason = os.strerror(errno.EACCES if place.is_dir() else errno.ENOTDIR)
-        raise UsageError(f"cannot write the run store {store}: {reason}")
+    if not place.is_dir():
+        raise cannot_write(store, OSError(errno.ENOTDIR, ""))
+    if write and not os.access(place, os.W_OK | os.X_OK):
+        is_fixed = os.statvfs(place).f_flag & os.ST_RDONLY
+        raise cannot_write(store, OSError(errno.EROFS if is_fixed else errno.EACCES, ""))
 
 
 def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> Path:

@@ -5,10 +5,12 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import FrameType
 
 import qexp
 from qexp.errors import Interrupted, QexpError, UsageError
 from qexp.schema import one_line, suggest
+from qexp.stopping import handling
 
 HELP = """\
 qexp: quantization-aware training, from a table in a paper to the same table with your own numbers in it
@@ -69,7 +71,8 @@ def _answer(arguments: Sequence[str] | None) -> int:
 
 def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bool) -> int:
     try:
-        return command(words, debug=debug)
+        with handling(_leave):
+            return command(words, debug=debug)
     except QexpError as error:
         if debug:
             traceback.print_exc()
@@ -78,6 +81,11 @@ def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bo
     except (KeyboardInterrupt, Interrupted) as error:
         print(f"qexp {name}: interrupted{GOES_ON.get(name, '')}", file=sys.stderr)
         return error.exit_code if isinstance(error, Interrupted) else 130
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Heed a signal where nothing is to be saved; a run has a handler of its own."""
+    raise Interrupted(number)
 
 
 def _flush() -> None:

@@ -45,6 +45,12 @@ def rename(path: Path, name: str) -> None:
         os.replace(path, path.with_name(name))
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if there is one; raises QexpError."""
+    with writing(path):
+        path.unlink(missing_ok=True)
+
+
 def sync(descriptor: int) -> None:
     """Wait until an open file is on the disk."""
     os.fsync(descriptor)
@@ -62,7 +68,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError inside the block into the QexpError that names `path`."""
+    """Turn an OSError inside the block into the QexpError that names `path`, which is written or removed."""
     try:
         yield
     except OSError as error:

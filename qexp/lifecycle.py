@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from qexp import config as configuration
-from qexp import runs
+from qexp import files, runs
 from qexp.config import Config
 from qexp.errors import Diverged, Interrupted, QexpError
 from qexp.stopping import StopRequest
@@ -81,7 +81,7 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, 
     before = (runs.read_json(path / "status.json") or {}).get("state")
     summary = runs.read_summary(path)
     if summary and not config.overwrite:
-        if before != "done":
+        if before != "done" or not runs.is_tidy(path):
             _tidy(path)
         return Outcome("skipped", str(path), summary)
     if summary or (config.overwrite and before in ("failed", "diverged")):
@@ -113,13 +113,12 @@ def _train(path: Path, config: Config, console: Console, debug: bool, stop: Stop
     start, baseline = _starting_point(config, console, debug, stop)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     say(banner(config, path))
-    with suppress(FileNotFoundError):
-        (path / "error.txt").unlink()
+    files.remove(path / "error.txt")
     return train_in(path, config, start, baseline, console, stop)
 
 
 def _tidy(path: Path) -> None:
-    """Bring a run to its end that was killed after its summary was written."""
+    """Bring a run to its end that could not get there after its summary was written."""
     from qexp.engine.saving import keep_network  # imports torch
 
     with suppress(QexpError):  # the result is whole without it

@@ -154,6 +154,11 @@ def _lock(file: TextIO, *, wait: bool) -> bool:
     return False
 
 
+def is_tidy(path: Path) -> bool:
+    """Whether a finished run has given up what it would have gone on from."""
+    return not any((path / name).exists() for name in ("previous.pt", "best-previous.pt"))
+
+
 def clear(path: Path, keep: Collection[str] = ()) -> None:
     """Remove everything in a run directory but its lock and `keep`: first what makes a run done, or lets it go on."""
 
@@ -162,7 +167,8 @@ def clear(path: Path, keep: Collection[str] = ()) -> None:
 
     for entry in sorted(path.iterdir(), key=order):
         if entry.name not in ("lock", *keep):
-            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            with files.writing(entry):
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def list_runs(root: Path) -> list[Path]:

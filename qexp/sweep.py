@@ -79,6 +79,7 @@ def exchange(store: Path) -> Iterator[Exchange]:
     Raises:
         QexpError: it cannot be made; nothing is left of it.
     """
+    _remove_left(store.resolve() / ".jobs")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
     made = Exchange(store.resolve() / ".jobs" / name)
     new = [folder for folder in (made.folder.parent, *made.folder.parent.parents) if not folder.exists()]
@@ -94,6 +95,22 @@ def exchange(store: Path) -> Iterator[Exchange]:
         yield made
     finally:
         made.remove()
+
+
+def _remove_left(folder: Path) -> None:
+    """Remove the folders of commands on this machine that were killed."""
+    for left in folder.glob(f"*-{socket.gethostname()}-*"):
+        pid = left.name.rpartition("-")[2]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)  # somebody else's
+    return True
 
 
 def in_progress() -> Exchange:

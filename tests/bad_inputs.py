@@ -102,9 +102,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("no launcher", ("train", "-m", "hydra.launcher=null"), "hydra.launcher"),
     BadInput("no device", ("train", "device=tpu"), "device=tpu: must be auto, cpu, cuda"),
     BadInput("a CUDA device too far", ("train", "device=cuda:99"), "CUDA device"),
-    BadInput(
-        "a store in a file", ("train", "runs_dir=file"), "cannot write the run store file", prepare=text("file", "")
-    ),
+    BadInput("a store in a file", ("train", "runs_dir=file"), "cannot write file", prepare=text("file", "")),
     BadInput("a store below a file", ("train", "runs_dir=file/x"), "Not a directory", prepare=text("file", "")),
     BadInput("a home that is nobody's", ("train", "runs_dir='~nobody9/x'"), "runs_dir=~nobody9/x"),
     # sizes

@@ -1,6 +1,6 @@
 """Runs in processes of their own that are killed at a chosen moment, and what has to be equal afterwards.
 
-Shared by the tests and scripts/faults.py. A child is forked, so that it need not import torch.
+Shared by the tests and scripts/faults. A child is forked, so that it need not import torch.
 """
 
 import json

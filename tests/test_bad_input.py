@@ -73,7 +73,7 @@ def test_a_store_and_data_without_permission_are_refused(qexp: Qexp, monkeypatch
     Path("store").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "store")
     result = qexp("train", "runs_dir=store")
-    assert (result.code, one_line_of(result, "train")) == (2, "cannot write the run store store: Permission denied")
+    assert (result.code, one_line_of(result, "train")) == (2, "cannot write store: Permission denied")
     assert qexp("train", "runs_dir=store", "--dry-run").code == 0
     is_file = Path.is_file
 

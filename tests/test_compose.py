@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_network_is_refused(qexp: Qexp, tmp_path: Path) 
 def test_a_store_that_cannot_be_written_is_refused(qexp: Qexp, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (said,) = refused(qexp, f"runs_dir={tmp_path}/file/runs")
-    assert said == f"cannot write the run store {tmp_path}/file/runs: Not a directory"
+    assert said == f"cannot write {tmp_path}/file/runs: Not a directory"
 
 
 @pytest.mark.parametrize("words", [("--nope",), ("--cfg", "everything")])

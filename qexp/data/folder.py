@@ -163,9 +163,9 @@ class FileBatches:
 
 
 def _ignore_signals(_: int) -> None:
-    """Leave it to the process that trains what Ctrl-C and Slurm's signal mean: a whole group of processes gets them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    """Leave it to the process that trains what signals mean: Ctrl-C, and Slurm's, go to a whole group of processes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Reader(data.Dataset[tuple[Tensor, Tensor] | str]):

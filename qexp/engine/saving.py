@@ -52,12 +52,13 @@ class Checkpoints(Keeper):
         self.directory, self.identity, self.steps, self.seconds = directory, dict(identity), steps, seconds
         self.best_top1, self.best_soft, self.best_epoch = -1.0, -1.0, 0
         self.observers: Sequence[Observer] = ()
+        self._warn = warn
         self.resumed_at: list[int] = []  # steps at which a new process went on
         self._pending: dict[str, Any] | None = None  # a best network that is not on the disk yet
         self._time_before = 0.0
         self._began = self._saved_at = time.monotonic()
         self._saved_step = 0
-        self.found = self._find(warn)
+        self.found = self._find()
 
     @property
     def files(self) -> Mapping[str, int]:
@@ -83,7 +84,7 @@ class Checkpoints(Keeper):
         self._choose_best()
         self.found = None  # the memory is needed
 
-    def _find(self, warn: Callable[[str], None]) -> dict[str, Any] | None:
+    def _find(self) -> dict[str, Any] | None:
         """Return the latest whole state; raises UsageError for that of another run."""
         damaged = False
         for name in (LAST, PREVIOUS):
@@ -93,16 +94,16 @@ class Checkpoints(Keeper):
             try:
                 content = read(path)
             except UsageError as error:
-                warn(f"warning: {error}")
+                self._warn(f"warning: {error}")
                 damaged = True
                 continue
             if "training" in content:
                 self._check_identity(path, content["run"])
                 if damaged:
-                    warn(f"warning: going on from {path}, the checkpoint before it")
+                    self._warn(f"warning: going on from {path}, the checkpoint before it")
                 return content
         if damaged:
-            warn(f"warning: no checkpoint in {self.directory} can be used; the run starts over")
+            self._warn(f"warning: no checkpoint in {self.directory} can be used; the run starts over")
         return None
 
     def _check_identity(self, path: Path, found: Mapping[str, Any]) -> None:
@@ -118,7 +119,9 @@ class Checkpoints(Keeper):
                 if read(self.directory / name)["epoch"] == self.best_epoch:
                     files.rename(self.directory / name, BEST)
                     return
-        (self.directory / BEST).unlink(missing_ok=True)
+        files.remove(self.directory / BEST)
+        if self.best_epoch:
+            self._warn(f"warning: {self.directory / BEST}, of epoch {self.best_epoch}, is damaged or gone")
 
     # Writing
 
@@ -179,7 +182,7 @@ def keep_network(directory: Path) -> None:
     if "training" in content:
         write(directory / LAST, {key: content[key] for key in NETWORK})
     for name in (PREVIOUS, BEST_PREVIOUS):
-        (directory / name).unlink(missing_ok=True)
+        files.remove(directory / name)
 
 
 def _network(model: nn.Module, last: EpochRecord | None, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def _fill(path: Path) -> None:
 
 def _read_only(setting: Setting, folder: Path) -> Facts:
     with mounted(folder, f"size={LARGE},ro") as disk:
-        one_line(carry_out(_on(CASES[0], disk), folder, prepared()), 2, READ_ONLY)
+        one_line(carry_out(_on(CASES[0], disk), folder, prepared()), 1, READ_ONLY)
         check(not list(disk.path.iterdir()), "something was created")
         disk.mount("rw")
         _finish(CASES[0], disk, folder, setting.references.of(CASES[0]))
@@ -184,7 +184,7 @@ def _read_only_later(setting: Setting, folder: Path) -> Facts:
         check(killed.code == -signal.SIGKILL, f"was not killed: {killed}")
         disk.mount("ro")
         before = contents(disk.path)
-        one_line(carry_out(_on(CASES[0], disk), folder, prepared()), 2, READ_ONLY)
+        one_line(carry_out(_on(CASES[0], disk), folder, prepared()), 1, READ_ONLY)
         usable(disk.store, folder)
         check(contents(disk.path) == before, "something has changed")
         disk.mount("rw")
