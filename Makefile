@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-slow bench check format clean
+.PHONY: help setup train test test-slow bench faults check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -28,6 +28,9 @@ test-slow: $(READY)  ## run the long tests too; QEXP_DATA names the folder with 
 
 bench: $(READY)  ## measure speed and memory beside their goals, about 15 minutes; leave the machine alone meanwhile
 	"$(BIN)/python" scripts/bench
+
+faults: $(READY)  ## kill, fill up, damage and misspell, and count what is lost, three quarters of an hour
+	"$(BIN)/python" scripts/faults
 
 check: $(READY)  ## formatting, lint, types
 	"$(BIN)/ruff" format --check .

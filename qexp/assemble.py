@@ -140,11 +140,7 @@ def check(config: Config, *, fetch: bool) -> None:
 
 
 def check_store(config: Config, *, write: bool) -> None:
-    """Raise UsageError if the run store is no folder, or if it is to be written and cannot.
-
-    Raises:
-        QexpError: its disk is read-only.
-    """
+    """Raise QexpError if the run store is no folder, or if it is to be written and cannot."""
     store = _folder("runs_dir", runs.store_root, config.runs_dir)
     place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
     if not place.is_dir():
