@@ -146,6 +146,15 @@ def test_all_that_has_a_state_goes_on_with_it(references: References, tmp_path: 
     assert difference(references.of(case), kill_and_go_on(case, KILLS[kill], tmp_path)) is None
 
 
+def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Path) -> None:
+    """What the epochs before the kill gave is not forgotten: five of eight, as without it."""
+    words = ("quantizer=fp", "recipe.epochs=8", "recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
+    assert run_child(train(*words), tmp_path, kill_at(Step, "_backward", 14)) == -9
+    assert run_child(train(*words), tmp_path) == Diverged.exit_code
+    message = runs.read_json(only_run(tmp_path) / "status.json")["message"]
+    assert message.startswith("diverged by epoch 5: stuck at chance; ")
+
+
 def test_runs_differ_where_they_should(references: References) -> None:
     """What compares results can tell them apart."""
     assert "last.pt" in str(difference(references.of("ste"), references.of("sawb")))
