@@ -85,17 +85,6 @@ def test_two_damaged_checkpoints_start_the_run_over(references: References, kill
     assert difference(references.of("daq"), result(killed)) is None
 
 
-def test_a_best_network_of_epochs_that_are_trained_again_is_not_kept(
-    references: References, killed: Path, tmp_path: Path
-) -> None:
-    """best.pt may be ahead of the state that the run goes on from; the one that the state knows takes its place."""
-    best = read(killed / "best.pt")
-    files.rename(killed / "best.pt", "best-previous.pt")
-    torch.save(best | {"epoch": 3, "top1": 100.0}, killed / "best.pt")
-    assert run_child(train(*CASES["daq"]), tmp_path) == 0
-    assert difference(references.of("daq"), result(killed)) is None
-
-
 @pytest.mark.parametrize("name", ["metrics.jsonl", "events.out.tfevents.qexp"])
 def test_a_log_that_was_cut_is_begun_anew_and_changes_nothing_else(
     references: References, killed: Path, tmp_path: Path, name: str
@@ -290,6 +279,27 @@ def test_momentum_is_laid_out_as_its_parameter() -> None:
     (found,) = (own["momentum_buffer"] for own in optimizers.optimizers[0].state.values())
     assert found.stride() == weight.stride()
     assert torch.equal(found, last)
+
+
+def test_a_best_network_of_epochs_that_are_trained_again_is_not_kept(tmp_path: Path) -> None:
+    """best.pt may be ahead of the state that a run goes on from; the one that the state knows takes its place."""
+    fitted(tmp_path)
+    own = read(tmp_path / "best.pt")
+    assert own["epoch"] == 1
+    files.rename(tmp_path / "best.pt", "best-previous.pt")
+    torch.save(own | {"epoch": 2, "top1": 100.0}, tmp_path / "best.pt")
+    Checkpoints(tmp_path, identity={"seed": 0}).restore(training(), lambda done: None)
+    assert equal(read(tmp_path / "best.pt"), own)
+
+
+def test_a_best_network_that_is_lost_is_told_of_and_no_other_stands_for_it(tmp_path: Path) -> None:
+    fitted(tmp_path)
+    torch.save(read(tmp_path / "best.pt") | {"epoch": 2}, tmp_path / "best.pt")
+    said: list[str] = []
+    keeper = Checkpoints(tmp_path, identity={"seed": 0}, warn=said.append)
+    keeper.restore(training(), lambda done: None)
+    assert said == [f"warning: {tmp_path}/best.pt, of epoch 1, is damaged or gone"]
+    assert (keeper.best_epoch, (tmp_path / "best.pt").exists()) == (1, False)
 
 
 # Intervals, and what is left at the end
