@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -105,6 +107,25 @@ def test_a_claim_is_released_also_after_an_error(tmp_path: Path) -> None:
         _ = 1 / 0
     with runs.claim(tmp_path):
         pass
+
+
+def test_a_lock_that_was_removed_with_its_run_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody removes the run between the opening of its lock and the taking of it."""
+    path, real, taken = tmp_path / "run", runs._lock, []
+
+    def remove_first(file: TextIO, *, wait: bool) -> bool:
+        taken.append(real(file, wait=wait))
+        if len(taken) == 1:
+            shutil.rmtree(path)
+        return taken[-1]
+
+    monkeypatch.setattr(runs, "_lock", remove_first)
+    with runs.claim(path):
+        assert len(taken) == 2
+        with pytest.raises(runs.RunningElsewhere), runs.claim(path):
+            raise AssertionError("two hold the run")
 
 
 def test_a_directory_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> None:
