@@ -133,7 +133,6 @@ MISTAKES = (
         '        self._choose_best()\n        prepare(self.found["training"]["done"])\n',
         "engine",
     ),
-    Mistake("resume: calibrated again", "experiment.py", " and keeper.found is None:", ":", "."),
     Mistake(
         "resume: logs not cut back",
         "journal.py",

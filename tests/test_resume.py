@@ -146,6 +146,14 @@ def test_all_that_has_a_state_goes_on_with_it(references: References, tmp_path: 
     assert difference(references.of(case), kill_and_go_on(case, KILLS[kill], tmp_path)) is None
 
 
+def test_a_clip_that_was_searched_in_the_last_step_is_not_searched_again(
+    references: References, tmp_path: Path
+) -> None:
+    """SAWB searches at the beginning of step 6 here, and the state is that after it: its weights have moved since."""
+    found = kill_and_go_on("sawb", kill_at(Step, "_backward", 8), tmp_path)
+    assert difference(references.of("sawb"), found) is None
+
+
 def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Path) -> None:
     """What the epochs before the kill gave is not forgotten: five of eight, as without it."""
     words = ("quantizer=fp", "recipe.epochs=8", "recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
