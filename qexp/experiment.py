@@ -119,7 +119,7 @@ def train_in(
     with determinism(config.deterministic), ExitStack() as closing:
         session = Session(config, assemble(config), checkpoint_file=None if keeper.found else start, stop=stop)
         env = record_environment(path, config, session.device, say)
-        observers = _observers(path, session, keeper, console, closing)
+        observers = _observers(path, session, keeper, console, closing, say)
         last = session.train(observers, keeper)
         images = session.train_batches.num_images
         summary = summarize(session.model, config, last, keeper, train_images=images, baseline=baseline, env=env)
@@ -135,12 +135,16 @@ def train_in(
 
 
 def _observers(
-    path: Path, session: Session, keeper: Checkpoints, console: Console, closing: ExitStack
+    path: Path,
+    session: Session,
+    keeper: Checkpoints,
+    console: Console,
+    closing: ExitStack,
+    say: Callable[[str], None],
 ) -> list[Observer]:
     """Return what watches a training, each to be closed by `closing`; says where it goes on, and what is lost."""
     config, sizes = session.config, keeper.files
     epochs, per_epoch = config.recipe.epochs, len(session.train_batches)
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     if keeper.found:
         done = keeper.found["training"]["done"]
         say(

@@ -2,8 +2,7 @@
 
 import traceback
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,6 @@ class Outcome:
     path: str
     summary: dict[str, Any] | None = None
     message: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
 
 
 def identified(config: Config) -> Config:
@@ -62,7 +57,7 @@ def perform(
         Interrupted: a signal, or `stop`, asked for it; the run goes on with the same command.
         QexpError: the run could not even be begun.
     """
-    stop, say = stop or StopRequest(), partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    stop = stop or StopRequest()
     with stop.listening():
         config = identified(config)
         path = runs.run_directory(config)
@@ -72,7 +67,7 @@ def perform(
         except runs.RunningElsewhere as error:
             if not wait:
                 return Outcome("elsewhere", str(path), message=str(error))
-            say(f"waiting: {error}")
+            _say(console, f"waiting: {error}")
         with runs.claim(path, wait=True):
             return _perform_claimed(path, config, console, debug, stop)
 
@@ -111,10 +106,13 @@ def _train(path: Path, config: Config, console: Console, debug: bool, stop: Stop
     from qexp.experiment import train_in  # imports torch's parts only when something trains
 
     start, baseline = _starting_point(config, console, debug, stop)
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    say(banner(config, path))
+    _say(console, banner(config, path))
     files.remove(path / "error.txt")
     return train_in(path, config, start, baseline, console, stop)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)  # paths may hold what rich takes for markup
 
 
 def _tidy(path: Path) -> None:
@@ -162,7 +160,7 @@ def _starting_point(
         raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
     found = "found" if outcome.state == "skipped" else "trained"
     top1 = outcome.summary["top1_hard"]
-    console.print(f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}", highlight=False, soft_wrap=True)
+    _say(console, f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}")
     return Path(outcome.path) / "last.pt", top1
 
 

@@ -76,10 +76,20 @@ def summarize(
         baseline: float top-1, where it is known.
         env: the environment.
     """
-    hard, soft = last.hard, last.soft
-    assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
-    at_bits, as_float = quantizers.weight_memory_bytes(model)
-    baseline = hard.top1 if is_float(config.raw) else baseline
+    return {
+        **_computed(config, train_images),
+        **_measured(last, keeper, config.tracking.eval_interval),
+        **_compared(last, baseline, is_the_baseline=is_float(config.raw)),
+        **_network(model),
+        "deterministic": config.deterministic,
+        **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
+        "time_seconds": round(keeper.time_seconds, 3),
+        "time_images_per_second": round(last.time_images_per_second, 1),
+        "time_resumed_at_steps": keeper.resumed_at,
+    }
+
+
+def _computed(config: Config, train_images: int) -> dict[str, Any]:
     return {
         "key": config.key,
         "dataset": config.dataset.name,
@@ -92,6 +102,13 @@ def summarize(
         "protocol": config.protocol,
         "epochs": config.recipe.epochs,
         "train_images": train_images,
+    }
+
+
+def _measured(last: EpochRecord, keeper: Checkpoints, eval_interval: int) -> dict[str, Any]:
+    hard, soft = last.hard, last.soft
+    assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
+    return {
         "test_images": hard.images,
         "top1_hard": hard.top1,
         "top5_hard": hard.top5,
@@ -104,16 +121,22 @@ def summarize(
         "best_epoch": keeper.best_epoch,
         "best_top1_hard": keeper.best_top1,
         "best_top1_soft": keeper.best_soft,
-        "eval_interval": config.tracking.eval_interval,
-        "float_top1": baseline,
-        "difference": None if baseline is None else hard.top1 - baseline,
+        "eval_interval": eval_interval,
+    }
+
+
+def _compared(last: EpochRecord, baseline: float | None, *, is_the_baseline: bool) -> dict[str, Any]:
+    assert last.hard is not None
+    top1 = last.hard.top1
+    baseline = top1 if is_the_baseline else baseline
+    return {"float_top1": baseline, "difference": None if baseline is None else top1 - baseline}
+
+
+def _network(model: nn.Module) -> dict[str, Any]:
+    at_bits, as_float = quantizers.weight_memory_bytes(model)
+    return {
         "most_weight_levels": max(quantizers.weight_levels(model).values(), default=None),
         "weight_kilobytes": at_bits / 1000,
         "float_weight_kilobytes": as_float / 1000,
         "unsettled": [name for name, quantizer in quantizers.quantizers(model) if not quantizer.settled()],
-        "deterministic": config.deterministic,
-        **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
-        "time_seconds": round(keeper.time_seconds, 3),
-        "time_images_per_second": round(last.time_images_per_second, 1),
-        "time_resumed_at_steps": keeper.resumed_at,
     }

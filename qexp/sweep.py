@@ -39,7 +39,7 @@ class Exchange:
 
     @property
     def stop_file(self) -> Path:
-        """See above."""
+        """The file `stop`."""
         return self.folder / "stop"
 
     def halt(self) -> None:

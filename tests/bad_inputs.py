@@ -133,6 +133,8 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput(
         "a target elsewhere", ("train", "+recipe._target_=os.system"), "recipe._target_=os.system: unknown option"
     ),
+    BadInput("a flag that eval does not have", ("eval", "--foo"), "unrecognized arguments: --foo (qexp eval --help)"),
+    BadInput("a flag that doctor does not have", ("doctor", "--foo"), "--foo (qexp doctor --help)"),
     BadInput("a pickled command", ("train", "--experimental-rerun=file"), "would run what is pickled in the file"),
     BadInput("another configuration", ("train", "--config-path=."), "qexp has its own configuration"),
     BadInput("a configuration without a name", ("train", "--config-name="), "--config-name: names nothing"),

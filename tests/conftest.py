@@ -30,7 +30,7 @@ TINY = (
     "model.width=0.25",
     "device=cpu",
 )
-OURS = ("QEXP_RUNS", "QEXP_DEBUG", "QEXP_SCRATCH")  # QEXP_DATA stays: some tests look for real data
+OURS = ("QEXP_RUNS", "QEXP_DEBUG", "QEXP_MAIN", "QEXP_SCRATCH")  # QEXP_DATA stays: some tests look for real data
 CHANGE_OUTPUT = ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "HYDRA_FULL_ERROR")
 
 

@@ -21,6 +21,7 @@ from conftest import TINY, Sweep, call
 from test_runs import held_elsewhere
 
 from qexp import runs
+from qexp.commands import train as commands
 from qexp.config import load_yaml, parse_config
 from qexp.engine.fit import fit as real_fit
 from qexp.lifecycle import identified
@@ -313,6 +314,21 @@ def test_a_disk_that_is_too_full_to_write_the_error_still_ends_in_one_line(
     assert result.code == 1
     assert "No space left on device" in result.err
     assert "Traceback" not in result.err
+
+
+def test_a_start_that_is_gone_when_the_job_begins_is_one_line(
+    train: Train, sweep: Sweep, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there for the check."""
+    start = shutil.copy(sweep.run("fp") / "last.pt", workspace / "float.pt")
+    real = commands._hydra
+    monkeypatch.setattr(commands, "_hydra", lambda words: (Path(start).unlink(), real(words))[1])
+    result = train("quantizer=ste", f"init={start}")
+    assert result.code == 2
+    (line,) = result.errors
+    assert line.startswith(
+        f"qexp train: error: init={start}: must be fp, scratch, torchvision, a checkpoint file or a run"
+    )
 
 
 def test_debug_shows_where_it_failed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

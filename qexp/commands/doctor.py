@@ -1,6 +1,5 @@
 """`qexp doctor`: check the installation, the devices and the folders."""
 
-import argparse
 import os
 import platform
 import sys
@@ -10,14 +9,13 @@ from pathlib import Path
 
 import qexp
 from qexp import runs
+from qexp.commands.parser import Parser
 from qexp.config import conf_dir
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Print what was found; return 0 if training can work, else 1."""
-    argparse.ArgumentParser(prog="qexp doctor", description="Check the installation, devices and folders.").parse_args(
-        words
-    )
+    Parser("qexp doctor", "Check the installation, devices and folders.").parse(words)
     checks: list[tuple[str, Callable[[], str]]] = [
         ("qexp", lambda: f"{qexp.__version__} in {Path(qexp.__file__).parent}, configuration in {conf_dir()}"),
         ("python", lambda: f"{platform.python_version()}  {sys.executable}"),

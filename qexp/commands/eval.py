@@ -1,6 +1,5 @@
 """`qexp eval`: evaluate a run's checkpoint again, or a file that a paper's authors published."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from qexp import runs
+from qexp.commands.parser import Parser
 from qexp.compose import COMPOSITION_ERRORS, compose_job, composing, explain, group_problem, parse_overrides
 from qexp.config import RUNTIME, Config, load_yaml, parse_config, with_younger_options
 from qexp.errors import UsageError
@@ -58,16 +58,11 @@ class Request:
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Evaluate and print; return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="qexp eval",
-        usage=USAGE,
-        description="Evaluate a run again, or a network that a paper's authors published.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    description = "Evaluate a run again, or a network that a paper's authors published."
+    parser = Parser("qexp eval", description, usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", metavar="RUN", help="a run directory, or the beginning of a run's hash")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    arguments = parser.parse_intermixed_args(words)
+    arguments = parser.parse(words)
     request = understand(arguments.words)
     try:
         result, text = evaluate_run(request) if request.run is not None else evaluate_file(request)

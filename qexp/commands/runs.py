@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from qexp import listing, runs
+from qexp.commands.parser import Parser
 from qexp.errors import QexpError, UsageError
 from qexp.listing import STATES, Entry, number
 from qexp.page import page, printable, size
@@ -61,31 +62,19 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     Raises:
         UsageError: an option that is unknown, or goes with another action.
     """
-    parser = argparse.ArgumentParser(
-        prog="qexp runs",
-        usage=USAGE,
-        description="List, show and remove the runs in the store.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("qexp runs", "List, show and remove the runs in the store.", usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", metavar="TEXT or key=value", help="what the runs have in common")
     parser.add_argument("--state", metavar="STATE", help=f"{', '.join(STATES)}; several with commas")
     parser.add_argument("--runs-dir", metavar="DIR", help="the run store (default: $QEXP_RUNS, else ./runs)")
     parser.add_argument("--json", action="store_true", help="list, show: print JSON")
     parser.add_argument("--yes", action="store_true", help="rm: do not ask")
     parser.add_argument("--all", action="store_true", help="rm: every run of the store")
-
-    def refuse(message: str) -> NoReturn:
-        raise UsageError(f"{message} (qexp runs --help)")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    arguments = parser.parse_intermixed_args(list(words))
+    arguments = parser.parse(words)
     named = bool(arguments.words) and arguments.words[0] in ACTIONS
     arguments.action = arguments.words.pop(0) if named else "list"
     for option, actions in (("json", ("list", "show")), ("yes", ("rm",)), ("all", ("rm",))):
         if getattr(arguments, option) and arguments.action not in actions:
-            refuse(f"--{option} does not go with {arguments.action}")
+            parser.error(f"--{option} does not go with {arguments.action}")
     return arguments
 
 

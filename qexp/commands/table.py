@@ -5,11 +5,11 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
 from qexp import runs
+from qexp.commands.parser import Parser
 from qexp.commands.train import inspect
 from qexp.config import Config, conf_dir, is_float
 from qexp.errors import QexpError, UsageError
@@ -70,13 +70,7 @@ def _refuse(problems: Iterable[str]) -> int:
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="qexp table",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("qexp table", DESCRIPTION, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", metavar="TABLE or key=value", help="options of qexp train for every row")
     parser.add_argument("--rows", metavar="IDS", help="rows by id or pattern, comma-separated, such as 'c10_*'")
     parser.add_argument("--seeds", metavar="N,N", help="seeds of the runs (default: those of the table)")
@@ -84,12 +78,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--format", default="text", metavar="NAME", help="text (default), md or csv")
     parser.add_argument("--run", action="store_true", help="train what is missing, one run after another")
     parser.add_argument("--dry-run", action="store_true", help="print what is missing, how long it takes, the commands")
-
-    def refuse(message: str) -> NoReturn:
-        raise UsageError(f"{message} (qexp table --help)")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    arguments = parser.parse_intermixed_args(list(words))
+    arguments = parser.parse(words)
     if arguments.format not in FORMATS:
         hint = suggest(arguments.format, FORMATS)
         raise UsageError(f"--format {arguments.format}: must be {', '.join(FORMATS)}{hint}")

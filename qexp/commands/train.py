@@ -20,7 +20,7 @@ from rich.console import Console
 
 from qexp import runs
 from qexp.compose import Job, compose_job, composing, expand, parse_overrides
-from qexp.config import SECTIONS, conf_dir, parse_config, parse_sections
+from qexp.config import SECTIONS, Config, conf_dir, parse_config, parse_sections
 from qexp.errors import Diverged, Interrupted, QexpError, UsageError
 from qexp.lifecycle import Outcome, identified, perform
 from qexp.report import percent, run_report, sweep_table
@@ -191,7 +191,10 @@ def _on_signal(shared: Exchange, is_parallel: bool, number: int, frame: FrameTyp
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         return
-    ask_to_stop(shared.stop_file, number)
+    try:
+        ask_to_stop(shared.stop_file, number)
+    except OSError:  # a full disk: the jobs cannot be asked
+        raise Interrupted(number) from None
     say(f"\n{signal.Signals(number).name}: the running jobs save their state and stop; Ctrl-C again does not wait\n")
 
 
@@ -207,7 +210,7 @@ def _hydra(words: Sequence[str]) -> int:
 def job(tree: DictConfig) -> float:
     """Carry out one job inside Hydra, in whatever process its launcher chose; return hard top-1 for sweepers."""
     raw: Any = OmegaConf.to_container(tree, resolve=True)
-    config = identified(parse_config(raw))
+    config = parse_config(raw)
     settings, shared = HydraConfig.get(), in_progress()
     is_sweep = settings.mode == RunMode.MULTIRUN
     if is_sweep and shared.is_halted:
@@ -219,9 +222,9 @@ def job(tree: DictConfig) -> float:
     try:
         outcome = perform(config, console, debug=bool(os.environ.get(DEBUG)), stop=StopRequest(shared.stop_file))
     except QexpError as error:
-        outcome, code = Outcome("failed", str(runs.run_directory(config)), message=str(error)), error.exit_code
+        outcome, code = Outcome("failed", str(_directory(config)), message=str(error)), error.exit_code
     except (Interrupted, KeyboardInterrupt) as error:
-        outcome, stopped = _stopped(runs.run_directory(config), error), error
+        outcome, stopped = _stopped(_directory(config), error), error
     record = Record(settings.job.num if is_sweep else 0, tuple(settings.overrides.task), outcome, code)
     _leave(record, shared, console, is_sweep=is_sweep)
     if outcome.state in FAILED and config.on_error == "stop":
@@ -232,6 +235,14 @@ def job(tree: DictConfig) -> float:
         # A process that waits for its next job shall not die of a Ctrl-C that the running ones have to heed.
         signal.signal(signal.SIGINT, lambda *_: None)
     return outcome.summary["top1_hard"] if outcome.summary else float("nan")
+
+
+def _directory(config: Config) -> Path:
+    """Return the directory of a run, also where the checkpoint that it begins with is gone by now."""
+    try:
+        return runs.run_directory(identified(config))
+    except QexpError:
+        return runs.run_directory(config)
 
 
 def _stopped(path: Path, error: BaseException) -> Outcome:
