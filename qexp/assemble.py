@@ -17,9 +17,9 @@ from qexp import quantizers, runs, schema
 from qexp.config import PLACES, Config, Recipe, Section, is_float
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
-from qexp.errors import UsageError, cannot_write
 from qexp.models import pretrained, trial
 from qexp.schema import Invalid, Problem
+from qexp.utils.errors import UsageError, cannot_write
 
 T = TypeVar("T")
 _OF_DATA = ["classes", "channels", "image_size"]  # the first parameters of every model

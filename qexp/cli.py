@@ -8,9 +8,9 @@ from importlib import import_module
 from types import FrameType
 
 import qexp
-from qexp.errors import Interrupted, QexpError, UsageError
 from qexp.schema import one_line, suggest
-from qexp.stopping import handling
+from qexp.utils.errors import Interrupted, QexpError, UsageError
+from qexp.utils.signals import handling
 
 HELP = """\
 qexp: quantization-aware training, from a table in a paper to the same table with your own numbers in it

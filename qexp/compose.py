@@ -31,9 +31,9 @@ from yaml import MarkedYAMLError, YAMLError
 
 from qexp import schema
 from qexp.config import Config, conf_dir, parse_config
-from qexp.errors import UsageError
 from qexp.plugins import plugin_problems
 from qexp.schema import Invalid, Problem
+from qexp.utils.errors import UsageError
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from qexp import schema
 from qexp.schema import Invalid, Problem
-from qexp.types import (
+from qexp.utils.types import (
     Count,
     Fraction,
     NonNegative,

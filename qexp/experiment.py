@@ -9,22 +9,23 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from qexp import files, quantizers, runs
+from qexp import quantizers, runs
 from qexp.assemble import Parts, assemble, build_network, pick_device
 from qexp.config import Config, to_yaml
 from qexp.data.batches import Batches
 from qexp.engine import checkpoint
 from qexp.engine.fit import fit, seed_everything
 from qexp.engine.saving import Checkpoints, keep_network
-from qexp.errors import QexpError
-from qexp.observer import EpochRecord, Metrics, Observer
 from qexp.record import record_environment, summarize
-from qexp.stopping import StopRequest
 from qexp.tracking.console import make_reporter
 from qexp.tracking.jsonl import JsonLines
 from qexp.tracking.tensorboard import FILE as EVENTS
 from qexp.tracking.tensorboard import TensorBoard
 from qexp.training import determinism, evaluate_both, make_step, place
+from qexp.utils import atomic
+from qexp.utils.callback import EpochRecord, Metrics, Observer
+from qexp.utils.errors import QexpError
+from qexp.utils.signals import StopRequest
 
 METRICS = "metrics.jsonl"
 
@@ -115,7 +116,7 @@ def train_in(
         if (path / "config.yaml").exists():
             say(f"{path} ended before its first checkpoint; it starts over")
         runs.clear(path, keep=("status.json",))
-        files.write(path / "config.yaml", to_yaml(config.raw).encode())
+        atomic.write(path / "config.yaml", to_yaml(config.raw).encode())
     with determinism(config.deterministic), ExitStack() as closing:
         session = Session(config, assemble(config), checkpoint_file=None if keeper.found else start, stop=stop)
         env = record_environment(path, config, session.device, say)

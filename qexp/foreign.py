@@ -23,9 +23,9 @@ from torch import Tensor
 from qexp.assemble import assemble, build_network, check_evaluation
 from qexp.config import Config
 from qexp.engine import checkpoint
-from qexp.errors import UsageError
 from qexp.experiment import Session
 from qexp.quantizers.base import FLOAT_BITS
+from qexp.utils.errors import UsageError
 
 # A tensor of a quantized layer of ours -> its name behind the authors' layer.
 SCALARS = {

@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from qexp import config as configuration
-from qexp import files, runs
+from qexp import runs
 from qexp.config import Config
-from qexp.errors import Diverged, Interrupted, QexpError
-from qexp.stopping import StopRequest
+from qexp.utils import atomic
+from qexp.utils.errors import Diverged, Interrupted, QexpError
+from qexp.utils.signals import StopRequest
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _train(path: Path, config: Config, console: Console, debug: bool, stop: Stop
 
     start, baseline = _starting_point(config, console, debug, stop)
     _say(console, banner(config, path))
-    files.remove(path / "error.txt")
+    atomic.remove(path / "error.txt")
     return train_in(path, config, start, baseline, console, stop)
 
 

@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 from qexp import runs
 from qexp.config import float_parent, load_yaml, run_key
-from qexp.errors import QexpError, UsageError
 from qexp.schema import suggest
+from qexp.utils.errors import QexpError, UsageError
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
 STATES = (*get_args(runs.State), DAMAGED)

@@ -10,8 +10,8 @@ from torch import nn
 from qexp import quantizers, runs
 from qexp.config import Config, is_float
 from qexp.engine.saving import Checkpoints
-from qexp.observer import EpochRecord
 from qexp.tracking.environment import environment
+from qexp.utils.callback import EpochRecord
 
 # What has to be the same for a run that goes on to be equal, bit for bit, to one that was not interrupted.
 SAME_BITS = (

@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from qexp import files
 from qexp.config import Config
-from qexp.errors import QexpError, UsageError, cannot_write
+from qexp.utils import atomic
+from qexp.utils.errors import QexpError, UsageError, cannot_write
 
 State = Literal["running", "interrupted", "done", "failed", "diverged"]
 
@@ -49,7 +49,7 @@ def run_directory(config: Config) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all; raises QexpError."""
-    files.write(path, (json.dumps(content, indent=2) + "\n").encode())
+    atomic.write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -167,7 +167,7 @@ def clear(path: Path, keep: Collection[str] = ()) -> None:
 
     for entry in sorted(path.iterdir(), key=order):
         if entry.name not in ("lock", *keep):
-            with files.writing(entry):
+            with atomic.writing(entry):
                 shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 

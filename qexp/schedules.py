@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from qexp.types import ScheduleOptions
+from qexp.utils.types import ScheduleOptions
 
 Schedule = Callable[[float], float]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any, Literal, Union
 
-from qexp.types import Range
+from qexp.utils.types import Range
 
 _LARGEST = 2**63 - 1  # of the integers that torch and numpy can hold
 # Control characters, line ends, writing directions, halves of letters: not in a line, a path or a YAML file.

@@ -15,8 +15,8 @@ from qexp.engine.memory import keep_freed_memory
 from qexp.engine.metrics import evaluate
 from qexp.engine.optim import Optimizers
 from qexp.engine.step import Step, cross_entropy
-from qexp.observer import Metrics
 from qexp.schedules import make_schedule
+from qexp.utils.callback import Metrics
 
 
 def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:

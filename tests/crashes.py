@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from qexp import cli
 from qexp.engine.saving import read
-from qexp.errors import Interrupted
-from qexp.stopping import SIGNALS
+from qexp.utils.errors import Interrupted
+from qexp.utils.signals import SIGNALS
 
 Action = Callable[[], int]
 Prepare = Callable[[], None]

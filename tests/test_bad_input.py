@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from qexp import assemble, cli
 from qexp.engine import checkpoint
-from qexp.errors import UsageError
 from qexp.models import trial
+from qexp.utils.errors import UsageError
 
 Qexp = Callable[..., Any]
 

@@ -6,7 +6,7 @@ import plain
 import pytest
 import torch
 
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 GOLDEN = np.load(methods.GOLDEN / "binaryrelax_official.npz")
 

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 from qexp.quantizers import anneal, calibrate, penalty, quantize
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 METHODS = [
     *("ste", "br", "dqa", "daq"),

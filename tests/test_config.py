@@ -25,8 +25,8 @@ from qexp.config import (
     to_yaml,
     with_younger_options,
 )
-from qexp.errors import UsageError
 from qexp.schema import Invalid
+from qexp.utils.errors import UsageError
 
 Configure = Callable[..., Config]
 METHODS = sorted(path.stem for path in (conf_dir() / "quantizer").glob("*.yaml"))

@@ -13,7 +13,7 @@ from qexp.quantizers.blocks import float_copy
 from qexp.quantizers.dqa import initial_attention
 from qexp.quantizers.grids import Placed, Uniform
 from qexp.quantizers.projection import project
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 GOLDEN = np.load(methods.GOLDEN / "dqa_sony_mct.npz")
 

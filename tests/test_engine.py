@@ -14,10 +14,10 @@ from qexp.engine.metrics import Tally, evaluate
 from qexp.engine.optim import Optimizers
 from qexp.engine.saving import Checkpoints
 from qexp.engine.step import Step, cross_entropy
-from qexp.errors import Diverged, UsageError
-from qexp.observer import Metrics, Observer
 from qexp.schedules import make_schedule
-from qexp.types import OptimizerOptions, RoleOptimizers, ScheduleOptions
+from qexp.utils.callback import Metrics, Observer
+from qexp.utils.errors import Diverged, UsageError
+from qexp.utils.types import OptimizerOptions, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)
 ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import Sweep
 
-from qexp.observer import Metrics
+from qexp.utils.callback import Metrics
 
 Qexp = Callable[..., Any]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

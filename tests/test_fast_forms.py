@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from qexp.quantizers import anneal, calibrate, penalty, quantize, quantizers
 from qexp.quantizers.relaxation import GridQuantizer
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 STEPS = 50
 METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact"]

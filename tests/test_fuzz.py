@@ -15,7 +15,7 @@ from overrides import KEYS, VALID, VALUES, override_strings, verdict
 from qexp.compose import compose_job, composing, expand, parse_overrides
 from qexp.plugins import plugin_problems
 from qexp.schema import UNFIT, Invalid, Problem, convert, one_line
-from qexp.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
+from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not ./.hypothesis
 CASES, SLICES = 300, 6

@@ -16,7 +16,7 @@ from torch._dynamo.utils import counters
 from qexp.engine.metrics import Tally
 from qexp.quantizers import anneal, recompute
 from qexp.training import make_step
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 DEVICE = torch.device("cuda")
 pytestmark = [

@@ -12,7 +12,7 @@ from torch import nn
 from qexp.quantizers import anneal, calibrate, quantize, quantizers
 from qexp.quantizers.grids import Float, make_mix, usual_mix
 from qexp.quantizers.sawb import formula_clip, search_clip
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 SAWB = np.load(methods.GOLDEN / "sawb_ibm_fms.npz")
 BINARYRELAX = np.load(methods.GOLDEN / "binaryrelax_official.npz")

@@ -12,7 +12,7 @@ from torch import nn
 
 from qexp import runs
 from qexp.engine.guard import ChanceGuard, LossGuard, NotFinite, first_cause
-from qexp.errors import Diverged
+from qexp.utils.errors import Diverged
 
 
 def network() -> nn.Sequential:

@@ -20,7 +20,7 @@ from torchvision.transforms import functional as F
 
 from qexp.data.batches import draw_seed
 from qexp.data.folder import FileBatches, ImageFiles, find_images
-from qexp.errors import QexpError, UsageError
+from qexp.utils.errors import QexpError, UsageError
 
 CPU = torch.device("cpu")
 COUNTS = {"train": {"n01": 5, "n02": 3, "n03": 7}, "val": {"n01": 2, "n02": 2, "n03": 3}}

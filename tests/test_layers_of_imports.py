@@ -101,12 +101,12 @@ def late():
     assert [module for _, module in imports_of(source, "qexp.quantizers.ste", is_package=False)] == [
         "os",
         "qexp.runs",
-        "qexp.errors",
+        "qexp.utils.errors",
         "qexp.runs",
         "qexp.data.loader",
         "qexp.quantizers",
         "qexp.quantizers.grids",
-        "qexp.types",
+        "qexp.utils.types",
         "torch.nn",
     ]
     assert [module for _, module in imports_of("from . import x", "qexp.data", is_package=True)] == ["qexp.data"]

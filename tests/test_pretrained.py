@@ -13,11 +13,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from qexp.errors import UsageError
 from qexp.models import pretrained
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet import resnet18, resnet34
 from qexp.models.resnet_cifar import resnet20
+from qexp.utils.errors import UsageError
 
 BUILD = {"mobilenetv2": mobilenetv2, "resnet18": resnet18, "resnet34": resnet34}
 URL = "https://models.invalid/weights"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qexp.quantizers import evaluation, quantize, quantizers
-from qexp.types import Progress, RoleOptimizers
+from qexp.utils.types import Progress, RoleOptimizers
 
 sites = pytest.mark.parametrize(("name", "side", "bits"), methods.all_sites())
 names = pytest.mark.parametrize("name", [name for name in methods.NAMES if name != "fp"])

@@ -13,16 +13,17 @@ from crashes import Prepare, difference, kill_at, only_run, result, run_child
 from rich.console import Console
 
 import qexp.experiment
-from qexp import files, runs, training
+from qexp import runs, training
 from qexp.compose import compose_job, composing
 from qexp.config import Config
 from qexp.engine.saving import LAST, Checkpoints
 from qexp.engine.state import Training
 from qexp.engine.step import Step
-from qexp.errors import Diverged
 from qexp.lifecycle import perform
 from qexp.quantizers.sawb import SawbClip
 from qexp.tracking.journal import Journal
+from qexp.utils import atomic
+from qexp.utils.errors import Diverged
 
 # Three epochs of four steps, and a checkpoint after every second one: in the middle and at the end of epochs.
 SHORT = (*TINY, "recipe.epochs=3", "recipe.batch_size=16", "checkpoint.steps=2", "tracking.step_interval=1")
@@ -56,7 +57,7 @@ KILLS: dict[str, Prepare] = {
     "after an update that nobody took note of": kill_at(Training, "count", 8),
     "in an evaluation": kill_at(training, "evaluate", 2),
     "while a checkpoint is half written": kill_at(
-        files, "_compare", 3, when=lambda path, _: path.name == "last.pt.tmp", before=half
+        atomic, "_compare", 3, when=lambda path, _: path.name == "last.pt.tmp", before=half
     ),
     "between the names of two checkpoints": kill_at(
         os, "replace", 2, when=lambda source, target: str(source).endswith("last.pt.tmp")

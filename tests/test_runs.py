@@ -14,7 +14,7 @@ from typing import TextIO
 import pytest
 
 from qexp import runs
-from qexp.errors import UsageError
+from qexp.utils.errors import UsageError
 
 HOLD = """
 import sys

@@ -14,7 +14,7 @@ from test_runs import held_elsewhere
 
 from qexp import listing, runs
 from qexp.config import float_parent, run_key, to_yaml
-from qexp.errors import QexpError
+from qexp.utils.errors import QexpError
 
 Qexp = Callable[..., Any]
 

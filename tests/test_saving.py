@@ -18,7 +18,7 @@ from test_engine import METRICS, ROLES, Fixed, schedule
 from test_resume import CASES, References, train
 from torch import nn
 
-from qexp import files, runs
+from qexp import runs
 from qexp.config import load_yaml, parse_config
 from qexp.engine.fit import fit
 from qexp.engine.generators import random_state, restore_random_state
@@ -26,8 +26,9 @@ from qexp.engine.optim import Optimizers
 from qexp.engine.saving import Checkpoints, differences, keep_network, read
 from qexp.engine.state import Training
 from qexp.engine.step import Step, cross_entropy
-from qexp.errors import Diverged, QexpError, UsageError
 from qexp.tracking.journal import Journal
+from qexp.utils import atomic
+from qexp.utils.errors import Diverged, QexpError, UsageError
 
 QUICK = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
@@ -148,10 +149,10 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytes
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    files.write(tmp_path / "a", b"before")
+    atomic.write(tmp_path / "a", b"before")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(QexpError) as caught:
-        files.write(tmp_path / "a", b"after")
+        atomic.write(tmp_path / "a", b"after")
     advice = "make space and run the same command again"
     assert str(caught.value) == f"cannot write {tmp_path}/a: No space left on device; {advice}"
     assert caught.value.exit_code == 1
@@ -161,16 +162,16 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytes
 def test_what_reads_back_as_something_else_does_not_replace_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files.write(tmp_path / "a", b"before")
+    atomic.write(tmp_path / "a", b"before")
     real = os.fsync
 
     def lose(descriptor: int) -> None:
         real(descriptor)
         os.truncate(tmp_path / "a.tmp", 3)
 
-    monkeypatch.setattr(files, "sync", lose)
+    monkeypatch.setattr(atomic, "sync", lose)
     with pytest.raises(QexpError, match="a: Input/output error"):
-        files.write(tmp_path / "a", b"after")
+        atomic.write(tmp_path / "a", b"after")
     assert (tmp_path / "a").read_bytes() == b"before"
 
 
@@ -286,7 +287,7 @@ def test_a_best_network_of_epochs_that_are_trained_again_is_not_kept(tmp_path: P
     fitted(tmp_path)
     own = read(tmp_path / "best.pt")
     assert own["epoch"] == 1
-    files.rename(tmp_path / "best.pt", "best-previous.pt")
+    atomic.rename(tmp_path / "best.pt", "best-previous.pt")
     torch.save(own | {"epoch": 2, "top1": 100.0}, tmp_path / "best.pt")
     Checkpoints(tmp_path, identity={"seed": 0}).restore(training(), lambda done: None)
     assert equal(read(tmp_path / "best.pt"), own)

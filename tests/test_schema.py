@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 
 from qexp.schema import Invalid, convert, options, parse, suggest
-from qexp.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
+from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 
 
 @dataclass(frozen=True, kw_only=True)

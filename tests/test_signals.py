@@ -10,12 +10,13 @@ import pytest
 from crashes import Prepare, difference, kill_at, only_run, result, run_child, start_child, wait_for
 from test_resume import CASES, References, train
 
-from qexp import runs, stopping, training
+from qexp import runs, training
 from qexp.engine.saving import Checkpoints, read
 from qexp.engine.step import Step
-from qexp.errors import Interrupted
 from qexp.experiment import Session
-from qexp.stopping import StopRequest
+from qexp.utils import signals
+from qexp.utils.errors import Interrupted
+from qexp.utils.signals import StopRequest
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
@@ -137,7 +138,7 @@ def test_a_file_asks_to_stop_as_a_signal_does(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     stop = StopRequest(tmp_path / "stop")
     stop.check()
-    stopping.ask_to_stop(tmp_path / "stop", signal.SIGINT)
+    signals.ask_to_stop(tmp_path / "stop", signal.SIGINT)
     stop.check()
     now[0] += 1.5
     with pytest.raises(Interrupted) as caught:

@@ -33,7 +33,7 @@ from qexp.quantizers import (
 )
 from qexp.schedules import make_schedule
 from qexp.training import evaluate_both, make_step, place
-from qexp.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
+from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)
 ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0)

@@ -18,9 +18,9 @@ from test_lifecycle import failing, state
 
 from qexp import runs
 from qexp.engine.step import Step
-from qexp.errors import Interrupted
 from qexp.lifecycle import Outcome
 from qexp.sweep import Exchange, Record, again, exchange, summary_line
+from qexp.utils.errors import Interrupted
 
 Train = Callable[..., Any]
 OnlyRun = Callable[..., Path]

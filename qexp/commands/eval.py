@@ -16,9 +16,9 @@ from qexp import runs
 from qexp.commands.parser import Parser
 from qexp.compose import COMPOSITION_ERRORS, compose_job, composing, explain, group_problem, parse_overrides
 from qexp.config import RUNTIME, Config, load_yaml, parse_config, with_younger_options
-from qexp.errors import UsageError
 from qexp.report import label, percent
 from qexp.schema import UNFIT, Invalid, Problem, one_line, suggest
+from qexp.utils.errors import UsageError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
     from qexp.experiment import Session

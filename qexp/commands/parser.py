@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from qexp.errors import UsageError
+from qexp.utils.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):

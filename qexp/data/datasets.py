@@ -16,8 +16,8 @@ from qexp.data.batches import Dataset
 from qexp.data.download import Download, cifar, mnist
 from qexp.data.images import Images
 from qexp.data.loader import InMemory
-from qexp.errors import UsageError
-from qexp.types import Count, Fraction, Positive, Range
+from qexp.utils.errors import UsageError
+from qexp.utils.types import Count, Fraction, Positive, Range
 
 __all__ = ["MNIST", "Cifar10", "Cifar100", "Dataset", "Digits", "Images", "Source", "Synthetic"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from torchvision import datasets
 
 from qexp.data.images import Images
-from qexp.errors import UsageError
+from qexp.utils.errors import UsageError
 
 _TIMEOUT_SECONDS = 30.0
 

@@ -16,7 +16,7 @@ from torch.utils import data
 from torchvision.datasets.folder import IMG_EXTENSIONS, pil_loader
 
 from qexp.data.batches import Normalize, count_batches, draw_seed
-from qexp.errors import QexpError, UsageError
+from qexp.utils.errors import QexpError, UsageError
 
 Transform = Callable[[Any], Any]  # from PIL image to PIL image
 

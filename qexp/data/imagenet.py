@@ -9,8 +9,8 @@ from torchvision.transforms import v2
 
 from qexp.data.datasets import Source
 from qexp.data.folder import FileBatches, ImageFiles, Transform, find_images
-from qexp.errors import UsageError
-from qexp.types import Count, Range
+from qexp.utils.errors import UsageError
+from qexp.utils.types import Count, Range
 
 Pixels = Annotated[int, Range(low=1, high=10_000)]
 

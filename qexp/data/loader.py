@@ -10,7 +10,7 @@ from torch.nn import functional
 from qexp.data.augment import flip_and_crop
 from qexp.data.batches import Normalize, count_batches, draw_seed
 from qexp.data.images import Images
-from qexp.errors import UsageError
+from qexp.utils.errors import UsageError
 
 
 class Loader:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from qexp.data.images import Images
-from qexp.errors import UsageError
 from qexp.schema import one_line
+from qexp.utils.errors import UsageError
 
 Shape = tuple[int, int, int]  # H, W, C
 

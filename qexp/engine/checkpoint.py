@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qexp.errors import UsageError
+from qexp.utils.errors import UsageError
 
 SAFETENSORS = ".safetensors"
 

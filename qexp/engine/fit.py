@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from qexp.engine.guard import NotFinite, check_finite, first_cause
 from qexp.engine.state import Training
 from qexp.engine.step import Step
-from qexp.errors import Diverged, Interrupted
-from qexp.observer import EpochRecord, Metrics, Observer, StepRecord
-from qexp.types import Progress
+from qexp.utils.callback import EpochRecord, Metrics, Observer, StepRecord
+from qexp.utils.errors import Diverged, Interrupted
+from qexp.utils.types import Progress
 
 Anneal = Callable[[Progress], None]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from qexp.errors import Diverged
+from qexp.utils.errors import Diverged
 
 WINDOW = 5  # epochs that are looked at together
 SURE = 3.0  # standard errors above chance that count as having learned something

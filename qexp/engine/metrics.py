@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qexp.observer import Metrics
+from qexp.utils.callback import Metrics
 
 
 class Tally:

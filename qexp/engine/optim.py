@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.schedules import Schedule
-from qexp.types import OptimizerOptions, RoleOptimizers
+from qexp.utils.types import OptimizerOptions, RoleOptimizers
 
 
 class Optimizers:

@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from qexp import files
 from qexp.engine.checkpoint import few, load_file, load_into
 from qexp.engine.fit import Keeper
 from qexp.engine.guard import check_finite
 from qexp.engine.state import Training, to_cpu
-from qexp.errors import UsageError
-from qexp.observer import EpochRecord, Observer
+from qexp.utils import atomic
+from qexp.utils.callback import EpochRecord, Observer
+from qexp.utils.errors import UsageError
 
 LAST, PREVIOUS, BEST, BEST_PREVIOUS = "last.pt", "previous.pt", "best.pt", "best-previous.pt"
 NETWORK = ("model", "epoch", "top1", "run")  # what best.pt, and last.pt of a finished run, hold: `run` is its identity
@@ -117,9 +117,9 @@ class Checkpoints(Keeper):
         for name in (BEST, BEST_PREVIOUS):
             with suppress(UsageError):
                 if read(self.directory / name)["epoch"] == self.best_epoch:
-                    files.rename(self.directory / name, BEST)
+                    atomic.rename(self.directory / name, BEST)
                     return
-        files.remove(self.directory / BEST)
+        atomic.remove(self.directory / BEST)
         if self.best_epoch:
             self._warn(f"warning: {self.directory / BEST}, of epoch {self.best_epoch}, is damaged or gone")
 
@@ -169,7 +169,7 @@ def write(path: Path, content: Mapping[str, Any], *, previous: Path | None = Non
     """Write a checkpoint, whole or not at all; raises QexpError. What was there before goes to `previous`."""
     buffer = io.BytesIO()  # torch reports a full disk in its own words, and files.write in one line
     torch.save(content, buffer)
-    files.write(path, buffer.getbuffer(), previous=previous)
+    atomic.write(path, buffer.getbuffer(), previous=previous)
 
 
 def keep_network(directory: Path) -> None:
@@ -182,7 +182,7 @@ def keep_network(directory: Path) -> None:
     if "training" in content:
         write(directory / LAST, {key: content[key] for key in NETWORK})
     for name in (PREVIOUS, BEST_PREVIOUS):
-        files.remove(directory / name)
+        atomic.remove(directory / name)
 
 
 def _network(model: nn.Module, last: EpochRecord | None, identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from qexp.engine.generators import random_state, restore_random_state
 from qexp.engine.guard import ChanceGuard
 from qexp.engine.metrics import Tally
 from qexp.engine.step import Outcome, Step
-from qexp.observer import EpochRecord, Metrics
+from qexp.utils.callback import EpochRecord, Metrics
 
 
 class Training:

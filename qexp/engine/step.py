@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qexp.engine.guard import LossGuard
 from qexp.engine.optim import Optimizers
-from qexp.types import Precision
+from qexp.utils.types import Precision
 
 Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> mean task loss
 

@@ -7,7 +7,7 @@ Code: torchvision.models.mobilenetv2, which builds the network here.
 from torch import nn
 from torchvision.models import MobileNetV2
 
-from qexp.types import Fraction, Positive
+from qexp.utils.types import Fraction, Positive
 
 _SMALL_IMAGE = 64
 

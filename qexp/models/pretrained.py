@@ -18,7 +18,7 @@ import torch
 from torch import hub, nn
 from torchvision import models
 
-from qexp.errors import UsageError
+from qexp.utils.errors import UsageError
 
 _TIMEOUT_SECONDS = 30.0
 _REQUIRES = "1000 classes, 3 channels, images above 64 pixels and model.width=1"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, conv1x1
 
 from qexp.models.widths import scaled
-from qexp.types import Positive
+from qexp.utils.types import Positive
 
 _SMALL_IMAGE = 64
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qexp.models.widths import scaled
-from qexp.types import Positive
+from qexp.utils.types import Positive
 
 
 class ZeroPadShortcut(nn.Module):

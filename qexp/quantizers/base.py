@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 FLOAT_BITS = 32  # a bit-width of 32 means: not quantized
 TINY = 1e-12  # keeps the width of a degenerate range off zero

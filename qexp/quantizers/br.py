@@ -16,7 +16,7 @@ from torch import Tensor
 from qexp.quantizers.base import ALONE, Site
 from qexp.quantizers.grids import Member
 from qexp.quantizers.relaxation import GridQuantizer, MixMethod
-from qexp.types import Fraction, Progress, Range
+from qexp.utils.types import Fraction, Progress, Range
 
 
 class BRQuantizer(GridQuantizer):

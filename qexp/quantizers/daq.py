@@ -35,7 +35,7 @@ from qexp.quantizers.blocks import (
     scalar,
     total,
 )
-from qexp.types import Positive, Range
+from qexp.utils.types import Positive, Range
 
 Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope has a pole between two levels
 Standard = tuple[Scalar, Scalar]  # mean and deviation

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qexp.quantizers.base import FLOAT_BITS, Method, Part, Quantizer, Site
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 SIDES = ("weight", "input")
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from qexp import schema
 from qexp.compose import COMPOSITION_ERRORS, explain
 from qexp.config import conf_dir, load_yaml
-from qexp.errors import UsageError
 from qexp.schema import suggest
-from qexp.types import Count, NonNegative, NonNegativeInt, Range
+from qexp.utils.errors import UsageError
+from qexp.utils.types import Count, NonNegative, NonNegativeInt, Range
 
 OWN = "paper"  # the protocol under which a number is held against the paper's
 

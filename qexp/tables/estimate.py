@@ -14,8 +14,8 @@ from qexp import quantizers, runs
 from qexp.assemble import assemble, build_network, build_source, pick_device
 from qexp.config import Config, load_yaml
 from qexp.engine.fit import fit
-from qexp.observer import Metrics
 from qexp.training import evaluate_both, make_step, place
+from qexp.utils.callback import Metrics
 
 MEASURED_SECONDS = 2.0  # of training steps, about
 SMALL_BATCH = 16  # at most; without a GPU, the speed hardly depends on the batch

@@ -10,11 +10,11 @@ from typing import Any
 from qexp import runs
 from qexp.compose import Job, composing, parse_overrides
 from qexp.config import RUNTIME, Config
-from qexp.errors import UsageError
 from qexp.lifecycle import float_config, identified
 from qexp.schema import Invalid, Problem
 from qexp.tables import data as tables
 from qexp.tables.data import OWN, Row, Table
+from qexp.utils.errors import UsageError
 from qexp.variants import Variants
 
 NOT_HERE = {

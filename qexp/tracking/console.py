@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from qexp.observer import EpochRecord, Observer, StepRecord
+from qexp.utils.callback import EpochRecord, Observer, StepRecord
 
 
 def make_reporter(console: Console, *, epochs: int, steps: int) -> Observer:

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from qexp import files
+from qexp.utils import atomic
 
 
 class Journal:
@@ -24,7 +24,7 @@ class Journal:
 
     def __init__(self, path: Path, at: int = 0):
         self.path = path
-        with files.writing(path):
+        with atomic.writing(path):
             self.is_new = at == 0 or not path.exists() or path.stat().st_size < at
             self._file = path.open("wb" if self.is_new else "r+b")
             if not self.is_new:
@@ -33,13 +33,13 @@ class Journal:
 
     def write(self, content: bytes) -> None:
         """Append; raises QexpError."""
-        with files.writing(self.path):
+        with atomic.writing(self.path):
             self._file.write(content)
             self._file.flush()
 
     def position(self) -> dict[str, int]:
         """Wait until all is on the disk; return file name -> bytes."""
-        with files.writing(self.path):
+        with atomic.writing(self.path):
             os.fsync(self._file.fileno())
             return {self.path.name: self._file.tell()}
 

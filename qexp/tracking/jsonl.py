@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import nn
 
-from qexp.observer import EpochRecord, Observer
 from qexp.tracking.journal import Journal
+from qexp.utils.callback import EpochRecord, Observer
 
 
 class JsonLines(Observer):

@@ -12,8 +12,8 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.utils.tensorboard import summary as pack
 
-from qexp.observer import EpochRecord, Observer, StepRecord
 from qexp.tracking.journal import Journal
+from qexp.utils.callback import EpochRecord, Observer, StepRecord
 
 FILE = "events.out.tfevents.qexp"  # one name, whatever the clock says: a resumed run goes on in it
 

@@ -19,10 +19,10 @@ from qexp.data.images import Images
 from qexp.data.loader import Loader
 from qexp.engine.checkpoint import Checkpoints
 from qexp.engine.fit import fit
-from qexp.observer import Metrics
 from qexp.tracking.console import make_reporter
 from qexp.tracking.jsonl import JsonLines
 from qexp.tracking.tensorboard import TensorBoard
+from qexp.utils.callback import Metrics
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 

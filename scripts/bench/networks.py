@@ -11,7 +11,7 @@ from qexp import quantizers, training
 from qexp.assemble import assemble, build_network
 from qexp.compose import compose_job, composing
 from qexp.config import Config
-from qexp.types import Progress
+from qexp.utils.types import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 import plain  # the literal forms that the tests hold qexp against  # noqa: E402

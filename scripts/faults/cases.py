@@ -14,11 +14,12 @@ from test_resume import CASES, SHORT, half, half_a_line, search_often
 from trials import LONGEST_SECONDS, Facts, Finding, attempt, carry_out, check, nothing
 
 import qexp.experiment
-from qexp import files, runs, training
+from qexp import runs, training
 from qexp.engine.saving import Checkpoints
 from qexp.engine.state import Training
 from qexp.engine.step import Step
 from qexp.tracking.journal import Journal
+from qexp.utils import atomic
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ POINTS = {
     "unlink": Point(os, "unlink"),
     "mkdir": Point(os, "mkdir"),
     "a line half written": Point(Journal, "write", half_a_line),
-    "a file half written": Point(files, "_compare", half),
+    "a file half written": Point(atomic, "_compare", half),
     "a length of a journal": Point(Journal, "position"),
     "a backward pass": Point(Step, "_backward"),
     "a step that counts": Point(Training, "count"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from qexp.errors import Interrupted
+from qexp.utils.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm can send the last one before its time limit
 _LOOK_SECONDS = 1.0  # between looks for the file

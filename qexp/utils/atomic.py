@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from qexp.errors import cannot_write
+from qexp.utils.errors import cannot_write
 
 _PIECE = 1 << 24  # bytes that are compared at a time
 

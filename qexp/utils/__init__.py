@@ -1,0 +1,1 @@
+"""What every other folder may use: errors, types, signals, files that are written whole."""
