@@ -13,12 +13,13 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from qexp import quantizers, runs, schema
-from qexp.config import PLACES, Config, Recipe, Section, is_float
+from qexp import quantizers, runs
+from qexp.config import schema
+from qexp.config.config import PLACES, Config, Recipe, Section, is_float
+from qexp.config.schema import Invalid, Problem
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
 from qexp.models import pretrained, trial
-from qexp.schema import Invalid, Problem
 from qexp.utils.errors import UsageError, cannot_write
 
 T = TypeVar("T")

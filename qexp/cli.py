@@ -8,7 +8,7 @@ from importlib import import_module
 from types import FrameType
 
 import qexp
-from qexp.schema import one_line, suggest
+from qexp.config.schema import one_line, suggest
 from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.signals import handling
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from qexp import quantizers, runs
 from qexp.assemble import Parts, assemble, build_network, pick_device
-from qexp.config import Config, to_yaml
+from qexp.config.config import Config, to_yaml
 from qexp.data.batches import Batches
 from qexp.engine import checkpoint
 from qexp.engine.fit import fit, seed_everything

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from qexp.assemble import assemble, build_network, check_evaluation
-from qexp.config import Config
+from qexp.config.config import Config
 from qexp.engine import checkpoint
 from qexp.experiment import Session
 from qexp.quantizers.base import FLOAT_BITS

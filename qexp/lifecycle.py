@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
-from qexp import config as configuration
 from qexp import runs
-from qexp.config import Config
+from qexp.config import config as configuration
+from qexp.config.config import Config
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
 from qexp.utils.signals import StopRequest

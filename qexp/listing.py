@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from qexp import runs
-from qexp.config import float_parent, load_yaml, run_key
-from qexp.schema import suggest
+from qexp.config.config import float_parent, load_yaml, run_key
+from qexp.config.schema import suggest
 from qexp.utils.errors import QexpError, UsageError
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result

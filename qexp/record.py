@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qexp import quantizers, runs
-from qexp.config import Config, is_float
+from qexp.config.config import Config, is_float
 from qexp.engine.saving import Checkpoints
 from qexp.tracking.environment import environment
 from qexp.utils.callback import EpochRecord

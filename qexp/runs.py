@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from qexp.config import Config
+from qexp.config.config import Config
 from qexp.utils import atomic
 from qexp.utils.errors import QexpError, UsageError, cannot_write
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers
-from qexp.config import Config, Recipe
+from qexp.config.config import Config, Recipe
 from qexp.engine.memory import keep_freed_memory
 from qexp.engine.metrics import evaluate
 from qexp.engine.optim import Optimizers

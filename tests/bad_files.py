@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qexp.compose import compose_job, composing
-from qexp.config import to_yaml
+from qexp.config.compose import compose_job, composing
+from qexp.config.config import to_yaml
 
 Prepare = Callable[[Path], object]
 SMALL = ("dataset=synthetic", "model=resnet20", "quantizer=fp", "device=cpu")

@@ -18,8 +18,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from qexp import cli
-from qexp.compose import compose_job, composing
-from qexp.config import Config
+from qexp.config.compose import compose_job, composing
+from qexp.config.config import Config
 
 # A run of two steps: 64 images of 8x8 pixels.
 TINY = (

@@ -19,7 +19,7 @@ from unittest import mock
 from hydra.core.global_hydra import GlobalHydra
 
 from qexp import cli
-from qexp.schema import UNFIT
+from qexp.config.schema import UNFIT
 
 Words = list[str]
 LONGEST_LINE = 1000  # characters

@@ -16,7 +16,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 import qexp as package
 from qexp import runs
-from qexp.config import load_yaml, parse_config
+from qexp.config.config import load_yaml, parse_config
 
 Qexp = Callable[..., Any]
 

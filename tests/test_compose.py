@@ -8,8 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from qexp import compose
-from qexp.config import Config, load_yaml
+from qexp.config import compose
+from qexp.config.config import Config, load_yaml
 from qexp.data.download import Download
 
 Configure = Callable[..., Config]

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qexp import runs
 from qexp.assemble import check, check_accumulate
-from qexp.config import (
+from qexp.config.config import (
     INDIRECT,
     RUNTIME,
     YOUNGER,
@@ -25,7 +25,7 @@ from qexp.config import (
     to_yaml,
     with_younger_options,
 )
-from qexp.schema import Invalid
+from qexp.config.schema import Invalid
 from qexp.utils.errors import UsageError
 
 Configure = Callable[..., Config]
@@ -144,8 +144,8 @@ def test_the_keys_of_the_default_runs_are_pinned(configure: Configure, words: tu
     """A new option, default or spelling changes the key of every finished run, so that all would be trained again.
 
     If this fails by accident, undo the change, or keep the option out of the key (RUNTIME and INDIRECT in
-    qexp/config.py) where it changes no result. If runs made before really compute something else now, put the new keys
-    here, and say in CHANGELOG.md that finished runs are not found any more.
+    qexp/config/config.py) where it changes no result. If runs made before really compute something else now, put the
+    new keys here, and say in CHANGELOG.md that finished runs are not found any more.
     """
     assert configure(*words).key == key
 

@@ -15,10 +15,10 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from torchvision.transforms.functional import normalize, to_tensor
 
+from qexp.config.schema import Invalid, parse
 from qexp.data.augment import flip_and_crop
 from qexp.data.datasets import MNIST, Cifar10, Cifar100, Digits, Images, Source
 from qexp.data.loader import Loader
-from qexp.schema import Invalid, parse
 from qexp.utils.errors import UsageError
 
 CONF = Path(__file__).parent.parent / "conf" / "dataset"

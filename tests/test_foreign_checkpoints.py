@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from qexp import foreign
 from qexp.assemble import assemble, build_network
-from qexp.compose import compose_job, composing
+from qexp.config.compose import compose_job, composing
 from qexp.utils.errors import UsageError
 
 KINDS: list[published.Kind] = ["float", "weights", "both"]

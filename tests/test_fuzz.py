@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from overrides import KEYS, VALID, VALUES, override_strings, verdict
 
-from qexp.compose import compose_job, composing, expand, parse_overrides
-from qexp.plugins import plugin_problems
-from qexp.schema import UNFIT, Invalid, Problem, convert, one_line
+from qexp.config.compose import compose_job, composing, expand, parse_overrides
+from qexp.config.plugins import plugin_problems
+from qexp.config.schema import UNFIT, Invalid, Problem, convert, one_line
 from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not ./.hypothesis

@@ -22,7 +22,7 @@ from test_runs import held_elsewhere
 
 from qexp import runs
 from qexp.commands import train as commands
-from qexp.config import load_yaml, parse_config
+from qexp.config.config import load_yaml, parse_config
 from qexp.engine.fit import fit as real_fit
 from qexp.lifecycle import identified
 

@@ -10,11 +10,11 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from qexp.config.schema import parse
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet import resnet18, resnet34
 from qexp.models.resnet_cifar import ZeroPadShortcut, resnet20, resnet20_daq
 from qexp.models.widths import scaled
-from qexp.schema import parse
 
 CONF = Path(__file__).parent.parent / "conf" / "model"
 MODELS = [resnet18, resnet34, mobilenetv2, resnet20, resnet20_daq]

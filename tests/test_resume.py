@@ -14,8 +14,8 @@ from rich.console import Console
 
 import qexp.experiment
 from qexp import runs, training
-from qexp.compose import compose_job, composing
-from qexp.config import Config
+from qexp.config.compose import compose_job, composing
+from qexp.config.config import Config
 from qexp.engine.saving import LAST, Checkpoints
 from qexp.engine.state import Training
 from qexp.engine.step import Step

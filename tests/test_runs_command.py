@@ -13,7 +13,7 @@ import pytest
 from test_runs import held_elsewhere
 
 from qexp import listing, runs
-from qexp.config import float_parent, run_key, to_yaml
+from qexp.config.config import float_parent, run_key, to_yaml
 from qexp.utils.errors import QexpError
 
 Qexp = Callable[..., Any]

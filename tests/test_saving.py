@@ -19,7 +19,7 @@ from test_resume import CASES, References, train
 from torch import nn
 
 from qexp import runs
-from qexp.config import load_yaml, parse_config
+from qexp.config.config import load_yaml, parse_config
 from qexp.engine.fit import fit
 from qexp.engine.generators import random_state, restore_random_state
 from qexp.engine.optim import Optimizers

@@ -10,15 +10,15 @@ import pytest
 from conftest import TINY
 
 from qexp import runs
-from qexp.compose import Job, compose_job, composing
-from qexp.config import conf_dir
+from qexp.config.compose import Job, compose_job, composing
+from qexp.config.config import conf_dir
+from qexp.config.schema import Invalid
+from qexp.config.variants import Variants
 from qexp.lifecycle import float_config
-from qexp.schema import Invalid
 from qexp.tables import data as tables
 from qexp.tables.report import as_csv, as_markdown, cells, markdown, notes
 from qexp.tables.view import Line, Request, View, view
 from qexp.utils.errors import UsageError
-from qexp.variants import Variants
 
 PAPER = conf_dir() / "paper"
 ROWS = {

@@ -10,7 +10,7 @@ import torch
 
 from qexp import cli
 from qexp.assemble import assemble
-from qexp.config import load_yaml, parse_config
+from qexp.config.config import load_yaml, parse_config
 from qexp.engine.metrics import evaluate
 from qexp.experiment import Session
 from qexp.quantizers import Quantizer, quantizers

@@ -10,7 +10,7 @@ from pathlib import Path
 import qexp
 from qexp import runs
 from qexp.commands.parser import Parser
-from qexp.config import conf_dir
+from qexp.config.config import conf_dir
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:

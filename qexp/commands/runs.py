@@ -13,10 +13,10 @@ from rich.table import Table
 
 from qexp import listing, runs
 from qexp.commands.parser import Parser
+from qexp.config.schema import suggest
 from qexp.listing import STATES, Entry, number
 from qexp.page import page, printable, size
 from qexp.report import percent
-from qexp.schema import suggest
 from qexp.utils.errors import QexpError, UsageError
 
 ACTIONS = ("list", "show", "rm")

@@ -11,15 +11,15 @@ from rich.console import Console
 from qexp import runs
 from qexp.commands.parser import Parser
 from qexp.commands.train import inspect
-from qexp.config import Config, conf_dir, is_float
+from qexp.config.config import Config, conf_dir, is_float
+from qexp.config.schema import Invalid, suggest
+from qexp.config.variants import Variants
 from qexp.lifecycle import Outcome, float_config, perform
-from qexp.schema import Invalid, suggest
 from qexp.tables import data as tables
 from qexp.tables.data import OWN
 from qexp.tables.report import as_csv, as_markdown, as_text, comma_separated, grid, markdown
 from qexp.tables.view import Request, View, view
 from qexp.utils.errors import QexpError, UsageError
-from qexp.variants import Variants
 
 DESCRIPTION = "Print a paper's table with our numbers beside the published ones, and train what is missing."
 EXAMPLES = """\

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qexp.config.schema import one_line
 from qexp.data.images import Images
-from qexp.schema import one_line
 from qexp.utils.errors import UsageError
 
 Shape = tuple[int, int, int]  # H, W, C

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from qexp import schema
-from qexp.compose import COMPOSITION_ERRORS, explain
-from qexp.config import conf_dir, load_yaml
-from qexp.schema import suggest
+from qexp.config import schema
+from qexp.config.compose import COMPOSITION_ERRORS, explain
+from qexp.config.config import conf_dir, load_yaml
+from qexp.config.schema import suggest
 from qexp.utils.errors import UsageError
 from qexp.utils.types import Count, NonNegative, NonNegativeInt, Range
 

@@ -8,14 +8,14 @@ from statistics import fmean, stdev
 from typing import Any
 
 from qexp import runs
-from qexp.compose import Job, composing, parse_overrides
-from qexp.config import RUNTIME, Config
+from qexp.config.compose import Job, composing, parse_overrides
+from qexp.config.config import RUNTIME, Config
+from qexp.config.schema import Invalid, Problem
+from qexp.config.variants import Variants
 from qexp.lifecycle import float_config, identified
-from qexp.schema import Invalid, Problem
 from qexp.tables import data as tables
 from qexp.tables.data import OWN, Row, Table
 from qexp.utils.errors import UsageError
-from qexp.variants import Variants
 
 NOT_HERE = {
     "seed": "--seeds names the seeds",

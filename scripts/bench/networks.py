@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from qexp import quantizers, training
 from qexp.assemble import assemble, build_network
-from qexp.compose import compose_job, composing
-from qexp.config import Config
+from qexp.config.compose import compose_job, composing
+from qexp.config.config import Config
 from qexp.utils.types import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))

@@ -12,7 +12,7 @@ from disk import CASES, contents, one_line, row, usable
 from figures import Row
 from trials import Facts, Trial, carry_out, check
 
-from qexp.compose import compose_job, composing
+from qexp.config.compose import compose_job, composing
 from qexp.engine.state import Training
 
 DENIED, NOBODY = os.strerror(errno.EACCES), 65534

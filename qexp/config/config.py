@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
 
-from qexp import schema
-from qexp.schema import Invalid, Problem
+from qexp.config import schema
+from qexp.config.schema import Invalid, Problem
 from qexp.utils.types import (
     Count,
     Fraction,
@@ -198,7 +198,7 @@ def _section(key: str, raw: Any) -> Section:
 
 def conf_dir() -> Path:
     """Return the folder of the YAML files: beside the package in a checkout, inside it when installed."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     for place in (here / "conf", here.parent / "conf"):
         if (place / "train.yaml").is_file():
             return place

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from qexp.schema import Problem
+from qexp.config.schema import Problem
 
 PLUGINS = re.compile(r"(hydra\._internal\.core_plugins|hydra_plugins|hydra\.experimental|optuna\.(samplers|pruners))\.")
 LOGGING = re.compile(r"(logging|logging\.handlers|colorlog)\.[A-Z]\w*|rich\.logging\.RichHandler")

@@ -29,10 +29,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from qexp import schema
-from qexp.config import Config, conf_dir, parse_config
-from qexp.plugins import plugin_problems
-from qexp.schema import Invalid, Problem
+from qexp.config import schema
+from qexp.config.config import Config, conf_dir, parse_config
+from qexp.config.plugins import plugin_problems
+from qexp.config.schema import Invalid, Problem
 from qexp.utils.errors import UsageError
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, YAMLError, RecursionError)

@@ -11,9 +11,9 @@ from hydra import compose
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from qexp.compose import COMPOSITION_ERRORS, GROUPS, Job, compose_job, parse_overrides
-from qexp.config import parse_config
-from qexp.schema import Invalid
+from qexp.config.compose import COMPOSITION_ERRORS, GROUPS, Job, compose_job, parse_overrides
+from qexp.config.config import parse_config
+from qexp.config.schema import Invalid
 
 
 class Variants:

@@ -1,0 +1,1 @@
+"""YAML to a typed configuration: composed by Hydra, checked against signatures, identified by what it computes."""
