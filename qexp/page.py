@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qexp.listing import Entry, number
 from qexp.report import percent
+from qexp.runs.query import Entry, number
 
 Rows = list[tuple[str, str]]
 

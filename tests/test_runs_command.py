@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from test_runs import held_elsewhere
 
-from qexp import listing, runs
+from qexp import runs
 from qexp.config.config import float_parent, run_key, to_yaml
+from qexp.runs import query
 from qexp.utils.errors import QexpError
 
 Qexp = Callable[..., Any]
@@ -471,14 +472,14 @@ def test_a_running_run_is_never_removed(qexp: Qexp, store: dict[str, Path]) -> N
 
 
 def test_a_run_that_is_started_while_somebody_thinks_is_not_removed(store: dict[str, Path]) -> None:
-    entry = listing.Entry(store["dqa"])
+    entry = query.Entry(store["dqa"])
     assert entry.state == "interrupted"
     with held_elsewhere(store["dqa"]), pytest.raises(runs.RunningElsewhere):
-        listing.remove(Path("runs"), entry)
+        query.remove(Path("runs"), entry)
     (store["dqa"] / "summary.json").write_text(json.dumps(SUMMARY))
     runs.write_status(store["dqa"], "done")
     with pytest.raises(QexpError, match="^stays, because it was trained meanwhile: "):
-        listing.remove(Path("runs"), entry)
+        query.remove(Path("runs"), entry)
     assert runs.state_of(store["dqa"]) == "done"
 
 
@@ -498,7 +499,7 @@ def test_a_removal_that_is_killed_leaves_nothing_that_looks_done(
         patch.setattr(Path, "unlink", kill)
         assert qexp("runs", "rm", "--yes", "abcdefgh").code == 130
     assert len(list(store["daq"].iterdir())) == 5 - deleted  # with the lock
-    assert listing.Entry(store["daq"]).state == ("damaged" if deleted else "done")
+    assert query.Entry(store["daq"]).state == ("damaged" if deleted else "done")
     assert qexp("runs", "rm", "--yes", "abcdefgh").code == 0
     assert listed(qexp("runs").out) == ["dddddddd", "bbbbbbbb", "cccccccc"]
     assert not store["daq"].exists()

@@ -11,12 +11,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from qexp import listing, runs
+from qexp import runs
 from qexp.commands.parser import Parser
 from qexp.config.schema import suggest
-from qexp.listing import STATES, Entry, number
 from qexp.page import page, printable, size
 from qexp.report import percent
+from qexp.runs import query
+from qexp.runs.query import STATES, Entry, number
 from qexp.utils.errors import QexpError, UsageError
 
 ACTIONS = ("list", "show", "rm")
@@ -46,7 +47,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         return _show(root, arguments)
     if arguments.action == "rm":
         return _rm(root, arguments, states)
-    found, _ = listing.select(root, arguments.words, states)
+    found, _ = query.select(root, arguments.words, states)
     if arguments.json:
         print(json.dumps([_brief(entry) for entry in found], indent=2))
     elif found:
@@ -148,7 +149,7 @@ def _brief(entry: Entry) -> dict[str, Any]:
 def _show(root: Path, arguments: argparse.Namespace) -> int:
     if len(arguments.words) != 1 or arguments.state:
         raise UsageError("show takes one run: its directory, or the beginning of its hash (qexp runs lists them)")
-    entry = listing.find(root, arguments.words[0])
+    entry = query.find(root, arguments.words[0])
     if arguments.json:
         more = {"status": entry.status, "config": entry.config or None, "environment": entry.environment or None}
         print(json.dumps({**_brief(entry), **more, "files": entry.files}, indent=2, default=str))
@@ -167,7 +168,7 @@ def _rm(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> int
         raise UsageError(f"{problem} (qexp runs --help)")
     if {"", f"{root}/"} & set(arguments.words):  # a variable of the shell that is not set, behind the store or alone
         raise UsageError("an empty word would fit every run")
-    found, every = listing.select(root, arguments.words, states)
+    found, every = query.select(root, arguments.words, states)
     running = [entry for entry in found if entry.state == "running"]
     going = [entry for entry in found if entry not in running]
     if going and not (arguments.yes or (sys.stdin and sys.stdin.isatty())):
@@ -189,7 +190,7 @@ def _rm(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> int
 def _announce(going: Sequence[Entry], others: Sequence[Entry]) -> None:
     for entry in going:
         print(f"  {size(entry.bytes):>9}  {entry.state:<11}  {printable(entry.name)}")
-    if children := listing.trained_from(going, others):
+    if children := query.trained_from(going, others):
         print(f"others were trained from these float nets, and stay with their results: {len(children)}")
 
 
@@ -207,7 +208,7 @@ def _agreed(question: str) -> bool:
 
 def _removed(root: Path, entry: Entry) -> bool:
     try:
-        listing.remove(root, entry)
+        query.remove(root, entry)
     except QexpError as error:
         print(f"qexp runs: {printable(str(error))}", file=sys.stderr)
         return False

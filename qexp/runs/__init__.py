@@ -1,0 +1,41 @@
+"""The run store: directories, states and locks (store.py); finding, comparing and removing runs (query.py)."""
+
+from qexp.runs.store import (
+    RunningElsewhere,
+    State,
+    claim,
+    clear,
+    data_root,
+    file_digest,
+    find_run,
+    initial_checkpoint,
+    is_tidy,
+    list_runs,
+    read_json,
+    read_summary,
+    run_directory,
+    state_of,
+    store_root,
+    write_json,
+    write_status,
+)
+
+__all__ = [
+    "RunningElsewhere",
+    "State",
+    "claim",
+    "clear",
+    "data_root",
+    "file_digest",
+    "find_run",
+    "initial_checkpoint",
+    "is_tidy",
+    "list_runs",
+    "read_json",
+    "read_summary",
+    "run_directory",
+    "state_of",
+    "store_root",
+    "write_json",
+    "write_status",
+]
