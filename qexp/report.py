@@ -6,7 +6,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from qexp.lifecycle import Outcome
+from qexp.experiment.runner import Outcome
 
 
 def percent(value: float | None, *, signed: bool = False) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qexp import runs
-from qexp.lifecycle import Outcome
+from qexp.experiment.runner import Outcome
 from qexp.utils.errors import cannot_write
 
 SCRATCH = "QEXP_SCRATCH"  # names the folder to jobs in other processes

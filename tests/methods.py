@@ -7,8 +7,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from qexp.assemble import resolve
 from qexp.config.config import Section, conf_dir
+from qexp.experiment.build import resolve
 from qexp.quantizers import Method, Quantizer
 
 GOLDEN = Path(__file__).parent / "golden"

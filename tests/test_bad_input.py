@@ -13,9 +13,9 @@ from bad_files import record, saved
 from bad_inputs import BAD_INPUTS, SMALL, BadInput
 from safetensors.torch import save_file
 
-from qexp import assemble, cli
+from qexp import cli
 from qexp.engine import checkpoint
-from qexp.models import trial
+from qexp.experiment import build, trial
 from qexp.utils.errors import UsageError
 
 Qexp = Callable[..., Any]
@@ -110,7 +110,7 @@ def test_debug_shows_the_traceback(qexp: Qexp) -> None:
 @pytest.fixture
 def network(configure: Callable[..., Any]) -> torch.nn.Module:
     config = configure(*SMALL[1:])
-    return assemble.build_network(config, assemble.assemble(config))
+    return build.build_network(config, build.assemble(config))
 
 
 def dry(qexp: Qexp, name: str) -> Any:
@@ -177,7 +177,7 @@ def test_a_record_names_only_its_own_parts(qexp: Qexp) -> None:
     """Somebody's run that would call something, however it says so: it is never even imported."""
     for key, target in (
         ("model", "qexp.runs.shutil.rmtree"),
-        ("dataset", "qexp.tracking.environment.subprocess.run"),
+        ("dataset", "qexp.experiment.environment.subprocess.run"),
         ("quantizer", "qexp.quantizers.daq.torch.save"),
         ("quantizer", "qexp.quantizers..os.system"),
         ("model", "qexp.models"),

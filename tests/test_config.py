@@ -10,7 +10,6 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qexp import runs
-from qexp.assemble import check, check_accumulate
 from qexp.config.config import (
     INDIRECT,
     RUNTIME,
@@ -26,6 +25,7 @@ from qexp.config.config import (
     with_younger_options,
 )
 from qexp.config.schema import Invalid
+from qexp.experiment.build import check, check_accumulate
 from qexp.utils.errors import UsageError
 
 Configure = Callable[..., Config]

@@ -9,7 +9,7 @@ from conftest import TINY
 from crashes import command, difference, only_run, result, run_child
 
 from qexp import runs
-from qexp.training import determinism
+from qexp.experiment.training import determinism
 
 WORDS = ("train", *TINY, "recipe.epochs=2", "recipe.batch_size=16", "init=scratch", "deterministic=true")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from qexp.tracking import environment as module
-from qexp.tracking.environment import VARIABLES, environment, git_state
+from qexp.experiment import environment as module
+from qexp.experiment.environment import VARIABLES, environment, git_state
 
 CPU = torch.device("cpu")
 

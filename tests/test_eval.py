@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import authors_files
 import numpy as np
-import published
 import pytest
 import torch
 from conftest import Sweep
@@ -33,7 +33,7 @@ BITS = {"float": (32, 32), "weights": (1, 32), "both": (1, 1)}
 class Published:
     """A file, and a folder with a tiny CIFAR-10 whose right answers by its network are counted."""
 
-    kind: published.Kind
+    kind: authors_files.Kind
     file: Path
     data: Path
     images: int
@@ -48,14 +48,17 @@ class Published:
 def publish(tmp_path: Path) -> Callable[..., Published]:
     """`publish(kind)` writes a file and 40 test images, 13 with the label that the literal network gives them."""
 
-    def make(kind: published.Kind) -> Published:
+    def make(kind: authors_files.Kind) -> Published:
         file, data = tmp_path / f"{kind}, 1 bit=.pth", tmp_path / "data"
-        torch.save(published.content(kind), file)
+        torch.save(authors_files.content(kind), file)
         pixels = np.random.RandomState(0).randint(0, 256, (80, 32, 32, 3)).astype(np.uint8)
         weight_bits, activation_bits = BITS[kind]
         x = (torch.from_numpy(pixels) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
-        logits = published.logits(
-            published.state_dict(kind), x.permute(0, 3, 1, 2), weight_bits=weight_bits, activation_bits=activation_bits
+        logits = authors_files.logits(
+            authors_files.state_dict(kind),
+            x.permute(0, 3, 1, 2),
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
         )
         first, second = logits.topk(2).values.T
         clear = (first - second).argsort(descending=True)[:40]  # no rounding turns these round
@@ -71,7 +74,7 @@ def publish(tmp_path: Path) -> Callable[..., Published]:
 
 @pytest.mark.parametrize("kind", ["float", "weights", "both"])
 def test_a_published_file_gives_the_count_of_the_literal_network(
-    qexp: Qexp, publish: Callable[..., Published], kind: published.Kind
+    qexp: Qexp, publish: Callable[..., Published], kind: authors_files.Kind
 ) -> None:
     given = publish(kind)
     result = qexp("eval", "--json", *given.words)
@@ -82,7 +85,7 @@ def test_a_published_file_gives_the_count_of_the_literal_network(
     assert found["quantizer"] == ("fp" if kind == "float" else "daq")
     assert (found["weight_bits"], found["activation_bits"]) == BITS[kind]
     assert (found["mean"], found["std"]) == (list(MEAN), list(STD))
-    assert (found["tensors"], found["unused_tensors"]) == (published.TENSORS[kind], UNUSED[kind])
+    assert (found["tensors"], found["unused_tensors"]) == (authors_files.TENSORS[kind], UNUSED[kind])
     assert (found["top1_soft"], found["quantizer_gap"]) == (32.5, 0.0)
     assert list(Path().iterdir()) == []
 
@@ -173,7 +176,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
     qexp: Qexp, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:
     file = tmp_path / "file.pth"
-    torch.save(published.content("both"), file)
+    torch.save(authors_files.content("both"), file)
     result = qexp("eval", *(word.replace("FILE", str(file)) for word in words))
     assert (result.code, result.out) == (2, "")
     (line,) = result.errors
@@ -183,7 +186,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
 
 
 def test_a_file_with_a_defect_is_refused_by_name(qexp: Qexp, tmp_path: Path) -> None:
-    content = published.content("both")
+    content = authors_files.content("both")
     del content["state_dict"]["layer2.block_1.0.conv2.beta"]
     torch.save(content, tmp_path / "file.pth")
     result = qexp("eval", f"checkpoint={tmp_path / 'file.pth'}", "format=daq")

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import published
+import authors_files
 import pytest
 import torch
 from torch import Tensor, nn
 
-from qexp import foreign
-from qexp.assemble import assemble, build_network
 from qexp.config.compose import compose_job, composing
+from qexp.experiment import published
+from qexp.experiment.build import assemble, build_network
 from qexp.utils.errors import UsageError
 
-KINDS: list[published.Kind] = ["float", "weights", "both"]
-FIRST = published.LAYERS[0]
+KINDS: list[authors_files.Kind] = ["float", "weights", "both"]
+FIRST = authors_files.LAYERS[0]
 
 
 @pytest.fixture
@@ -36,32 +36,34 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 def network(path: Path, *words: str) -> nn.Module:
     """The network that `qexp eval` makes of a file, in evaluation mode."""
-    file = foreign.read_daq(path)
+    file = published.read_daq(path)
     small = ("dataset=synthetic", "dataset.train_size=10", "dataset.test_size=10", "device=cpu")
     with composing():
         job = compose_job([*file.overrides, *small, *words], "eval_daq")
     assert job.config is not None, job.problems
-    return foreign.open_session(job.config, file)[0].model.eval()
+    return published.open_session(job.config, file)[0].model.eval()
 
 
-def translated(path: Path) -> foreign.Translation:
+def translated(path: Path) -> published.Translation:
     """A file, held against our network for it."""
-    file = foreign.read_daq(path)
+    file = published.read_daq(path)
     with composing():
         config = compose_job(file.overrides, "eval_daq").config
     assert config is not None
     with torch.device("meta"):
         own = build_network(config, assemble(config)).state_dict()
-    return foreign.translate(file, own)
+    return published.translate(file, own)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("float", 121), ("weights", 229), ("both", 211)])
-def test_every_tensor_of_a_file_is_accounted_for(save: Callable[..., Path], kind: published.Kind, count: int) -> None:
-    state = published.state_dict(kind)
+def test_every_tensor_of_a_file_is_accounted_for(
+    save: Callable[..., Path], kind: authors_files.Kind, count: int
+) -> None:
+    state = authors_files.state_dict(kind)
     translation = translated(save(state))
     signs = [key for key in translation.state if key.endswith("signed")]
     expected = {"float": {}, "weights": {"init": 18, "uA": 18, "lA": 18}, "both": {"init": 18}}[kind]
-    assert len(state) == count == published.TENSORS[kind]
+    assert len(state) == count == authors_files.TENSORS[kind]
     assert translation.unused == {"bn1": 5, **expected}
     assert len(translation.state) - len(signs) + sum(translation.unused.values()) == count
     assert len(signs) == (18 if kind == "both" else 0)
@@ -82,16 +84,16 @@ def test_every_tensor_of_a_file_is_accounted_for(save: Callable[..., Path], kind
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_network_gives_the_logits_of_the_authors_network(
     save: Callable[..., Path],
-    kind: published.Kind,
+    kind: authors_files.Kind,
     words: tuple[str, ...],
     bits: tuple[int, int],
     dtype: torch.dtype,
     tolerance: float,
 ) -> None:
     """With scales that are powers of two, sums of codes are exact, so that no value near a threshold can go astray."""
-    state = published.state_dict(kind)
+    state = authors_files.state_dict(kind)
     x = torch.randn(4, 3, 32, 32, dtype=dtype)
-    expected = published.logits(state, x, weight_bits=bits[0], activation_bits=bits[1])
+    expected = authors_files.logits(state, x, weight_bits=bits[0], activation_bits=bits[1])
     assert expected.std(0).min() > 0.01, "the logits have to depend on the image"
     with torch.no_grad():
         found = network(save(state), *words).to(dtype)(x)
@@ -100,19 +102,19 @@ def test_the_network_gives_the_logits_of_the_authors_network(
 
 def test_any_scale_and_a_range_that_was_never_set(save: Callable[..., Path]) -> None:
     """Scales of both signs; and one layer keeps the placeholder 2**31 as range, so that all its inputs become 0."""
-    state = published.state_dict("both")
-    for layer in published.LAYERS:
+    state = authors_files.state_dict("both")
+    for layer in authors_files.LAYERS:
         state[f"{layer}.beta"] = torch.randn(()) / 4
     state["layer2.block_1.0.conv2.uA"] = torch.tensor(2147483648.0)
     x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     with torch.no_grad():
         found = network(save(state)).double()(x)
-    torch.testing.assert_close(found, published.logits(state, x, weight_bits=1, activation_bits=1))
+    torch.testing.assert_close(found, authors_files.logits(state, x, weight_bits=1, activation_bits=1))
 
 
 def test_ties_go_down_for_weights_and_activations(save: Callable[..., Path]) -> None:
     """A weight in the middle of its range is -1, an activation of half its range is 0, as the layer's output shows."""
-    state = published.state_dict("both")
+    state = authors_files.state_dict("both")
     kernel = torch.tensor([[-1.0, 0.0, 1.0], [1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])
     state[f"{FIRST}.weight"] = kernel.expand(16, 16, 3, 3).clone()
     state |= {f"{FIRST}.lW": torch.tensor(-2.0), f"{FIRST}.uW": torch.tensor(2.0)}
@@ -170,9 +172,9 @@ Edit = Callable[[dict[str, Tensor]], object]
     ],
 )
 def test_a_file_of_another_layout_is_refused_by_name(
-    save: Callable[..., Path], kind: published.Kind, edit: Edit, said: str
+    save: Callable[..., Path], kind: authors_files.Kind, edit: Edit, said: str
 ) -> None:
-    state = published.state_dict(kind)
+    state = authors_files.state_dict(kind)
     edit(state)
     path = save(state)
     with pytest.raises(UsageError) as caught:
@@ -184,7 +186,7 @@ def test_a_file_of_another_layout_is_refused_by_name(
 
 
 def test_all_that_is_wrong_is_said_at_once(save: Callable[..., Path]) -> None:
-    state = {f"module.{key}": value for key, value in published.state_dict("float").items()}
+    state = {f"module.{key}": value for key, value in authors_files.state_dict("float").items()}
     state |= {"conv1.weight": torch.ones(16, 1, 3, 3)}
     with pytest.raises(UsageError, match="missing: .* and 116 more; unexpected: .* and 117 more; other shapes: conv1"):
         translated(save(state))
@@ -207,7 +209,7 @@ class Intruder:
         ({"state_dict": torch.ones(2)}, "its state_dict holds no tensors"),
         ({"state_dict": {"a": torch.ones(1), "b": 0.5, 3: torch.ones(1)}}, "what is no tensor with a name: 3, b"),
         (
-            {"state_dict": published.state_dict("float"), "optimizer_dict": Intruder()},
+            {"state_dict": authors_files.state_dict("float"), "optimizer_dict": Intruder()},
             "besides tensors and plain values it holds posix.mkdir, which loading would have to call",
         ),
     ],
@@ -218,7 +220,7 @@ def test_a_file_of_other_content_is_refused_and_runs_no_code(
     monkeypatch.chdir(tmp_path)
     torch.save(content, "file.pth")
     with pytest.raises(UsageError) as caught:
-        foreign.read_daq(Path("file.pth"))
+        published.read_daq(Path("file.pth"))
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert os.listdir() == ["file.pth"]
@@ -226,10 +228,10 @@ def test_a_file_of_other_content_is_refused_and_runs_no_code(
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"hello"])
 def test_a_damaged_file_is_refused_in_one_line(damage: Callable[[bytes], bytes], save: Callable[..., Path]) -> None:
-    path = save(published.state_dict("float"))
+    path = save(authors_files.state_dict("float"))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UsageError) as caught:
-        foreign.read_daq(path)
+        published.read_daq(path)
     assert str(caught.value).startswith(f"{path} is not a checkpoint that can be loaded safely: ")
     assert len(str(caught.value).splitlines()) == 1
     assert "weights_only" not in str(caught.value), "torch advises to load it unsafely"
@@ -246,7 +248,7 @@ def test_a_damaged_file_is_refused_in_one_line(damage: Callable[[bytes], bytes],
     ],
 )
 def test_bits_that_do_not_go_with_the_file_are_refused(
-    kind: published.Kind, words: tuple[str, ...], said: str, save: Callable[..., Path]
+    kind: authors_files.Kind, words: tuple[str, ...], said: str, save: Callable[..., Path]
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        network(save(published.state_dict(kind)), *words)
+        network(save(authors_files.state_dict(kind)), *words)

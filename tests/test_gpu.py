@@ -14,8 +14,8 @@ from test_step import WORDS, assert_same, batch, gradients, make, network
 from torch._dynamo.utils import counters
 
 from qexp.engine.metrics import Tally
+from qexp.experiment.training import make_step
 from qexp.quantizers import anneal, recompute
-from qexp.training import make_step
 from qexp.utils.types import Progress
 
 DEVICE = torch.device("cuda")

@@ -24,7 +24,7 @@ from qexp import runs
 from qexp.commands import train as commands
 from qexp.config.config import load_yaml, parse_config
 from qexp.engine.fit import fit as real_fit
-from qexp.lifecycle import identified
+from qexp.experiment.runner import identified
 
 Train = Callable[..., Any]
 OnlyRun = Callable[..., Path]
@@ -190,7 +190,7 @@ def test_init_fp_hands_the_float_net_to_the_quantized_one(
         began.append({key: value.clone() for key, value in model.state_dict().items()})
         return real_fit(model, *arguments, **options)
 
-    monkeypatch.setattr("qexp.experiment.fit", fit)
+    monkeypatch.setattr("qexp.experiment.train.fit", fit)
     assert train("quantizer=daq", "init=fp").code == 0
     of_float, of_quantized = began
     parent = weights(only_run("fp"))
@@ -270,7 +270,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException, method: str =
             raise error
         return real_fit(model, *arguments, **options)
 
-    monkeypatch.setattr("qexp.experiment.fit", fit)
+    monkeypatch.setattr("qexp.experiment.train.fit", fit)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_disk_that_is_too_full_to_write_the_error_still_ends_in_one_line(
     def no_space(*_: Any, **__: Any) -> None:
         raise full
 
-    monkeypatch.setattr("qexp.experiment.fit", fit)
+    monkeypatch.setattr("qexp.experiment.train.fit", fit)
     result = train(*STE)
     assert result.code == 1
     assert "No space left on device" in result.err

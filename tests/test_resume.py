@@ -12,14 +12,15 @@ from conftest import TINY
 from crashes import Prepare, difference, kill_at, only_run, result, run_child
 from rich.console import Console
 
-import qexp.experiment
-from qexp import runs, training
+import qexp.experiment.train
+from qexp import runs
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
 from qexp.engine.saving import LAST, Checkpoints
 from qexp.engine.state import Training
 from qexp.engine.step import Step
-from qexp.lifecycle import perform
+from qexp.experiment import training
+from qexp.experiment.runner import perform
 from qexp.quantizers.sawb import SawbClip
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
@@ -71,8 +72,8 @@ KILLS: dict[str, Prepare] = {
     "in the middle of a record of TensorBoard": kill_at(
         Journal, "write", 60, when=lambda self, _: "tfevents" in self.path.name, before=half_a_line
     ),
-    "after the last checkpoint": kill_at(qexp.experiment, "summarize", 1),
-    "after the summary": kill_at(qexp.experiment, "keep_network", 1),
+    "after the last checkpoint": kill_at(qexp.experiment.train, "summarize", 1),
+    "after the summary": kill_at(qexp.experiment.train, "keep_network", 1),
     "before it could say that it is done": kill_at(
         runs, "write_status", 1, when=lambda path, state, *_: state == "done"
     ),

@@ -10,10 +10,11 @@ import pytest
 from crashes import Prepare, difference, kill_at, only_run, result, run_child, start_child, wait_for
 from test_resume import CASES, References, train
 
-from qexp import runs, training
+from qexp import runs
 from qexp.engine.saving import Checkpoints, read
 from qexp.engine.step import Step
-from qexp.experiment import Session
+from qexp.experiment import training
+from qexp.experiment.train import Session
 from qexp.utils import signals
 from qexp.utils.errors import Interrupted
 from qexp.utils.signals import StopRequest

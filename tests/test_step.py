@@ -17,6 +17,7 @@ from qexp.engine.guard import LossGuard
 from qexp.engine.metrics import Tally, evaluate
 from qexp.engine.optim import Optimizers
 from qexp.engine.step import Step, cross_entropy
+from qexp.experiment.training import evaluate_both, make_step, place
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     anneal,
@@ -32,7 +33,6 @@ from qexp.quantizers import (
     recompute,
 )
 from qexp.schedules import make_schedule
-from qexp.training import evaluate_both, make_step, place
 from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)

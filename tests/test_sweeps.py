@@ -18,7 +18,7 @@ from test_lifecycle import failing, state
 
 from qexp import runs
 from qexp.engine.step import Step
-from qexp.lifecycle import Outcome
+from qexp.experiment.runner import Outcome
 from qexp.sweep import Exchange, Record, again, exchange, summary_line
 from qexp.utils.errors import Interrupted
 

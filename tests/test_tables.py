@@ -14,7 +14,7 @@ from qexp.config.compose import Job, compose_job, composing
 from qexp.config.config import conf_dir
 from qexp.config.schema import Invalid
 from qexp.config.variants import Variants
-from qexp.lifecycle import float_config
+from qexp.experiment.runner import float_config
 from qexp.tables import data as tables
 from qexp.tables.report import as_csv, as_markdown, cells, markdown, notes
 from qexp.tables.view import Line, Request, View, view

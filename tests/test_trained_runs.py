@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from qexp import cli
-from qexp.assemble import assemble
 from qexp.config.config import load_yaml, parse_config
 from qexp.engine.metrics import evaluate
-from qexp.experiment import Session
+from qexp.experiment.build import assemble
+from qexp.experiment.train import Session
 from qexp.quantizers import Quantizer, quantizers
 
 QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]

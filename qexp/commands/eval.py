@@ -21,7 +21,7 @@ from qexp.report import label, percent
 from qexp.utils.errors import UsageError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
-    from qexp.experiment import Session
+    from qexp.experiment.train import Session
 
 CHECKPOINTS = ("last", "best")
 LONGEST_WORD = 4096  # of a path on Linux
@@ -129,8 +129,8 @@ def evaluate_run(request: Request) -> tuple[dict[str, Any], str]:
         store = next((str(o.value()) for o in overrides if o.key_or_group == "runs_dir"), None)
         path = _find_run(store, str(request.run))
         config = _recorded_config(path, overrides)
-    from qexp.assemble import assemble, check_evaluation
-    from qexp.experiment import Session
+    from qexp.experiment.build import assemble, check_evaluation
+    from qexp.experiment.train import Session
 
     parts = assemble(config)
     check_evaluation(config, parts)
@@ -161,14 +161,14 @@ def evaluate_file(request: Request) -> tuple[dict[str, Any], str]:
     """Return the result for a published file, as data and as text; raise UsageError or Invalid."""
     with composing():
         _checked(request.overrides, CHANGEABLE_OF_A_FILE)
-        from qexp import foreign
+        from qexp.experiment import published
 
-        file = foreign.read_daq(Path(str(request.checkpoint)).expanduser())
+        file = published.read_daq(Path(str(request.checkpoint)).expanduser())
         job = compose_job((*file.overrides, *request.overrides), f"eval_{request.format}")
     if job.config is None:
         raise Invalid(list(job.problems))
     config = job.config
-    session, translation = foreign.open_session(config, file)
+    session, translation = published.open_session(config, file)
     result = {
         "file": str(file.path),
         "format": request.format,

@@ -14,7 +14,7 @@ from qexp.commands.train import inspect
 from qexp.config.config import Config, conf_dir, is_float
 from qexp.config.schema import Invalid, suggest
 from qexp.config.variants import Variants
-from qexp.lifecycle import Outcome, float_config, perform
+from qexp.experiment.runner import Outcome, float_config, perform
 from qexp.tables import data as tables
 from qexp.tables.data import OWN
 from qexp.tables.report import as_csv, as_markdown, as_text, comma_separated, grid, markdown

@@ -22,7 +22,7 @@ from qexp import runs
 from qexp.config.compose import Job, compose_job, composing, expand, parse_overrides
 from qexp.config.config import SECTIONS, Config, conf_dir, parse_config, parse_sections
 from qexp.config.schema import Invalid, Problem
-from qexp.lifecycle import Outcome, identified, perform
+from qexp.experiment.runner import Outcome, identified, perform
 from qexp.report import percent, run_report, sweep_table
 from qexp.sweep import FAILED, Exchange, Record, again, exchange, in_progress, summary_line
 from qexp.utils.errors import Diverged, Interrupted, QexpError, UsageError
@@ -109,7 +109,7 @@ def inspect(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> list[str]:
     """
     if wrong and not any(job.config or _sets_options(job) for job in jobs):
         return []
-    from qexp.assemble import check, check_sections
+    from qexp.experiment.build import check, check_sections
 
     found: list[Sequence[Problem]] = []
     known: dict[str, Sequence[Problem]] = {}

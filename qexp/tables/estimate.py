@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers, runs
-from qexp.assemble import assemble, build_network, build_source, pick_device
 from qexp.config.config import Config, load_yaml
 from qexp.engine.fit import fit
-from qexp.training import evaluate_both, make_step, place
+from qexp.experiment.build import assemble, build_network, build_source, pick_device
+from qexp.experiment.training import evaluate_both, make_step, place
 from qexp.utils.callback import Metrics
 
 MEASURED_SECONDS = 2.0  # of training steps, about

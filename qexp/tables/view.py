@@ -12,7 +12,7 @@ from qexp.config.compose import Job, composing, parse_overrides
 from qexp.config.config import RUNTIME, Config
 from qexp.config.schema import Invalid, Problem
 from qexp.config.variants import Variants
-from qexp.lifecycle import float_config, identified
+from qexp.experiment.runner import float_config, identified
 from qexp.tables import data as tables
 from qexp.tables.data import OWN, Row, Table
 from qexp.utils.errors import UsageError

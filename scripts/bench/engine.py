@@ -14,11 +14,12 @@ from rich.console import Console
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from qexp import quantizers, training
+from qexp import quantizers
 from qexp.data.images import Images
 from qexp.data.loader import Loader
 from qexp.engine.checkpoint import Checkpoints
 from qexp.engine.fit import fit
+from qexp.experiment import training
 from qexp.tracking.console import make_reporter
 from qexp.tracking.jsonl import JsonLines
 from qexp.tracking.tensorboard import TensorBoard

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qexp import quantizers, training
-from qexp.assemble import assemble, build_network
+from qexp import quantizers
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
+from qexp.experiment import training
+from qexp.experiment.build import assemble, build_network
 from qexp.utils.types import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))

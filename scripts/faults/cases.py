@@ -13,11 +13,12 @@ from crashes import Action, Prepare, command, difference, result
 from test_resume import CASES, SHORT, half, half_a_line, search_often
 from trials import LONGEST_SECONDS, Facts, Finding, attempt, carry_out, check, nothing
 
-import qexp.experiment
-from qexp import runs, training
+import qexp.experiment.train
+from qexp import runs
 from qexp.engine.saving import Checkpoints
 from qexp.engine.state import Training
 from qexp.engine.step import Step
+from qexp.experiment import training
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 
@@ -44,7 +45,7 @@ POINTS = {
     "a checkpoint": Point(Checkpoints, "save"),
     "an evaluation": Point(training, "evaluate"),
     "a status": Point(runs, "write_status"),
-    "the end": Point(qexp.experiment, "keep_network"),
+    "the end": Point(qexp.experiment.train, "keep_network"),
 }
 
 

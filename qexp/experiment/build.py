@@ -19,7 +19,8 @@ from qexp.config.config import PLACES, Config, Recipe, Section, is_float
 from qexp.config.schema import Invalid, Problem
 from qexp.data.datasets import Source
 from qexp.engine import checkpoint
-from qexp.models import pretrained, trial
+from qexp.experiment import trial
+from qexp.models import pretrained
 from qexp.utils.errors import UsageError, cannot_write
 
 T = TypeVar("T")

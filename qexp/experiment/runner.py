@@ -104,7 +104,7 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, 
 
 
 def _train(path: Path, config: Config, console: Console, debug: bool, stop: StopRequest) -> dict[str, Any]:
-    from qexp.experiment import train_in  # imports torch's parts only when something trains
+    from qexp.experiment.train import train_in  # imports torch's parts only when something trains
 
     start, baseline = _starting_point(config, console, debug, stop)
     _say(console, banner(config, path))
@@ -146,7 +146,7 @@ def _starting_point(
     config: Config, console: Console, debug: bool, stop: StopRequest
 ) -> tuple[Path | None, float | None]:
     """Return (checkpoint to begin with, float top-1 where known), training the float net for `init=fp` if need be."""
-    from qexp.assemble import starting_file  # imports torch, see above
+    from qexp.experiment.build import starting_file  # imports torch, see above
 
     if configuration.is_float(config.raw):
         return starting_file(config), None

@@ -10,18 +10,18 @@ import torch
 from rich.console import Console
 
 from qexp import quantizers, runs
-from qexp.assemble import Parts, assemble, build_network, pick_device
 from qexp.config.config import Config, to_yaml
 from qexp.data.batches import Batches
 from qexp.engine import checkpoint
 from qexp.engine.fit import fit, seed_everything
 from qexp.engine.saving import Checkpoints, keep_network
-from qexp.record import record_environment, summarize
+from qexp.experiment.build import Parts, assemble, build_network, pick_device
+from qexp.experiment.summary import record_environment, summarize
+from qexp.experiment.training import determinism, evaluate_both, make_step, place
 from qexp.tracking.console import make_reporter
 from qexp.tracking.jsonl import JsonLines
 from qexp.tracking.tensorboard import FILE as EVENTS
 from qexp.tracking.tensorboard import TensorBoard
-from qexp.training import determinism, evaluate_both, make_step, place
 from qexp.utils import atomic
 from qexp.utils.callback import EpochRecord, Metrics, Observer
 from qexp.utils.errors import QexpError

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qexp.assemble import assemble, build_network, check_evaluation
 from qexp.config.config import Config
 from qexp.engine import checkpoint
-from qexp.experiment import Session
+from qexp.experiment.build import assemble, build_network, check_evaluation
+from qexp.experiment.train import Session
 from qexp.quantizers.base import FLOAT_BITS
 from qexp.utils.errors import UsageError
 

@@ -10,7 +10,7 @@ from torch import nn
 from qexp import quantizers, runs
 from qexp.config.config import Config, is_float
 from qexp.engine.saving import Checkpoints
-from qexp.tracking.environment import environment
+from qexp.experiment.environment import environment
 from qexp.utils.callback import EpochRecord
 
 # What has to be the same for a run that goes on to be equal, bit for bit, to one that was not interrupted.
