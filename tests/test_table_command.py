@@ -21,7 +21,7 @@ from qexp.config.compose import compose_job, composing, expand, parse_overrides
 from qexp.config.config import conf_dir, load_yaml
 from qexp.config.variants import Variants
 from qexp.tables.estimate import Speed, duration, estimates, recorded, run_seconds
-from qexp.tables.view import Request, view
+from qexp.tables.join import Request, view
 
 Qexp = Callable[..., Any]
 QUICK = ("recipe.epochs=1", "tracking.tensorboard=false")

@@ -16,8 +16,8 @@ from qexp.config.schema import Invalid
 from qexp.config.variants import Variants
 from qexp.experiment.runner import float_config
 from qexp.tables import data as tables
-from qexp.tables.report import as_csv, as_markdown, cells, markdown, notes
-from qexp.tables.view import Line, Request, View, view
+from qexp.tables.format import as_csv, as_markdown, cells, markdown, notes
+from qexp.tables.join import Line, Request, View, view
 from qexp.utils.errors import UsageError
 
 PAPER = conf_dir() / "paper"

@@ -17,8 +17,8 @@ from qexp.config.variants import Variants
 from qexp.experiment.runner import Outcome, float_config, perform
 from qexp.tables import data as tables
 from qexp.tables.data import OWN
-from qexp.tables.report import as_csv, as_markdown, as_text, comma_separated, grid, markdown
-from qexp.tables.view import Request, View, view
+from qexp.tables.format import as_csv, as_markdown, as_text, comma_separated, grid, markdown
+from qexp.tables.join import Request, View, view
 from qexp.utils.errors import QexpError, UsageError
 
 DESCRIPTION = "Print a paper's table with our numbers beside the published ones, and train what is missing."

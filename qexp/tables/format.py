@@ -10,7 +10,7 @@ from rich.table import Table as Grid
 
 from qexp import runs
 from qexp.tables.data import OWN, Row, protocol_values
-from qexp.tables.view import Line, View
+from qexp.tables.join import Line, View
 
 UNSETTLED = (
     "* in a run the attention of some quantizers did not end at the lowest bit-width; the hard accuracy is of a "
