@@ -1,5 +1,5 @@
 """`python -m qexp`."""
 
-from qexp.cli import script
+from qexp.cli.main import script
 
 script()

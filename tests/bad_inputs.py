@@ -124,7 +124,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     ),
     BadInput("a builtin", ("train", "model._target_=builtins.eval"), "must name a model in qexp.models"),
     BadInput("a module of a module", ("train", "dataset._target_=qexp.runs.shutil.rmtree"), "must name a dataset"),
-    BadInput("the command itself", ("train", "model._target_=qexp.cli.main"), "must name a model in qexp.models"),
+    BadInput("the command itself", ("train", "model._target_=qexp.cli.main.main"), "must name a model in qexp.models"),
     BadInput("a function beside", ("train", "model._target_=qexp.models.pretrained.fetch"), "must name a model"),
     BadInput(
         "a part of a method", ("train", "quantizer._target_=qexp.quantizers.base.Method"), "must name a quantizer"

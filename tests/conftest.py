@@ -17,7 +17,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from qexp import cli
+from qexp.cli.main import main
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
 
@@ -81,7 +81,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def call(*words: str) -> Any:
     """Run a command line and return its exit code."""
     try:
-        return cli.main(list(map(str, words)))
+        return main(list(map(str, words)))
     except SystemExit as left:
         return left.code
 

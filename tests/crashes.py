@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from qexp import cli
+from qexp.cli.main import main
 from qexp.engine.saving import read
 from qexp.utils.errors import Interrupted
 from qexp.utils.signals import SIGNALS
@@ -26,7 +26,7 @@ Prepare = Callable[[], None]
 
 def command(words: Sequence[str]) -> Action:
     """Return what carries out `qexp WORDS`."""
-    return lambda: cli.main(list(words))
+    return lambda: main(list(words))
 
 
 def run_child(action: Action, folder: Path, prepare: Prepare = lambda: None) -> int:

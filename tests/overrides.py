@@ -18,7 +18,7 @@ from unittest import mock
 
 from hydra.core.global_hydra import GlobalHydra
 
-from qexp import cli
+from qexp.cli import main as command
 from qexp.config.schema import UNFIT
 
 Words = list[str]
@@ -76,7 +76,14 @@ VALUES = (
     *("", "0", "1", "-1", "2", "3", "1e9", "1e400", "-1e-400", "inf", "-inf", "nan", "null", "true", "no", "???", "~"),
     *("1" * 30, "9" * 400, "9" * 5000, "1e308", "0.1", "2.0", "[1,2]", "[]", "{}", "{a:1}", "[[[1]]]", "{a:{b:[c]}}"),
     *("a b", "'a b'", '"a\\"b"', "a:b", "a/b", "../x", "../../etc/passwd", "/etc/passwd", ".", "..", "~nobody/x", "fp"),
-    *("os.system", "builtins.eval", "qexp.runs.shutil.rmtree", "qexp.cli.main", "qexp.quantizers.daq.DAQ", "cuda:99"),
+    *(
+        "os.system",
+        "builtins.eval",
+        "qexp.runs.shutil.rmtree",
+        "qexp.cli.main.main",
+        "qexp.quantizers.daq.DAQ",
+        "cuda:99",
+    ),
     *("qexp.quantizers.base.Method", "qexp.data.datasets.Source", "qexp.models.pretrained.fetch", "logging.os.system"),
     *("scratch", "torchvision", "first", "[first:weight]", "[*]", "['[']", "digits", "synthetic", "resnet18", "sgd"),
     *(
@@ -221,7 +228,7 @@ def verdict(words: Words) -> str | None:
     GlobalHydra.instance().clear()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", ["qexp"]):
-            code = cli.main(["train", "--dry-run", *words])
+            code = command.main(["train", "--dry-run", *words])
     except BaseException:
         return f"raises {traceback.format_exc()[-1500:]}"
     said = err.getvalue().split("\n")[:-1]

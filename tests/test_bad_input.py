@@ -13,7 +13,7 @@ from bad_files import record, saved
 from bad_inputs import BAD_INPUTS, SMALL, BadInput
 from safetensors.torch import save_file
 
-from qexp import cli
+from qexp.cli.main import COMMANDS
 from qexp.engine import checkpoint
 from qexp.experiment import build, trial
 from qexp.utils.errors import UsageError
@@ -27,7 +27,7 @@ def entries() -> set[Path]:
 
 def lines_of(result: Any, command: str, count: int) -> list[str]:
     """What stderr says, all of it in lines that have the form of every error."""
-    start = f"qexp {command}: error: " if command in cli.COMMANDS else "qexp: error: "
+    start = f"qexp {command}: error: " if command in COMMANDS else "qexp: error: "
     assert all(line.startswith(start) and len(line) < 1000 for line in result.errors), result.err
     assert len(result.errors) == count, result.err
     return [line.removeprefix(start) for line in result.errors]

@@ -55,7 +55,7 @@ def test_every_command_has_help(qexp: Qexp, command: str) -> None:
 
 NO_TORCH = """
 import sys
-from qexp.cli import main
+from qexp.cli.main import main
 assert main(["--help"]) == 0
 assert not {"torch", "numpy", "hydra", "omegaconf", "rich"} & set(sys.modules), "help imports too much"
 assert main(["train", "bits=99"]) == 2

@@ -32,7 +32,7 @@ def _train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the check let it through")
 
-    monkeypatch.setattr("qexp.commands.train.perform", refuse)
+    monkeypatch.setattr("qexp.cli.train.perform", refuse)
 
 
 @pytest.fixture

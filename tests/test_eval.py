@@ -197,7 +197,7 @@ def test_a_file_with_a_defect_is_refused_by_name(qexp: Qexp, tmp_path: Path) -> 
 
 NO_TORCH = """
 import sys
-from qexp.cli import main
+from qexp.cli.main import main
 assert main(["eval", "checkpoint=x.pth"]) == 2
 assert main(["eval", "checkpoint=x.pth", "format=foo"]) == 2
 assert main(["eval", "checkpoint=x.pth", "format=daq", "devise=cpu"]) == 2

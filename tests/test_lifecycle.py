@@ -21,7 +21,7 @@ from conftest import TINY, Sweep, call
 from test_runs import held_elsewhere
 
 from qexp import runs
-from qexp.commands import train as commands
+from qexp.cli import train as commands
 from qexp.config.config import load_yaml, parse_config
 from qexp.engine.fit import fit as real_fit
 from qexp.experiment.runner import identified
@@ -432,7 +432,10 @@ STOPPING = "stopping after this step, and saving the state"
 INTERRUPTED = "qexp train: interrupted; the same command goes on from here"
 LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
 # A shell that starts a job in the background lets it ignore Ctrl-C, and so would we.
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from qexp.cli import script; script()"
+START = """import signal
+from qexp.cli.main import script
+signal.signal(signal.SIGINT, signal.default_int_handler)
+script()"""
 
 
 def start(*words: str) -> subprocess.Popen:

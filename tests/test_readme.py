@@ -72,12 +72,12 @@ def test_adding_a_quantizer_takes_three_files(tmp_path):
 
 def test_the_example_of_a_wrong_command_is_what_is_printed(tmp_path, monkeypatch, capsys):
     """README shows the exact lines."""
-    from qexp import cli
+    from qexp.cli.main import main
 
     monkeypatch.chdir(tmp_path)
     shown = next(block for block in blocks(README, "text") if block.startswith("$ qexp train quantiser"))
     command, _, expected = shown.partition("\n")
-    assert cli.main(command.split()[2:]) == 2
+    assert main(command.split()[2:]) == 2
     assert capsys.readouterr().err == expected
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qexp import cli
+from qexp.cli.main import main
 
 DATA = Path(os.environ.get("QEXP_DATA", "nowhere"))
 ON_CIFAR = ["dataset=cifar10", "model=resnet18", "quantizer=daq", "bits=2", f"data_dir={DATA}"]
@@ -17,7 +17,7 @@ has_mnist = pytest.mark.skipif(not (DATA / "MNIST").is_dir(), reason="no MNIST i
 
 def trained(folder: Path, *words: str) -> dict:
     """Train and return the summary of the quantized run."""
-    assert cli.main(["train", *words, f"runs_dir={folder}"]) == 0
+    assert main(["train", *words, f"runs_dir={folder}"]) == 0
     found = [json.loads(path.read_text()) for path in folder.glob("*/*/*/*/summary.json")]
     (summary,) = [one for one in found if one["quantizer"] != "fp"]
     return summary

@@ -17,9 +17,9 @@ from crashes import command, kill_at, run_child
 from test_lifecycle import failing, state
 
 from qexp import runs
+from qexp.cli.sweep import Exchange, Record, again, exchange, summary_line
 from qexp.engine.step import Step
 from qexp.experiment.runner import Outcome
-from qexp.sweep import Exchange, Record, again, exchange, summary_line
 from qexp.utils.errors import Interrupted
 
 Train = Callable[..., Any]
@@ -149,7 +149,10 @@ def test_jobs_of_a_sweep_that_is_stopped_do_not_begin(tmp_path: Path) -> None:
 
 # In other processes
 
-START = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from qexp.cli import script; script()"
+START = """import signal
+from qexp.cli.main import script
+signal.signal(signal.SIGINT, signal.default_int_handler)
+script()"""
 LONG = (*TINY, "tracking.tensorboard=false", "threads=1", "quantizer=fp", "recipe.epochs=100000")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 

@@ -16,7 +16,7 @@ from conftest import TINY, Result
 from test_tables import SMALL, fabricate
 
 from qexp import runs
-from qexp.commands import table
+from qexp.cli import table
 from qexp.config.compose import compose_job, composing, expand, parse_overrides
 from qexp.config.config import conf_dir, load_yaml
 from qexp.config.variants import Variants
@@ -169,8 +169,8 @@ def test_markdown_is_a_table_for_github(small: Callable[..., Result], folder: Pa
 NO_TORCH = """
 import sys
 from pathlib import Path
-from qexp.cli import main
-from qexp.commands import table
+from qexp.cli.main import main
+from qexp.cli import table
 assert main(["table", "dqa/4", "--seeds", "0,1", "--protocol", "short"]) == 0
 assert main(["table", "dqa/9"]) == 2
 assert table.main([], folder=Path(sys.argv[1])) == 0

@@ -8,7 +8,7 @@ import methods
 import pytest
 import torch
 
-from qexp import cli
+from qexp.cli.main import main
 from qexp.config.config import load_yaml, parse_config
 from qexp.engine.metrics import evaluate
 from qexp.experiment.build import assemble
@@ -21,7 +21,7 @@ TRAINED = [name for name in methods.NAMES if name != "fp"]
 
 def train(folder: Path, *words: str) -> tuple[Path, dict]:
     """Train quickly and return (run directory, summary)."""
-    assert cli.main(["train", *QUICK, f"runs_dir={folder}", *words]) == 0
+    assert main(["train", *QUICK, f"runs_dir={folder}", *words]) == 0
     quantizer = next((word.partition("=")[2] for word in words if word.startswith("quantizer=")), "daq")
     (path,) = folder.glob(f"digits/resnet20/{quantizer}-*/*/summary.json")
     return path.parent, json.loads(path.read_text())
@@ -74,7 +74,7 @@ def test_training_twice_gives_the_same_numbers(tmp_path):
 
 def test_mobilenet_with_signed_inputs_trains(tmp_path):
     """Linear bottlenecks give negative inputs; the signed range is found at calibration."""
-    assert cli.main([
+    assert main([
         "train", "model=mobilenetv2", "model.width=0.25", "quantizer=daq", "bits=4", "init=scratch",
         "recipe.epochs=1", "dataset.train_size=128", "dataset.test_size=64", f"runs_dir={tmp_path}",
     ]) == 0  # fmt: skip
@@ -89,7 +89,7 @@ def weights_of(folder: Path, *words: str) -> dict[str, torch.Tensor]:
     base = ["dataset=synthetic", "dataset.train_size=64", "dataset.test_size=32", "model=resnet20", "model.width=0.25"]
     more = ["quantizer=dqa", "bits=2", "init=scratch", "recipe.epochs=2", "recipe.batch_size=24", f"runs_dir={folder}"]
     rates = [f"recipe.optimizer.{role}.lr=0.001" for role in ("weight", "norm", "attention")]
-    assert cli.main(["train", *base, *more, *rates, *words]) == 0
+    assert main(["train", *base, *more, *rates, *words]) == 0
     (path,) = folder.glob("synthetic/resnet20/dqa-*/*/last.pt")
     return torch.load(path, weights_only=True)["model"]
 

@@ -13,7 +13,7 @@ FIRST_STEP = """
 import os, sys
 from qexp.tracking.jsonl import JsonLines
 JsonLines.step = lambda self, record: os._exit(0)
-from qexp.cli import main
+from qexp.cli.main import main
 sys.exit(main(sys.argv[1:]) or 1)
 """
 SWEEP = (

@@ -15,7 +15,7 @@ from figures import Row
 from overrides import override_strings, verdict
 from trials import Facts, Trial, Wrong, attempt
 
-from qexp import cli
+from qexp.cli import main
 
 BATCH = 250
 LONGEST_SECONDS = 120.0  # of one command line
@@ -64,14 +64,14 @@ def _answer(lines: Sequence[Sequence[str]], answers: Path) -> Callable[[], int]:
     """Return what answers command lines, and leaves what became of each in a file."""
 
     def action() -> int:
-        codes, real = [], cli.main
+        codes, real = [], main.main
         answers.touch()
 
         def remembered(words: Sequence[str]) -> int:
             codes.append(real(words))
             return codes[-1]
 
-        cli.main = remembered
+        main.main = remembered
         with answers.open("a") as file:
             for words in lines:
                 codes.clear()

@@ -13,7 +13,7 @@ from cases import Setting, wrong
 from figures import Row
 from trials import Facts, Trial, attempt, check
 
-from qexp.cli import COMMANDS
+from qexp.cli.main import COMMANDS
 
 
 def rows(setting: Setting) -> Iterator[Row]:

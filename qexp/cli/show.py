@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qexp.report import percent
+from qexp.cli.closing import percent
 from qexp.runs.query import Entry, number
 
 Rows = list[tuple[str, str]]

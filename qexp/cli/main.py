@@ -65,7 +65,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
         print(f"qexp: error: no command '{name}'{suggest(name, COMMANDS)}; there are {listed}", file=sys.stderr)
         return UsageError.exit_code
     debug = "--debug" in rest
-    command: Callable[..., int] = import_module(f"qexp.commands.{name}").main
+    command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
     return _guarded(command, name, [word for word in rest if word != "--debug"], debug)
 
 

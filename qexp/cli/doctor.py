@@ -9,7 +9,7 @@ from pathlib import Path
 
 import qexp
 from qexp import runs
-from qexp.commands.parser import Parser
+from qexp.cli.parser import Parser
 from qexp.config.config import conf_dir
 
 

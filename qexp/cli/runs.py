@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from qexp import runs
-from qexp.commands.parser import Parser
+from qexp.cli.closing import percent
+from qexp.cli.parser import Parser
+from qexp.cli.show import page, printable, size
 from qexp.config.schema import suggest
-from qexp.page import page, printable, size
-from qexp.report import percent
 from qexp.runs import query
 from qexp.runs.query import STATES, Entry, number
 from qexp.utils.errors import QexpError, UsageError

@@ -13,11 +13,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from qexp import runs
-from qexp.commands.parser import Parser
+from qexp.cli.closing import label, percent
+from qexp.cli.parser import Parser
 from qexp.config.compose import COMPOSITION_ERRORS, compose_job, composing, explain, group_problem, parse_overrides
 from qexp.config.config import RUNTIME, Config, load_yaml, parse_config, with_younger_options
 from qexp.config.schema import UNFIT, Invalid, Problem, one_line, suggest
-from qexp.report import label, percent
 from qexp.utils.errors import UsageError
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it

@@ -19,12 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from qexp import runs
+from qexp.cli.closing import percent, run_report, sweep_table
+from qexp.cli.sweep import FAILED, Exchange, Record, again, exchange, in_progress, summary_line
 from qexp.config.compose import Job, compose_job, composing, expand, parse_overrides
 from qexp.config.config import SECTIONS, Config, conf_dir, parse_config, parse_sections
 from qexp.config.schema import Invalid, Problem
 from qexp.experiment.runner import Outcome, identified, perform
-from qexp.report import percent, run_report, sweep_table
-from qexp.sweep import FAILED, Exchange, Record, again, exchange, in_progress, summary_line
 from qexp.utils.errors import Diverged, Interrupted, QexpError, UsageError
 from qexp.utils.signals import StopRequest, ask_to_stop, handling, say, stop_number
 

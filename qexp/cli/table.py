@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from qexp import runs
-from qexp.commands.parser import Parser
-from qexp.commands.train import inspect
+from qexp.cli.parser import Parser
+from qexp.cli.train import inspect
 from qexp.config.config import Config, conf_dir, is_float
 from qexp.config.schema import Invalid, suggest
 from qexp.config.variants import Variants

@@ -1,1 +1,0 @@
-"""One module per subcommand; each has `main(words, *, debug) -> exit code`."""
