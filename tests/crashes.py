@@ -16,7 +16,7 @@ import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from qexp.cli.main import main
-from qexp.engine.saving import read
+from qexp.engine.checkpointer import read
 from qexp.utils.errors import Interrupted
 from qexp.utils.signals import SIGNALS
 

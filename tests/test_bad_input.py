@@ -14,7 +14,7 @@ from bad_inputs import BAD_INPUTS, SMALL, BadInput
 from safetensors.torch import save_file
 
 from qexp.cli.main import COMMANDS
-from qexp.engine import checkpoint
+from qexp.engine import weights
 from qexp.experiment import build, trial
 from qexp.utils.errors import UsageError
 
@@ -122,7 +122,7 @@ def test_a_state_dict_comes_from_torch_or_from_safetensors(qexp: Qexp, network: 
     torch.save(network.state_dict(), "a.pt")
     for name in ("a.pt", "a.safetensors"):
         assert (dry(qexp, name).code, dry(qexp, name).err) == (0, "")
-        state = checkpoint.load_state(Path(name))
+        state = weights.load_state(Path(name))
         assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
     first = Path("a.safetensors").read_bytes()
     for damaged in (first[:-10], first[:50], b"", b"\xff" * 200, first + b"x"):
@@ -136,7 +136,7 @@ def test_a_run_starts_from_safetensors(train: Qexp, only_run: Callable[..., Path
     frozen = ("recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0", "model.width=0.25", "stuck_after=null")
     words = (*SMALL[1:], *frozen, "recipe.batch_size=32", "init=a.safetensors")
     assert train(*words, "dataset.train_size=64").code == 0
-    state = checkpoint.load_state(only_run("fp") / "last.pt")
+    state = weights.load_state(only_run("fp") / "last.pt")
     assert torch.equal(state["linear.weight"], network.state_dict()["linear.weight"])
 
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qexp.engine import checkpoint
-from qexp.engine.fit import fit
+from qexp.engine import weights
+from qexp.engine.checkpointer import Checkpoints
+from qexp.engine.loop import fit
 from qexp.engine.metrics import Tally, evaluate
 from qexp.engine.optim import Optimizers
-from qexp.engine.saving import Checkpoints
+from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
-from qexp.schedules import make_schedule
 from qexp.utils.callback import Metrics, Observer
 from qexp.utils.errors import Diverged, UsageError
 from qexp.utils.types import OptimizerOptions, RoleOptimizers, ScheduleOptions
@@ -246,7 +246,7 @@ def test_loading_names_what_does_not_fit():
     with pytest.raises(
         UsageError, match=r"missing: bias; unexpected: extra; other shapes: weight \(3, 5\) instead of \(3, 4\)"
     ):
-        checkpoint.load_into(nn.Linear(4, 3), state, "x.pt")
+        weights.load_into(nn.Linear(4, 3), state, "x.pt")
 
 
 class Evil:
@@ -263,5 +263,5 @@ def test_only_tensors_are_loaded(tmp_path, content):
     else:
         torch.save(content, path)
     with pytest.raises(UsageError, match="x.pt") as caught:
-        checkpoint.load_state(path)
+        weights.load_state(path)
     assert "\n" not in str(caught.value)

@@ -11,7 +11,7 @@ from test_engine import Fixed, run_fit
 from torch import nn
 
 from qexp import runs
-from qexp.engine.guard import ChanceGuard, LossGuard, NotFinite, first_cause
+from qexp.engine.divergence import ChanceGuard, LossGuard, NotFinite, first_cause
 from qexp.utils.errors import Diverged
 
 

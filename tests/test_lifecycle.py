@@ -23,7 +23,7 @@ from test_runs import held_elsewhere
 from qexp import runs
 from qexp.cli import train as commands
 from qexp.config.config import load_yaml, parse_config
-from qexp.engine.fit import fit as real_fit
+from qexp.engine.loop import fit as real_fit
 from qexp.experiment.runner import identified
 
 Train = Callable[..., Any]

@@ -16,9 +16,9 @@ import qexp.experiment.train
 from qexp import runs
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
-from qexp.engine.saving import LAST, Checkpoints
-from qexp.engine.state import Training
+from qexp.engine.checkpointer import LAST, Checkpoints
 from qexp.engine.step import Step
+from qexp.engine.train_state import Training
 from qexp.experiment import training
 from qexp.experiment.runner import perform
 from qexp.quantizers.sawb import SawbClip

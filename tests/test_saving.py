@@ -20,12 +20,12 @@ from torch import nn
 
 from qexp import runs
 from qexp.config.config import load_yaml, parse_config
-from qexp.engine.fit import fit
+from qexp.engine.checkpointer import Checkpoints, differences, keep_network, read
 from qexp.engine.generators import random_state, restore_random_state
+from qexp.engine.loop import fit
 from qexp.engine.optim import Optimizers
-from qexp.engine.saving import Checkpoints, differences, keep_network, read
-from qexp.engine.state import Training
 from qexp.engine.step import Step, cross_entropy
+from qexp.engine.train_state import Training
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, QexpError, UsageError

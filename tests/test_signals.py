@@ -11,7 +11,7 @@ from crashes import Prepare, difference, kill_at, only_run, result, run_child, s
 from test_resume import CASES, References, train
 
 from qexp import runs
-from qexp.engine.saving import Checkpoints, read
+from qexp.engine.checkpointer import Checkpoints, read
 from qexp.engine.step import Step
 from qexp.experiment import training
 from qexp.experiment.train import Session

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from qexp.engine.guard import LossGuard
+from qexp.engine.divergence import LossGuard
 from qexp.engine.metrics import Tally, evaluate
 from qexp.engine.optim import Optimizers
+from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
 from qexp.experiment.training import evaluate_both, make_step, place
 from qexp.models.resnet_cifar import resnet20
@@ -32,7 +33,6 @@ from qexp.quantizers import (
     quantizers,
     recompute,
 )
-from qexp.schedules import make_schedule
 from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from qexp.schedules import Schedule
+from qexp.engine.schedules import Schedule
 from qexp.utils.types import OptimizerOptions, RoleOptimizers
 
 

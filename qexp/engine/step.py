@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qexp.engine.guard import LossGuard
+from qexp.engine.divergence import LossGuard
 from qexp.engine.optim import Optimizers
 from qexp.utils.types import Precision
 

@@ -18,7 +18,7 @@ from qexp.config import schema
 from qexp.config.config import PLACES, Config, Recipe, Section, is_float
 from qexp.config.schema import Invalid, Problem
 from qexp.data.datasets import Source
-from qexp.engine import checkpoint
+from qexp.engine import weights
 from qexp.experiment import trial
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError, cannot_write
@@ -217,11 +217,11 @@ def starting_file(config: Config) -> Path | None:
 def check_network(config: Config, parts: Parts, start: Path | None, images: int | None) -> None:
     """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
     check_batches(config, parts, images or config.recipe.batch_size)
-    state, source = None if start is None else checkpoint.load_state(start), f"init={config.init}"
+    state, source = None if start is None else weights.load_state(start), f"init={config.init}"
     with torch.device("meta"):
-        build_network(config, parts, state, source=source, load=checkpoint.check_fits)
+        build_network(config, parts, state, source=source, load=weights.check_fits)
     if state is not None:
-        checkpoint.check_finite(state, source)
+        weights.check_finite(state, source)
 
 
 def check_batches(config: Config, parts: Parts, images: int) -> None:
@@ -264,7 +264,7 @@ def build_network(
     state: Mapping[str, Tensor] | None = None,
     *,
     source: str = "",
-    load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = checkpoint.load_into,
+    load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = weights.load_into,
 ) -> nn.Module:
     """Return the quantized network of a configuration.
 
@@ -279,7 +279,7 @@ def build_network(
         UsageError: `state` does not fit.
         ValueError: options that do not fit the network.
     """
-    is_quantized = state is not None and checkpoint.holds_quantizers(state)
+    is_quantized = state is not None and weights.holds_quantizers(state)
     model = parts.build_model()
     if state is not None and not is_quantized:
         load(model, _with_counters(state, model), source)

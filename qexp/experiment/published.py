@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from qexp.config.config import Config
-from qexp.engine import checkpoint
+from qexp.engine import weights
 from qexp.experiment.build import assemble, build_network, check_evaluation
 from qexp.experiment.train import Session
 from qexp.quantizers.base import FLOAT_BITS
@@ -85,18 +85,18 @@ def read_daq(path: Path) -> DaqFile:
     Raises:
         UsageError: no such file, unsafe content, or no tensors under `state_dict`.
     """
-    content = checkpoint.load_file(path)
-    if path.suffix == checkpoint.SAFETENSORS:  # such a file has no place for anything besides the tensors
+    content = weights.load_file(path)
+    if path.suffix == weights.SAFETENSORS:  # such a file has no place for anything besides the tensors
         content = {"state_dict": content}
     if not isinstance(content, dict) or "state_dict" not in content:
-        found = checkpoint.few(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        found = weights.few(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: format=daq needs a dictionary with the key state_dict; found {found or 'nothing'}")
     tensors = content["state_dict"]
     if not isinstance(tensors, dict) or not tensors:
         raise UsageError(f"{path}: its state_dict holds no tensors")
     others = [str(key) for key, value in tensors.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
-        raise UsageError(f"{path}: its state_dict holds what is no tensor with a name: {checkpoint.few(others)}")
+        raise UsageError(f"{path}: its state_dict holds what is no tensor with a name: {weights.few(others)}")
     last_parts = {key.rpartition(".")[2] for key in tensors}
     has_weight_ranges = not last_parts.isdisjoint({*SCALARS.values(), "init", "lA"})
     return DaqFile(path, tensors, has_weight_ranges, has_weight_ranges and "lA" not in last_parts)
@@ -126,10 +126,10 @@ def translate(file: DaqFile, own: Mapping[str, Tensor]) -> Translation:
     expected = {name: own[key].shape for key, name in names.items()}
     for shapes in unused.values():
         expected |= shapes
-    if problems := checkpoint.differences(expected, file.tensors):
+    if problems := weights.differences(expected, file.tensors):
         raise UsageError(f"{file.path}: not the layout of the DAQ authors' ResNet-20; {problems}")
     if untrained := [name for name in unused["init"] if file.tensors[name] != 0]:
-        raise UsageError(f"{file.path}: saved before its first training batch; not 0: {checkpoint.few(untrained)}")
+        raise UsageError(f"{file.path}: saved before its first training batch; not 0: {weights.few(untrained)}")
     state = {key: file.tensors[name] for key, name in names.items()}
     state |= {key: torch.zeros(()) for key in own if key.endswith(SIGNED)}
     return Translation(state, {kind: len(shapes) for kind, shapes in unused.items() if shapes})
@@ -163,5 +163,5 @@ def open_session(config: Config, file: DaqFile) -> tuple[Session, Translation]:
         own = build_network(config, parts).state_dict()
     translation = translate(file, own)  # before the images, which may have to be downloaded
     session = Session(config, parts)
-    checkpoint.load_into(session.model, translation.state, str(file.path))
+    weights.load_into(session.model, translation.state, str(file.path))
     return session, translation

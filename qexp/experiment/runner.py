@@ -118,7 +118,7 @@ def _say(console: Console, line: str) -> None:
 
 def _tidy(path: Path) -> None:
     """Bring a run to its end that could not get there after its summary was written."""
-    from qexp.engine.saving import keep_network  # imports torch
+    from qexp.engine.checkpointer import keep_network  # imports torch
 
     with suppress(QexpError):  # the result is whole without it
         keep_network(path)

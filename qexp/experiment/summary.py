@@ -9,7 +9,7 @@ from torch import nn
 
 from qexp import quantizers, runs
 from qexp.config.config import Config, is_float
-from qexp.engine.saving import Checkpoints
+from qexp.engine.checkpointer import Checkpoints
 from qexp.experiment.environment import environment
 from qexp.utils.callback import EpochRecord
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from qexp import quantizers, runs
 from qexp.config.config import Config, to_yaml
 from qexp.data.batches import Batches
-from qexp.engine import checkpoint
-from qexp.engine.fit import fit, seed_everything
-from qexp.engine.saving import Checkpoints, keep_network
+from qexp.engine import weights
+from qexp.engine.checkpointer import Checkpoints, keep_network
+from qexp.engine.loop import fit, seed_everything
 from qexp.experiment.build import Parts, assemble, build_network, pick_device
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.training import determinism, evaluate_both, make_step, place
@@ -43,8 +43,8 @@ class Session:
             torch.set_num_threads(config.threads)
         seed_everything(config.seed)
         self.data = parts.source.load(runs.data_root(config.data_dir))
-        state = checkpoint.load_state(checkpoint_file) if checkpoint_file else None
-        self.is_calibrated = state is not None and checkpoint.holds_quantizers(state)
+        state = weights.load_state(checkpoint_file) if checkpoint_file else None
+        self.is_calibrated = state is not None and weights.holds_quantizers(state)
         self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
 
     @cached_property

@@ -13,9 +13,9 @@ from qexp import quantizers
 from qexp.config.config import Config, Recipe
 from qexp.engine.metrics import evaluate
 from qexp.engine.optim import Optimizers
+from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
 from qexp.experiment.memory import keep_freed_memory
-from qexp.schedules import make_schedule
 from qexp.utils.callback import Metrics
 
 

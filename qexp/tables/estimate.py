@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qexp import quantizers, runs
 from qexp.config.config import Config, load_yaml
-from qexp.engine.fit import fit
+from qexp.engine.loop import fit
 from qexp.experiment.build import assemble, build_network, build_source, pick_device
 from qexp.experiment.training import evaluate_both, make_step, place
 from qexp.utils.callback import Metrics

@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 from qexp import quantizers
 from qexp.data.images import Images
 from qexp.data.loader import Loader
-from qexp.engine.checkpoint import Checkpoints
-from qexp.engine.fit import fit
+from qexp.engine.loop import fit
+from qexp.engine.weights import Checkpoints
 from qexp.experiment import training
 from qexp.tracking.console import make_reporter
 from qexp.tracking.jsonl import JsonLines

@@ -15,9 +15,9 @@ from trials import LONGEST_SECONDS, Facts, Finding, attempt, carry_out, check, n
 
 import qexp.experiment.train
 from qexp import runs
-from qexp.engine.saving import Checkpoints
-from qexp.engine.state import Training
+from qexp.engine.checkpointer import Checkpoints
 from qexp.engine.step import Step
+from qexp.engine.train_state import Training
 from qexp.experiment import training
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic

@@ -13,7 +13,7 @@ from figures import Row
 from trials import Facts, Trial, attempt, carry_out, check, no_traceback
 
 from qexp import runs
-from qexp.engine.state import Training
+from qexp.engine.train_state import Training
 
 CASES = (Case("daq"), Case("br"))
 JUMPS = tuple(sign * seconds for sign in (-1, 1) for seconds in (0.5, 3600, 86_400, 365 * 86_400))

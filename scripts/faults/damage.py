@@ -12,7 +12,7 @@ from crashes import kill_at, only_run
 from figures import Row
 from trials import Facts, Trial, attempt, begin, check, end, no_traceback
 
-from qexp.engine.state import Training
+from qexp.engine.train_state import Training
 
 Damage = Callable[[Path, random.Random], None]
 

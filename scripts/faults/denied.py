@@ -13,7 +13,7 @@ from figures import Row
 from trials import Facts, Trial, carry_out, check
 
 from qexp.config.compose import compose_job, composing
-from qexp.engine.state import Training
+from qexp.engine.train_state import Training
 
 DENIED, NOBODY = os.strerror(errno.EACCES), 65534
 NUMBERS = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT)

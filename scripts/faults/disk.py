@@ -15,7 +15,7 @@ from crashes import command, kill_at
 from figures import Row
 from trials import Ended, Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
-from qexp.engine.state import Training
+from qexp.engine.train_state import Training
 
 CASES = (Case("daq"), Case("ste", True))
 FULL, READ_ONLY = os.strerror(errno.ENOSPC), os.strerror(errno.EROFS)

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qexp.engine.guard import NotFinite, check_finite, first_cause
-from qexp.engine.state import Training
+from qexp.engine.divergence import NotFinite, check_finite, first_cause
 from qexp.engine.step import Step
+from qexp.engine.train_state import Training
 from qexp.utils.callback import EpochRecord, Metrics, Observer, StepRecord
 from qexp.utils.errors import Diverged, Interrupted
 from qexp.utils.types import Progress

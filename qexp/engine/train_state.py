@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from qexp.engine.divergence import ChanceGuard
 from qexp.engine.generators import random_state, restore_random_state
-from qexp.engine.guard import ChanceGuard
 from qexp.engine.metrics import Tally
 from qexp.engine.step import Outcome, Step
 from qexp.utils.callback import EpochRecord, Metrics

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from qexp.engine.checkpoint import few, load_file, load_into
-from qexp.engine.fit import Keeper
-from qexp.engine.guard import check_finite
-from qexp.engine.state import Training, to_cpu
+from qexp.engine.divergence import check_finite
+from qexp.engine.loop import Keeper
+from qexp.engine.train_state import Training, to_cpu
+from qexp.engine.weights import few, load_file, load_into
 from qexp.utils import atomic
 from qexp.utils.callback import EpochRecord, Observer
 from qexp.utils.errors import UsageError
