@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.daq import DAQActivation, DAQWeight
+from qexp.quantizers.mixture import GridQuantizer
 from qexp.quantizers.pact import LearnedClip
-from qexp.quantizers.relaxation import GridQuantizer
-from qexp.quantizers.spans import RunningRange
+from qexp.quantizers.ranges import RunningRange
 
 
 def uniform(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:

@@ -11,8 +11,8 @@ import torch
 from qexp.quantizers.base import Site
 from qexp.quantizers.blocks import float_copy
 from qexp.quantizers.dqa import initial_attention
+from qexp.quantizers.functional import project
 from qexp.quantizers.grids import Placed, Uniform
-from qexp.quantizers.projection import project
 from qexp.utils.types import Progress
 
 GOLDEN = np.load(methods.GOLDEN / "dqa_sony_mct.npz")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qexp.quantizers import anneal, calibrate, penalty, quantize, quantizers
-from qexp.quantizers.relaxation import GridQuantizer
+from qexp.quantizers.mixture import GridQuantizer
 from qexp.utils.types import Progress
 
 STEPS = 50

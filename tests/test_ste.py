@@ -4,7 +4,7 @@ import methods
 import pytest
 import torch
 
-from qexp.quantizers.spans import RunningRange
+from qexp.quantizers.ranges import RunningRange
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])

@@ -2,11 +2,7 @@
 
 from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer, Site
 from qexp.quantizers.br import BR
-from qexp.quantizers.daq import DAQ
-from qexp.quantizers.dqa import DQA
-from qexp.quantizers.fp import FP
-from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
-from qexp.quantizers.prepare import (
+from qexp.quantizers.convert import (
     anneal,
     calibrate,
     evaluation,
@@ -22,6 +18,10 @@ from qexp.quantizers.prepare import (
     weight_levels,
     weight_memory_bytes,
 )
+from qexp.quantizers.daq import DAQ
+from qexp.quantizers.dqa import DQA
+from qexp.quantizers.fp import FP
+from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
 from qexp.quantizers.ste import STE
 
 __all__ = [

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from qexp.quantizers.base import ALONE, Site
 from qexp.quantizers.grids import Member
-from qexp.quantizers.relaxation import GridQuantizer, MixMethod
+from qexp.quantizers.mixture import GridQuantizer, MixMethod
 from qexp.utils.types import Fraction, Progress, Range
 
 

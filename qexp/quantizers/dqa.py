@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from qexp.quantizers.base import ALONE, TINY, Quantizer, Site
 from qexp.quantizers.grids import Member
-from qexp.quantizers.relaxation import GridQuantizer, MixMethod
+from qexp.quantizers.mixture import GridQuantizer, MixMethod
 from qexp.utils.types import NonNegative, Positive, Progress
 
 COSTS = (1.0, 4.0, 16.0)  # g in eq. 6

@@ -11,8 +11,8 @@ from torch import Tensor
 from qexp.quantizers.base import FLOAT_BITS, TINY
 from qexp.quantizers.blocks import Scalar, at_least, float_copy, scalar
 from qexp.quantizers.pact import LearnedClip
+from qexp.quantizers.ranges import AbsoluteMean, KeptMean, RunningRange, Span, TensorRange, Unbounded
 from qexp.quantizers.sawb import Rule, SawbClip
-from qexp.quantizers.spans import AbsoluteMean, KeptMean, RunningRange, Span, TensorRange, Unbounded
 
 WeightGrid = Literal["minmax", "sawb", "twn", "bwn"]
 ActivationGrid = Literal["minmax", "pact"]

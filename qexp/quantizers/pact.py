@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import TINY
-from qexp.quantizers.spans import Span
+from qexp.quantizers.ranges import Span
 
 
 class LearnedClip(Span):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import TINY
-from qexp.quantizers.spans import Span
+from qexp.quantizers.ranges import Span
 
 Rule = Literal["search", "formula"]
 

@@ -6,7 +6,7 @@ On the min-max, SAWB, BWN and TWN grids these are the "plain" rows of the DQA pa
 from dataclasses import dataclass
 
 from qexp.quantizers.base import ALONE, Site
-from qexp.quantizers.relaxation import GridMethod, GridQuantizer
+from qexp.quantizers.mixture import GridMethod, GridQuantizer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from qexp.quantizers.base import Method, Quantizer
 from qexp.quantizers.blocks import as_float
+from qexp.quantizers.functional import project
 from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
-from qexp.quantizers.projection import project
+from qexp.quantizers.ranges import Span
 from qexp.quantizers.sawb import Rule
-from qexp.quantizers.spans import Span
 
 
 class GridQuantizer(Quantizer):
