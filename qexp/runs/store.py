@@ -155,7 +155,7 @@ def _lock(file: TextIO, *, wait: bool) -> bool:
 
 
 def is_tidy(path: Path) -> bool:
-    """Whether a finished run has given up what it would have resumed from (qexp.engine.checkpointer, which imports torch)."""
+    """Whether a finished run has given up what it would have resumed from (engine/checkpointer.py imports torch)."""
     return not any((path / name).exists() for name in ("previous.pt", "best-previous.pt"))
 
 
