@@ -3,18 +3,26 @@
 from dataclasses import dataclass
 
 OF_NUMBERS = (
-    "test_daq",
-    "test_dqa",
-    "test_br",
-    "test_grids",
-    "test_ste",
-    "test_quantize",
-    "test_blocks",
-    "test_fast_forms",
-    "test_step",
-    "test_quantizer_contract",
+    "quantizers/test_daq",
+    "quantizers/test_dqa",
+    "quantizers/test_br",
+    "quantizers/test_grids",
+    "quantizers/test_ste",
+    "quantizers/test_convert",
+    "quantizers/test_blocks",
+    "quantizers/test_fast_forms",
+    "engine/test_step",
+    "quantizers/test_contract",
 )
-OF_RUNS = ("test_guard", "test_runs", "test_saving", "test_signals", "test_record", "test_resume", "test_sweeps")
+OF_RUNS = (
+    "engine/test_divergence",
+    "runs/test_store",
+    "engine/test_checkpointer",
+    "utils/test_signals",
+    "experiment/test_summary",
+    "package/test_resume",
+    "cli/test_sweep",
+)
 
 
 @dataclass(frozen=True)

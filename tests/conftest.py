@@ -8,7 +8,6 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,34 +16,12 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from qexp.cli.main import main
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
+from support.commands import TINY, Result, Sweep, call
 
-# A run of two steps: 64 images of 8x8 pixels.
-TINY = (
-    "dataset=synthetic",
-    "dataset.train_size=64",
-    "dataset.test_size=32",
-    "model=resnet20",
-    "model.width=0.25",
-    "device=cpu",
-)
 OURS = ("QEXP_RUNS", "QEXP_DEBUG", "QEXP_MAIN", "QEXP_SCRATCH")  # QEXP_DATA stays: some tests look for real data
 CHANGE_OUTPUT = ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "HYDRA_FULL_ERROR")
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a command ended and what it printed."""
-
-    code: Any
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        return self.err.splitlines()
 
 
 @pytest.fixture(autouse=True)
@@ -76,14 +53,6 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("QEXP_DATA", raising=False)
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
     return folder
-
-
-def call(*words: str) -> Any:
-    """Run a command line and return its exit code."""
-    try:
-        return main(list(map(str, words)))
-    except SystemExit as left:
-        return left.code
 
 
 @pytest.fixture
@@ -131,18 +100,6 @@ def configure() -> Callable[..., Config]:
         return job.config
 
     return compose
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A finished sweep: its store and what the command printed."""
-
-    store: Path
-    out: str
-
-    def run(self, method: str) -> Path:
-        (status,) = self.store.glob(f"*/*/{method}-*/*/status.json")
-        return status.parent
 
 
 @pytest.fixture(scope="session")

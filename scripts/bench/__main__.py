@@ -20,12 +20,13 @@ from importlib import metadata
 from pathlib import Path
 
 import commands
-import engine
 import memory
 import steps
 import torch
 from measure import Row
 from networks import DEVICE
+
+import engine
 
 SIZES = (512,) if DEVICE.type == "cuda" else (16, 64)
 

@@ -15,7 +15,7 @@ from qexp.experiment.build import assemble, build_network
 from qexp.utils.types import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-import plain  # the literal forms that the tests hold qexp against  # noqa: E402
+from support import plain  # the literal forms that the tests hold qexp against  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BASE = ("dataset=cifar10", "model=resnet18", "init=scratch")

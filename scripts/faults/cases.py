@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crashes import Action, Prepare, command, difference, result
-from test_resume import CASES, SHORT, half, half_a_line, search_often
 from trials import LONGEST_SECONDS, Facts, Finding, attempt, carry_out, check, nothing
 
 import qexp.experiment.train
@@ -21,6 +19,8 @@ from qexp.engine.train_state import Training
 from qexp.experiment import training
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
+from support.crashes import Action, Prepare, command, difference, result
+from support.short_runs import CASES, SHORT, half, half_a_line, search_often
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 from cases import Case, Setting, finish, prepared, wrong
-from crashes import Prepare, events, kill_at, only_run
 from figures import Row
 from trials import Facts, Trial, attempt, carry_out, check, no_traceback
 
 from qexp import runs
 from qexp.engine.train_state import Training
+from support.crashes import Prepare, events, kill_at, only_run
 
 CASES = (Case("daq"), Case("br"))
 JUMPS = tuple(sign * seconds for sign in (-1, 1) for seconds in (0.5, 3600, 86_400, 365 * 86_400))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cases import Case, Setting, finish, prepared, wrong
-from crashes import kill_at, only_run
 from figures import Row
 from trials import Facts, Trial, attempt, begin, check, end, no_traceback
 
 from qexp.engine.train_state import Training
+from support.crashes import kill_at, only_run
 
 Damage = Callable[[Path, random.Random], None]
 

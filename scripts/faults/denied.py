@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cases import POINTS, Case, Point, Setting, compare, prepared, results
-from crashes import Prepare, command, kill_at
 from disk import CASES, contents, one_line, row, usable
 from figures import Row
 from trials import Facts, Trial, carry_out, check
 
 from qexp.config.compose import compose_job, composing
 from qexp.engine.train_state import Training
+from support.crashes import Prepare, command, kill_at
 
 DENIED, NOBODY = os.strerror(errno.EACCES), 65534
 NUMBERS = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT)

@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cases import Case, Reference, Setting, compare, prepared, results, wrong
-from crashes import command, kill_at
 from figures import Row
 from trials import Ended, Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
 from qexp.engine.train_state import Training
+from support.crashes import command, kill_at
 
 CASES = (Case("daq"), Case("ste", True))
 FULL, READ_ONLY = os.strerror(errno.ENOSPC), os.strerror(errno.EROFS)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cases import Setting, wrong
-from crashes import start_child
 from figures import Row
-from overrides import override_strings, verdict
 from trials import Facts, Trial, Wrong, attempt
 
 from qexp.cli import main
+from support.crashes import start_child
+from support.overrides import override_strings, verdict
 
 BATCH = 250
 LONGEST_SECONDS = 120.0  # of one command line

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cases import Setting, compare, prepared, results, wrong
-from crashes import Action, command
 from figures import Row
-from test_resume import SHORT
 from trials import Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
 from qexp import runs
+from support.crashes import Action, command
+from support.short_runs import SHORT
 
 METHODS, SEEDS = ("ste", "daq", "dqa"), (0, 1)
 NUMBER_OF_RUNS = len(SEEDS) * (len(METHODS) + 1)  # and the float nets

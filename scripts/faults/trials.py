@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crashes import Action, Prepare, start_child
+from support.crashes import Action, Prepare, start_child
 
 LONGEST_SECONDS = 300.0  # of a command; one takes about a second
 

@@ -1,0 +1,217 @@
+"""`qexp eval` from outside: the DAQ authors' files with a count of right answers, and what it refuses.
+
+Exact agreement with what a training recorded is in test_cli.py.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from qexp.utils.callback import Metrics
+from support import authors_files
+from support.commands import Sweep
+
+Qexp = Callable[..., Any]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+UNUSED = {
+    "float": {"bn1": 5},
+    "weights": {"bn1": 5, "init": 18, "uA": 18, "lA": 18},
+    "both": {"bn1": 5, "init": 18},
+}
+BITS = {"float": (32, 32), "weights": (1, 32), "both": (1, 1)}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file, and a folder with a tiny CIFAR-10 whose right answers by its network are counted."""
+
+    kind: authors_files.Kind
+    file: Path
+    data: Path
+    images: int
+    right: int
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return f"checkpoint={self.file}", "format=daq", f"data_dir={self.data}", "device=cpu"
+
+
+@pytest.fixture
+def publish(tmp_path: Path) -> Callable[..., Published]:
+    """`publish(kind)` writes a file and 40 test images, 13 with the label that the literal network gives them."""
+
+    def make(kind: authors_files.Kind) -> Published:
+        file, data = tmp_path / f"{kind}, 1 bit=.pth", tmp_path / "data"
+        torch.save(authors_files.content(kind), file)
+        pixels = np.random.RandomState(0).randint(0, 256, (80, 32, 32, 3)).astype(np.uint8)
+        weight_bits, activation_bits = BITS[kind]
+        x = (torch.from_numpy(pixels) / 255 - torch.tensor(MEAN)) / torch.tensor(STD)
+        logits = authors_files.logits(
+            authors_files.state_dict(kind),
+            x.permute(0, 3, 1, 2),
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+        )
+        first, second = logits.topk(2).values.T
+        clear = (first - second).argsort(descending=True)[:40]  # no rounding turns these round
+        labels = logits.argmax(1)[clear].numpy()
+        labels[13:] = (labels[13:] + 1) % 10
+        (data / "cifar10").mkdir(parents=True)
+        np.savez(data / "cifar10" / "test.npz", images=pixels[clear.numpy()], labels=labels)
+        np.savez(data / "cifar10" / "train.npz", images=pixels[:3], labels=np.arange(3))
+        return Published(kind, file, data, images=40, right=13)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["float", "weights", "both"])
+def test_a_published_file_gives_the_count_of_the_literal_network(
+    qexp: Qexp, publish: Callable[..., Published], kind: authors_files.Kind
+) -> None:
+    given = publish(kind)
+    result = qexp("eval", "--json", *given.words)
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
+    assert (found["correct"], found["test_images"], found["top1_hard"]) == (13, 40, 32.5)
+    assert (found["file"], found["format"], found["dataset"]) == (str(given.file), "daq", "cifar10")
+    assert found["quantizer"] == ("fp" if kind == "float" else "daq")
+    assert (found["weight_bits"], found["activation_bits"]) == BITS[kind]
+    assert (found["mean"], found["std"]) == (list(MEAN), list(STD))
+    assert (found["tensors"], found["unused_tensors"]) == (authors_files.TENSORS[kind], UNUSED[kind])
+    assert (found["top1_soft"], found["quantizer_gap"]) == (32.5, 0.0)
+    assert list(Path().iterdir()) == []
+
+
+def test_a_published_file_prints_the_same_for_people(qexp: Qexp, publish: Callable[..., Published]) -> None:
+    given = publish("weights")
+    result = qexp("eval", *given.words)
+    assert (result.code, result.err) == (0, "")
+    head, *rows = result.out.splitlines()
+    assert head == f"daq W1A32  {given.file} (format daq)"
+    for row in (
+        "  top-1 hard       32.50 %  of 40 images (cifar10)",
+        "  right answers    13 of 40",
+        "  normalisation    mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
+        "  tensors          229, all accounted for; not used by the network: bn1 (5), init (18), uA (18), lA (18)",
+    ):
+        assert row in rows
+
+
+def test_bits_data_and_normalisation_can_be_given(qexp: Qexp, publish: Callable[..., Published]) -> None:
+    given = publish("both")
+    words = ("bits=2", "activation_bits=3", "dataset.test_size=13", "dataset.mean=[0.5,0.5,0.5]")
+    found = json.loads(qexp("eval", "--json", *given.words, *words).out)
+    assert (found["weight_bits"], found["activation_bits"]) == (2, 3)
+    assert (found["test_images"], found["mean"]) == (13, [0.5, 0.5, 0.5])
+
+
+def test_the_count_is_exact() -> None:
+    """Percentages are rounded to doubles; the count of right answers comes back for every number of images."""
+    for images in (1, 3, 7, 360, 9973, 10_000, 50_000):
+        counts = range(0, images + 1, max(images // 10_000, 1))
+        assert all(Metrics(0.0, 100 * (count / images), 0.0, images).correct == count for count in counts)
+
+
+def test_a_run_is_counted_too(qexp: Qexp, sweep: Sweep) -> None:
+    run = str(sweep.run("daq"))
+    found = json.loads(qexp("eval", run, "--json").out)
+    assert found["correct"] / found["test_images"] == found["top1_hard"] / 100
+    assert f"\n  right answers    {found['correct']} of 32\n" in qexp("eval", run).out
+
+
+def test_a_run_from_before_an_option_existed_can_be_evaluated(qexp: Qexp, sweep: Sweep) -> None:
+    """Options that change no result take their default where a record lacks them."""
+    path = next(iter(sweep.store.glob("*/*/*/*/config.yaml")))
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("workers:")))
+    assert "workers" not in path.read_text()
+    result = qexp("eval", str(path.parent), "device=cpu")
+    assert (result.code, result.err) == (0, "")
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name a run (qexp eval RUN), or a file and its format (qexp eval checkpoint=FILE format=daq)"),
+        (("",), "no run ''"),
+        (("checkpoint=x.pth",), "checkpoint=x.pth: name a run (qexp eval RUN), or a file and its format ("),
+        (("checkpoint=best",), "checkpoint=best: name a run"),
+        (("device=cpu",), "name a run"),
+        (("checkpoint=x.pth", "format=dqa"), "format=dqa: no such format (did you mean 'daq'?); there is daq"),
+        (("RUN", "format=ewgs"), "format=ewgs: no such format; there is daq"),
+        (("format=daq",), "format=daq: which file? qexp eval checkpoint=FILE format=daq"),
+        (("RUN", "checkpoint=x.pth", "format=daq"), "format=daq: is for a file and goes without the run 'RUN': qexp "),
+        (("RUN", "checkpoint=x.pth"), "checkpoint=x.pth: must be last or best"),
+        (("RUN", "checkpoint=FILE"), "must be last or best; a file goes with its format and without a run: qexp eval "),
+        (("checkpoint=absent.pth", "format=daq"), "no checkpoint at absent.pth"),
+        (("checkpoint=.", "format=daq"), ". is not a checkpoint that can be loaded safely: "),
+        (("checkpoint=FILE", "format=daq", "devise=cpu"), "devise=cpu: cannot be changed for an evaluation (did you"),
+        (("checkpoint=FILE", "format=daq", "model=resnet18"), "model=resnet18: cannot be changed for an evaluation; "),
+        (("checkpoint=FILE", "format=daq", "runs_dir=x"), "runs_dir=x: cannot be changed for an evaluation"),
+        (("checkpoint=FILE", "format=daq", "+checkpoint=x"), "+checkpoint=x: cannot be changed for an evaluation"),
+        (("checkpoint=FILE", "format=daq", "bits=1,2"), "bits=1,2: names several values; evaluate them one by one"),
+        (("checkpoint=FILE", "format=daq", "bits=9"), "bits=9: must be one of 1, 2, 3"),
+        (("checkpoint=FILE", "format=daq", "bits=32"), "weight_bits=32: must be 1 to 8, because "),
+        (("checkpoint=FILE", "format=daq", "dataset=cifar"), "dataset=cifar: no such dataset (did you mean 'cifar10'?"),
+        (("checkpoint=FILE", "format=daq", "dataset.foo=1"), "dataset.foo=1: unknown option"),
+        (("checkpoint=FILE", "format=daq", "dataset=cifar100"), "linear.bias (10,) instead of (100,), linear.weight"),
+        (("checkpoint=FILE", "format=daq", "dataset=digits"), "shapes: conv1.weight (16, 3, 3, 3) instead of (16, 1,"),
+        (("checkpoint=FILE", "format=daq", "device=foo"), "device=foo: must be auto, cpu, cuda"),
+        (("checkpoint=FILE", "format=daq"), "cifar10: neither data/cifar10/"),
+        (("checkpoint=FILE", "format=daq", "oops"), "oops: expected key=value"),
+        (("checkpoint=FILE", "format=daq", "~device"), "~device: nothing can be deleted"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(
+    qexp: Qexp, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    file = tmp_path / "file.pth"
+    torch.save(authors_files.content("both"), file)
+    result = qexp("eval", *(word.replace("FILE", str(file)) for word in words))
+    assert (result.code, result.out) == (2, "")
+    (line,) = result.errors
+    assert line.startswith("qexp eval: error: ")
+    assert said in line
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_with_a_defect_is_refused_by_name(qexp: Qexp, tmp_path: Path) -> None:
+    content = authors_files.content("both")
+    del content["state_dict"]["layer2.block_1.0.conv2.beta"]
+    torch.save(content, tmp_path / "file.pth")
+    result = qexp("eval", f"checkpoint={tmp_path / 'file.pth'}", "format=daq")
+    (line,) = result.errors
+    assert result.code == 2
+    assert line.endswith("not the layout of the DAQ authors' ResNet-20; missing: layer2.block_1.0.conv2.beta")
+
+
+NO_TORCH = """
+import sys
+from qexp.cli.main import main
+assert main(["eval", "checkpoint=x.pth"]) == 2
+assert main(["eval", "checkpoint=x.pth", "format=foo"]) == 2
+assert main(["eval", "checkpoint=x.pth", "format=daq", "devise=cpu"]) == 2
+assert "torch" not in sys.modules, "torch is imported before anything is evaluated"
+"""
+
+
+def test_mistakes_do_not_wait_for_torch(workspace: Path) -> None:
+    subprocess.run([sys.executable, "-c", NO_TORCH], check=True, capture_output=True)
+
+
+def test_help_shows_both_forms(qexp: Qexp) -> None:
+    result = qexp("eval", "--help")
+    assert (result.code, result.err) == (0, "")
+    for part in ("qexp eval RUN [key=value", "qexp eval checkpoint=FILE format=daq bits=2", "dataset.*, device"):
+        assert part in result.out
+    assert max(map(len, result.out.splitlines())) <= 120

@@ -1,0 +1,236 @@
+"""Sweeps: a job that fails does not end the others; what happened is said when it happens, and once more at the end."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qexp import runs
+from qexp.cli.sweep import Exchange, Record, again, exchange, summary_line
+from qexp.engine.step import Step
+from qexp.experiment.runner import Outcome
+from qexp.utils.errors import Interrupted
+from support.commands import TINY
+from support.crashes import command, kill_at, run_child
+from support.endings import failing, state
+
+Train = Callable[..., Any]
+OnlyRun = Callable[..., Path]
+SWEEP = ("train", "-m", *TINY, "tracking.tensorboard=false", "init=scratch", "quantizer=ste,daq,br", "recipe.epochs=2")
+FAILURE = "RuntimeError: out of luck"
+
+
+def last_line(out: str, beginning: str) -> str:
+    return next(line for line in reversed(out.splitlines()) if line.startswith(beginning))
+
+
+# Failures
+
+
+def test_a_failure_is_told_when_it_happens_and_where_it_lies(
+    train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RuntimeError("out of luck"), method="daq")
+    result = train("-m", "quantizer=ste,daq,br", "init=scratch")
+    path = only_run("daq")
+    assert result.code == 3
+    assert result.errors == [f"qexp train: failed: {FAILURE}  ({path}/error.txt)"]
+    assert FAILURE in (path / "error.txt").read_text()
+    assert runs.read_json(path / "status.json")["message"] == FAILURE
+    lines = result.out.splitlines()
+    assert "3 jobs: 2 done, 1 failed" in lines
+    (told,) = (line for line in lines if line.startswith("  failed: "))
+    assert "quantizer=daq" in told
+    assert told.endswith(f"({path}/error.txt)")
+
+
+def test_a_failure_stands_before_what_later_jobs_print(tmp_path: Path) -> None:
+    """Both streams in one file, in order."""
+
+    def prepare() -> None:
+        real = Step.__call__
+
+        def break_daq(self: Step, *arguments: Any) -> Any:
+            if any("daq" in type(module).__module__ for module in self.model.modules()):
+                raise RuntimeError("out of luck")
+            return real(self, *arguments)
+
+        Step.__call__ = break_daq  # type: ignore[method-assign]
+
+    assert run_child(command(SWEEP), tmp_path, prepare) == 3
+    log = (tmp_path / "log").read_text()
+    assert log.index("daq W2A2  ") < log.index(f"failed: {FAILURE}") < log.index("br W2A2  ")
+
+
+def test_the_command_for_the_failed_job_runs_that_job(
+    train: Train, qexp: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, RuntimeError("out of luck"), method="daq")
+        result = train("-m", "quantizer=ste,daq,br", "init=scratch", "recipe.schedule.milestones=[0.5,0.75]")
+    advice = last_line(result.out, "again, without those that are done: qexp train ").partition(": qexp ")[2]
+    words = shlex.split(advice)
+    assert "-m" not in words
+    assert "quantizer=daq" in words
+    assert qexp(*words).code == 0
+    assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done"] * 3
+
+
+def test_the_command_for_several_failed_jobs_is_the_sweep(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, RuntimeError("out of luck"))
+    result = train("-m", "quantizer=ste,daq", "init=scratch")
+    words = shlex.split(last_line(result.out, "again, without those that are done: "))
+    assert words[words.index("train") + 1] == "-m"
+    assert "quantizer=ste,daq" in words
+    assert "2 jobs: 2 failed" in result.out
+
+
+def test_on_error_stop_begins_no_further_job(train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, RuntimeError("out of luck"), method="daq")
+    result = train("-m", "quantizer=ste,daq,br,dqa", "init=scratch", "on_error=stop")
+    assert result.code == 3
+    assert "4 jobs: 1 done, 1 failed, 2 not run" in result.out
+    assert not list(Path("runs").glob("*/*/br-*"))
+    assert (state(only_run("ste")), state(only_run("daq"))) == ("done", "failed")
+
+
+def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Train, configure: Train) -> None:
+    from support.processes import held_elsewhere
+
+    assert train("quantizer=ste", "init=scratch").code == 0
+    path = runs.run_directory(configure(*TINY, "recipe.epochs=1", "quantizer=br", "init=scratch"))
+    with held_elsewhere(path):
+        result = train("-m", "quantizer=ste,br,daq", "init=scratch")
+    assert result.code == 0
+    assert "3 jobs: 1 skipped, 1 elsewhere, 1 done" in result.out
+    assert not Path("runs/.jobs").exists()
+
+
+def test_a_diverged_job_is_a_failure_of_its_sweep(train: Train) -> None:
+    result = train("-m", "recipe.optimizer.weight.lr=0.1,1e30", "quantizer=fp", "recipe.epochs=2")
+    assert result.code == 3
+    assert "2 jobs: 1 done, 1 diverged" in result.out
+    (line,) = result.errors
+    assert line.startswith("qexp train: diverged: diverged ")
+
+
+# Signals
+
+
+def test_a_signal_ends_a_sweep_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    """In the second of three jobs."""
+    second = kill_at(Step, "_backward", 6, number=signal.SIGTERM)
+    assert run_child(command(SWEEP), tmp_path, second) == 143
+    log = (tmp_path / "log").read_text()
+    assert "3 jobs: 1 done, 1 interrupted, 1 not run" in log
+    assert log.endswith("qexp train: interrupted; the same command goes on from here\n")
+    assert not (tmp_path / "runs" / ".jobs").exists()
+    assert run_child(command(SWEEP), tmp_path) == 0
+    assert "3 jobs: 1 skipped, 2 done" in (tmp_path / "log").read_text()
+
+
+def test_jobs_of_a_sweep_that_is_stopped_do_not_begin(tmp_path: Path) -> None:
+    shared = Exchange(tmp_path)
+    assert not shared.is_halted
+    shared.halt()
+    assert shared.is_halted
+    (tmp_path / "halt").unlink()
+    shared.stop_file.write_text("15")
+    assert shared.is_halted
+
+
+# In other processes
+
+START = """import signal
+from qexp.cli.main import script
+signal.signal(signal.SIGINT, signal.default_int_handler)
+script()"""
+LONG = (*TINY, "tracking.tensorboard=false", "threads=1", "quantizer=fp", "recipe.epochs=100000")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+@pytest.fixture
+def in_parallel(workspace: Path) -> Iterator[subprocess.Popen]:
+    """A sweep of three jobs in two processes, in a group of its own as if from a terminal."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ("train", "-m", *LONG, *JOBLIB, "seed=0,1,2")
+    with subprocess.Popen(
+        [sys.executable, "-c", START, *words], stdout=-1, stderr=-1, text=True, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: subprocess.Popen) -> None:
+    """The terminal sends it to all processes; both runs save their states, the third job does not begin."""
+    end = time.monotonic() + 90
+    while sum(file.stat().st_size > 0 for file in Path("runs").glob("*/*/*/*/metrics.jsonl")) < 2:
+        assert time.monotonic() < end
+        assert in_parallel.poll() is None
+        time.sleep(0.05)
+
+    os.killpg(in_parallel.pid, signal.SIGINT)
+    out, err = in_parallel.communicate(timeout=60)
+    assert in_parallel.returncode == 130
+    assert err.endswith("qexp train: interrupted; the same command goes on from here\n")
+    assert "Traceback" not in out + err
+    assert "3 jobs: 2 interrupted, 1 not run" in out
+    states = [json.loads(path.read_text())["state"] for path in Path("runs").glob("*/*/*/*/status.json")]
+    assert states == ["interrupted"] * 2
+    assert len(list(Path("runs").glob("*/*/*/*/last.pt"))) == 2
+    assert not Path("runs/.jobs").exists()
+
+
+# The folder of a command
+
+
+def record(number: int, state: str, *words: str) -> Record:
+    return Record(number, words, Outcome(state, f"runs/{number}", message="why"))
+
+
+def test_records_come_back_in_the_order_of_the_jobs(tmp_path: Path) -> None:
+    records = [record(number, "done", f"seed={number}") for number in (2, 10, 1)]
+    with exchange(tmp_path) as shared:
+        for one in records:
+            shared.put(one)
+        (shared.folder / "job-000003.json").write_text("{")
+        assert shared.records() == sorted(records, key=lambda one: one.number)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_is_removed_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), exchange(tmp_path / "new"):
+        raise Interrupted(signal.SIGTERM)
+    assert not (tmp_path / "new" / ".jobs").exists()
+
+
+def test_two_commands_have_folders_of_their_own(tmp_path: Path) -> None:
+    with exchange(tmp_path) as one:
+        assert one.folder.parent == tmp_path / ".jobs"
+        assert str(tmp_path) in str(one.folder)
+        (tmp_path / ".jobs" / "other").mkdir()
+    assert [path.name for path in (tmp_path / ".jobs").iterdir()] == ["other"]
+
+
+def test_the_words_of_a_summary() -> None:
+    records = [record(0, "done"), record(1, "failed"), record(2, "done")]
+    assert summary_line(records, 5) == "5 jobs: 2 done, 1 failed, 2 not run"
+    assert summary_line(records[:1], 1) == "1 job: 1 done"
+    assert summary_line(records, None) == "3 jobs: 2 done, 1 failed"
+
+
+def test_the_words_that_run_again_what_failed() -> None:
+    words, flags = ["--config-dir=mine", "-m", "bits=2,4"], ["--config-dir=mine"]
+    one = [record(0, "done", "bits=2"), record(1, "failed", "bits=4")]
+    assert again(words, flags, one) == ["--config-dir=mine", "bits=4"]
+    assert again(words, flags, [*one, record(2, "diverged", "bits=8")]) == words

@@ -1,0 +1,508 @@
+"""ImageNet, on a small tree of small images: what is found, what the network sees, and what is refused."""
+
+import itertools
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms as v1
+from torchvision.transforms import functional as F
+
+from qexp.data.batches import draw_seed
+from qexp.data.folder import FileBatches, ImageFiles, find_images
+from qexp.utils.errors import QexpError, UsageError
+from support.sources import source
+
+CPU = torch.device("cpu")
+COUNTS = {"train": {"n01": 5, "n02": 3, "n03": 7}, "val": {"n01": 2, "n02": 2, "n03": 3}}
+OPTIONS: dict[str, Any] = {"classes": 3, "image_size": 16, "resize": 20}
+
+
+def write_tree(root: Path) -> None:
+    """Write an ImageNet of 15 and 7 images of various sizes, with what may lie about in such a tree."""
+    random = np.random.RandomState(0)
+    for split, classes in COUNTS.items():
+        for name, count in classes.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                height, width = random.randint(18, 40, 2)
+                pixels = random.randint(0, 256, (4, 4, 3)).astype(np.uint8)
+                image = Image.fromarray(pixels).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+                image.save(folder / f"{name}_{number}.JPEG", quality=95)
+            (folder / ".DS_Store").write_bytes(b"x")
+            (folder / "notes.txt").write_text("x")
+        (root / split / ".cache").mkdir()
+        (root / split / "README").write_text("x")
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the small ImageNet; for tests that only read."""
+    data_dir = tmp_path_factory.mktemp("data")
+    write_tree(data_dir / "imagenet")
+    return data_dir
+
+
+@pytest.fixture
+def own_tree(tree: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(tree, tmp_path / "data"))
+
+
+def imagenet(**changes: Any) -> Any:
+    return source("imagenet", **{**OPTIONS, **changes})
+
+
+def for_training(data_dir: Path, batch_size: int = 4, **changes: Any) -> Any:
+    options = {"device": CPU, "seed": 3, "crop": 0, "flip": True, "workers": 0, **changes}
+    return imagenet().load(data_dir).train_batches(batch_size, **options)
+
+
+def for_testing(data_dir: Path, batch_size: int = 4, workers: int = 0, **changes: Any) -> Any:
+    return imagenet(**changes).load(data_dir).test_batches(batch_size, device=CPU, workers=workers)
+
+
+def epoch(batches: Any, number: int = 0) -> tuple[Tensor, Tensor]:
+    """All batches of an epoch in one."""
+    images, labels = zip(*batches.epoch(number), strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def denormalized(batches: Any, images: Tensor) -> Tensor:
+    """Bytes (N, H, W, C) back from what the network sees."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (imagenet().mean, imagenet().std))
+    return ((images * std + mean) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+# What is found
+
+
+def test_images_and_labels_are_those_of_torchvisions_image_folder(tree: Path) -> None:
+    for split in ("train", "val"):
+        found = find_images(tree / "imagenet" / split)
+        theirs = torchvision.datasets.ImageFolder(
+            tree / "imagenet" / split, is_valid_file=lambda path: path.endswith(".JPEG"), allow_empty=True
+        )
+        assert [str(found.path(index)) for index in range(len(found))] == [path for path, _ in theirs.samples]
+        assert [found.classes[label] for label in found.labels] == [
+            theirs.classes[label] for _, label in theirs.samples
+        ]
+        assert found.classes == ("n01", "n02", "n03")
+
+
+def slowly_spread(labels: list[int], count: int) -> list[int]:
+    """Take one image of each class in turn."""
+    queues = [[index for index, label in enumerate(labels) if label == own] for own in sorted(set(labels))]
+    turns = [index for turn in itertools.zip_longest(*queues) for index in turn if index is not None]
+    return sorted(turns[:count])
+
+
+@pytest.mark.parametrize("sizes", [(5, 3, 7), (1, 1, 1), (2, 9, 2, 1), (4,)])
+def test_a_part_takes_equally_many_of_each_class_as_far_as_it_has_them(sizes: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    names = np.array([b"%d" % index for index in range(len(labels))])
+    files = ImageFiles(Path("x"), tuple(map(str, range(len(sizes)))), names, labels)
+    for count in range(1, len(labels) + 1):
+        expected = slowly_spread(labels.tolist(), count)
+        part = files.spread(count)
+        assert [int(name) for name in part.names] == expected
+        assert part.labels.tolist() == labels[expected].tolist()
+    assert files.spread(None).names.tolist() == names.tolist()
+
+
+def test_sizes_choose_from_the_tree(tree: Path) -> None:
+    data = imagenet(train_size=6, test_size=4).load(tree)
+    train = data.train_batches(2, device=CPU, seed=0, crop=0, flip=False, workers=0)
+    test = data.test_batches(3, device=CPU, workers=0)
+    assert (train.num_images, len(train), test.num_images, len(test)) == (6, 3, 4, 2)
+    assert sorted(epoch(train)[1].tolist()) == [0, 0, 1, 1, 2, 2]
+    assert epoch(test)[1].tolist() == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(4, [4, 4, 4, 3]), (7, [7, 7]), (15, [15]), (20, [15])])
+def test_a_last_batch_of_one_image_is_dropped_in_training(tree: Path, batch_size: int, expected: list[int]) -> None:
+    batches = for_training(tree, batch_size)
+    assert [len(labels) for _, labels in batches.epoch(0)] == expected
+    assert len(batches) == len(expected)
+    assert batches.num_images == 15
+
+
+def test_no_test_image_is_dropped(tree: Path) -> None:
+    assert [len(labels) for _, labels in for_testing(tree, 6).epoch(0)] == [6, 1]
+
+
+def test_a_name_may_hold_any_character(own_tree: Path) -> None:
+    folder = own_tree / "imagenet" / "val" / "n01"
+    (folder / "n01_0.JPEG").rename(folder / "n01 ä\u2603.jpeg")
+    assert find_images(own_tree / "imagenet" / "val").path(0).name == "n01 ä\u2603.jpeg"
+    assert epoch(for_testing(own_tree))[1].tolist() == [0, 0, 1, 1, 2, 2, 2]
+
+
+# What the network sees
+
+
+def test_test_images_are_those_that_torchvision_measures_its_weights_on(tree: Path) -> None:
+    weights = torchvision.models.ResNet18_Weights.IMAGENET1K_V1
+    images, labels = epoch(for_testing(tree, image_size=224, resize=256))
+    files = sorted((tree / "imagenet" / "val").glob("*/*.JPEG"))
+    expected = torch.stack([weights.transforms()(Image.open(path)) for path in files])
+    torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
+    assert labels.tolist() == [0, 0, 1, 1, 2, 2, 2]
+
+
+def literal_window(path: Path, seed: int, size: int, flip: bool) -> np.ndarray:
+    """torchvision's first transforms, step by step, with torch's own generator."""
+    image = Image.open(path).convert("RGB")
+    torch.manual_seed(seed)
+    top, left, height, width = v1.RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3])
+    mirrored = flip and torch.rand(1).item() < 0.5
+    image = F.resized_crop(image, top, left, height, width, [size, size], F.InterpolationMode.BILINEAR)
+    return np.asarray(F.hflip(image) if mirrored else image)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_training_images_are_random_windows_as_a_loop_makes_them(tree: Path, flip: bool) -> None:
+    batches = for_training(tree, flip=flip)
+    files = sorted((tree / "imagenet" / "train").glob("*/*.JPEG"))
+    for number in (0, 2):
+        images, labels = epoch(batches, number)
+        order = torch.randperm(15, generator=torch.Generator().manual_seed(draw_seed(3, number)))
+        expected = [literal_window(files[i], draw_seed(3, number, int(i) + 1), 16, flip) for i in order]
+        assert np.array_equal(denormalized(batches, images).numpy(), np.stack(expected))
+        assert [sorted(COUNTS["train"])[label] for label in labels] == [files[i].parent.name for i in order]
+
+
+def test_batches_are_floats_and_channels_last(tree: Path) -> None:
+    for batches in (for_training(tree), for_testing(tree)):
+        images, labels = next(batches.epoch(0))
+        assert (images.shape, images.dtype, labels.dtype) == ((4, 3, 16, 16), torch.float32, torch.int64)
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_any_number_of_workers_reads_the_same(tree: Path, workers: int) -> None:
+    for make in (for_training, for_testing):
+        images, labels = epoch(make(tree, workers=0), 2)
+        theirs, their_labels = epoch(make(tree, workers=workers), 2)
+        assert torch.equal(theirs, images)
+        assert torch.equal(their_labels, labels)
+
+
+def test_an_epoch_is_a_function_of_seed_and_number(tree: Path) -> None:
+    batches = for_training(tree)
+    first, labels = epoch(batches, 5)
+    other, other_labels = epoch(batches, 6)
+    torch.rand(3)
+    assert torch.equal(first, epoch(batches, 5)[0])
+    assert torch.equal(first, epoch(for_training(tree, batch_size=5), 5)[0])
+    assert not torch.equal(first, epoch(for_training(tree, seed=4), 5)[0])
+    assert sorted(labels.tolist()) == sorted(other_labels.tolist()) == [0] * 5 + [1] * 3 + [2] * 7
+    assert labels.tolist() != other_labels.tolist()
+    # The same image has another window in another epoch, also where it happens to come at the same place.
+    assert not {part.numpy().tobytes() for part in first} & {part.numpy().tobytes() for part in other}
+
+
+def test_two_epochs_can_be_read_side_by_side(tree: Path) -> None:
+    """Nothing of an epoch is kept in the object, so that an evaluation may begin before another has ended."""
+    batches = for_training(tree, workers=1)
+    both = list(zip(batches.epoch(0), batches.epoch(1), strict=True))
+    for number in (0, 1):
+        assert torch.equal(torch.cat([pair[number][0] for pair in both]), epoch(batches, number)[0])
+
+
+def test_batches_survive_the_way_into_another_process(tree: Path) -> None:
+    """Where worker processes are not forked: on macOS, and from Python 3.14 on."""
+    batches = for_training(tree)
+    copy = pickle.loads(pickle.dumps(batches))
+    assert torch.equal(epoch(copy)[0], epoch(batches)[0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_draws_nothing_from_the_generator_of_the_network(tree: Path, workers: int) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(4)
+    torch.manual_seed(7)
+    epoch(for_training(tree, workers=workers))
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_gray_and_cmyk_images_become_rgb(own_tree: Path) -> None:
+    """ImageNet holds both, and a PNG that is called JPEG."""
+    folder = own_tree / "imagenet" / "val" / "n01"
+    for mode, name in (("L", "n01_0.JPEG"), ("CMYK", "n01_1.JPEG")):
+        Image.new("RGB", (24, 24), (200, 200, 200)).convert(mode).save(folder / name, quality=100)
+    Image.new("RGB", (24, 24), (200, 200, 200)).save(folder / "n01_2.JPEG", format="PNG")
+    batches = for_testing(own_tree, 3)
+    images = denormalized(batches, next(batches.epoch(0))[0]).int()
+    assert (images - 200).abs().max() <= 2
+
+
+@pytest.mark.gpu
+def test_batches_on_a_gpu_are_those_on_the_cpu(tree: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    gpu = torch.device("cuda")
+    for workers in (0, 2):
+        images, labels = epoch(for_training(tree, device=gpu, workers=workers), 1)
+        ours, our_labels = epoch(for_training(tree), 1)
+        assert images.device.type == "cuda"
+        torch.testing.assert_close(images.cpu(), ours, rtol=0, atol=1e-6)
+        assert torch.equal(labels.cpu(), our_labels)
+
+
+# What is refused
+
+
+@pytest.fixture
+def refused(own_tree: Path) -> Callable[..., str]:
+    """`refused(**changes)` is the one line that refuses the tree before anything is created."""
+
+    def message(**changes: Any) -> str:
+        before = sorted(own_tree.rglob("*"))
+        with pytest.raises(UsageError) as caught:
+            imagenet(**changes).prepare(own_tree)
+        assert sorted(own_tree.rglob("*")) == before
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    return message
+
+
+def test_a_whole_tree_is_accepted_and_one_image_more_is_not(own_tree: Path) -> None:
+    assert imagenet().counts(own_tree) == (15, 7)  # the other files there are hidden, or no images
+    imagenet(train_size=15, test_size=7).prepare(own_tree)
+    with pytest.raises(UsageError, match="has 15 training images"):
+        imagenet(train_size=16).prepare(own_tree)
+
+
+def test_no_tree_says_what_is_expected_and_that_nothing_is_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        imagenet().prepare(tmp_path / "a")
+    line = str(caught.value)
+    for part in (tmp_path / "a" / "imagenet", "{train,val}/<class>/*.JPEG", "does not download", "data_dir=PATH"):
+        assert str(part) in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_needs_no_tree_but_looks_at_one_that_is_there(own_tree: Path, tmp_path: Path) -> None:
+    imagenet(classes=1000).prepare(tmp_path / "nowhere", download=False)
+    with pytest.raises(UsageError, match="classes=1000"):
+        imagenet(classes=1000).prepare(own_tree, download=False)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_missing_split_is_named(own_tree: Path, refused: Callable[..., str], split: str) -> None:
+    shutil.rmtree(own_tree / "imagenet" / split)
+    expected = f"{own_tree}/imagenet/{{train,val}}/<class>/*.JPEG"
+    assert refused() == f"imagenet: there is no folder {own_tree}/imagenet/{split}; expected {expected}"
+
+
+def test_an_empty_class_is_named(own_tree: Path, refused: Callable[..., str]) -> None:
+    folder = own_tree / "imagenet" / "val" / "n02"
+    for image in folder.glob("*.JPEG"):
+        image.unlink()
+    assert refused() == f"{folder}: the folder of this class holds no images"
+
+
+def test_images_without_class_folders_are_refused(own_tree: Path, refused: Callable[..., str]) -> None:
+    """As ILSVRC2012_img_val.tar unpacks."""
+    val = own_tree / "imagenet" / "val"
+    for folder in val.glob("n*"):
+        for image in folder.glob("*.JPEG"):
+            image.rename(val / image.name)
+        shutil.rmtree(folder)
+    shutil.rmtree(val / ".cache")
+    assert refused() == f"{val}: holds no folders; expected one for each class, with its images"
+
+
+def test_classes_that_differ_are_named(own_tree: Path, refused: Callable[..., str]) -> None:
+    root = own_tree / "imagenet"
+    (root / "val" / "n02").rename(root / "val" / "n05")
+    message = f"{root}: train and val have different classes; {root}/val lacks n02; {root}/train lacks n05"
+    assert refused() == message
+
+
+def test_another_number_of_classes_is_refused_with_both_numbers(own_tree: Path, refused: Callable[..., str]) -> None:
+    assert refused(classes=1000) == f"dataset.classes=1000: {own_tree}/imagenet/train has 3 class folders"
+
+
+def test_sizes_beyond_the_tree_are_refused(own_tree: Path, refused: Callable[..., str]) -> None:
+    assert refused(train_size=16) == "dataset.train_size=16: imagenet has 15 training images"
+    assert refused(test_size=8) == "dataset.test_size=8: imagenet has 7 test images"
+    with pytest.raises(UsageError, match="dataset.test_size=8: imagenet has 7"):
+        for_testing(own_tree, test_size=8)
+
+
+def test_statistics_that_do_not_fit_are_refused(own_tree: Path, refused: Callable[..., str]) -> None:
+    message = "dataset.std=[0.5]: imagenet needs 3, one per channel"
+    assert refused(std=[0.5]) == message
+    with pytest.raises(UsageError) as caught:
+        imagenet(std=[0.5]).load(own_tree)
+    assert str(caught.value) == message
+
+
+def test_a_folder_without_permission_is_one_line(own_tree: Path, refused: Callable[..., str]) -> None:
+    folder = own_tree / "imagenet" / "val" / "n02"
+    folder.chmod(0)
+    if os.access(folder, os.R_OK):
+        folder.chmod(0o755)
+        pytest.skip("this user may read everything")
+    try:
+        line = refused()
+    finally:
+        folder.chmod(0o755)
+    assert line == f"{folder}: cannot be read (Permission denied)"
+
+
+def test_a_test_image_cannot_be_smaller_than_its_centre() -> None:
+    with pytest.raises(UsageError, match="^dataset.resize=8: must be at least dataset.image_size=16$"):
+        imagenet(resize=8)
+
+
+def test_a_crop_that_would_have_no_effect_is_refused(tree: Path) -> None:
+    with pytest.raises(UsageError, match="^recipe.crop=4: imagenet cuts random windows of its own; .* recipe.crop=0$"):
+        for_training(tree, crop=4)
+    imagenet().check_crop(0)
+    source("digits").check_crop(4)
+
+
+def broken(folder: Path, kind: str) -> Path:
+    path = folder / "n02_1.JPEG"
+    if kind == "missing":
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"<html>not found</html>"}[kind])
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "missing"])
+def test_a_broken_image_ends_in_one_line_that_names_it(own_tree: Path, kind: str, workers: int) -> None:
+    """Only training finds it: looking into 1.3 million files beforehand would take an hour."""
+    imagenet().prepare(own_tree)
+    batches = for_training(own_tree, workers=workers)
+    path = broken(own_tree / "imagenet" / "train" / "n02", kind)
+    with pytest.raises(QexpError) as caught:
+        epoch(batches)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: cannot be read as an image (")
+    assert line.endswith("); replace or remove it")
+    assert "\n" not in line
+    assert not isinstance(caught.value, UsageError)  # the run has begun: exit code 1
+
+
+# From the command line
+
+COMMAND = (
+    "dataset=imagenet",
+    *(f"dataset.{key}={value}" for key, value in OPTIONS.items()),
+    "dataset.train_size=null",
+    "dataset.test_size=null",
+    "recipe.batch_size=4",
+    "recipe.eval_batch_size=4",
+    "quantizer=ste",
+    "init=scratch",
+)
+
+
+@pytest.fixture
+def words(own_tree: Path) -> tuple[str, ...]:
+    return (*COMMAND, f"data_dir={own_tree}")
+
+
+def results(path: Path) -> Iterator[Tensor]:
+    yield from torch.load(path / "last.pt", weights_only=True)["model"].values()
+
+
+def test_workers_change_neither_the_run_nor_its_key(
+    train: Callable[..., Any], only_run: Callable[..., Path], words: tuple[str, ...]
+) -> None:
+    assert train(*words, "workers=2").code == 0
+    first = list(results(only_run("ste")))
+    assert train(*words, "workers=0").out.startswith("already done")
+    assert train(*words, "workers=0", "overwrite=true").code == 0
+    assert all(torch.equal(old, new) for old, new in zip(first, results(only_run("ste")), strict=True))
+
+
+def test_mistakes_come_before_anything_is_created(train: Callable[..., Any], words: tuple[str, ...]) -> None:
+    result = train(*words, "recipe.crop=4", "dataset.classes=4")
+    assert (result.code, result.out) == (2, "")
+    assert [line.partition("error: ")[2].partition(":")[0] for line in result.errors] == [
+        "recipe.crop=4",
+        "dataset.classes=4",
+    ]
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_fails_the_run(
+    train: Callable[..., Any], only_run: Callable[..., Path], words: tuple[str, ...], own_tree: Path, workers: int
+) -> None:
+    path = broken(own_tree / "imagenet" / "train" / "n02", "cut")
+    result = train(*words, f"workers={workers}")
+    assert result.code == 1
+    (line,) = result.errors
+    assert line.startswith(f"qexp train: error: {path}: cannot be read as an image (")
+    assert (only_run("ste") / "error.txt").exists()
+
+
+def test_a_run_can_be_evaluated_where_only_val_lies(
+    train: Callable[..., Any], qexp: Callable[..., Any], only_run: Callable[..., Path], words: tuple[str, ...]
+) -> None:
+    assert train(*words).code == 0
+    data_dir = next(word for word in words if word.startswith("data_dir=")).partition("=")[2]
+    shutil.rmtree(f"{data_dir}/imagenet/train")
+    result = qexp("eval", str(only_run("ste")), "device=cpu")
+    assert (result.code, result.err) == (0, "")
+    assert "of 7 images (imagenet)" in result.out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), (90, 256, "scratch", 1.0, 0, None)),
+        (("protocol=short",), (20, 256, "scratch", 0.25, 0, 10000)),
+        (("protocol=smoke",), (1, 32, "scratch", 0.125, 0, 256)),
+    ],
+)
+def test_the_recipe_is_that_of_the_dqa_paper(
+    configure: Callable[..., Any], words: tuple[str, ...], expected: tuple
+) -> None:
+    config = configure("dataset=imagenet", "quantizer=dqa", *words)
+    recipe = config.recipe
+    found = (recipe.epochs, recipe.batch_size, config.init, config.model.options["width"], recipe.crop)
+    assert (*found, config.dataset.options["train_size"]) == expected
+    weight, attention = recipe.optimizer.weight, recipe.optimizer.attention
+    assert (weight.lr, weight.momentum, weight.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (attention.lr, attention.weight_decay) == (0.1, 0.0)
+    assert recipe.schedule.milestones == pytest.approx((30 / 90, 60 / 90), abs=1e-4)
+    assert (config.dataset.options["image_size"], config.dataset.options["classes"]) == (224, 1000)
+
+
+def test_file_batches_need_no_configuration(tree: Path) -> None:
+    """As a library: any transform that draws from torch's generator."""
+    batches = FileBatches(
+        find_images(tree / "imagenet" / "val"),
+        v1.Resize((8, 8)),
+        image_size=8,
+        mean=(0.0,) * 3,
+        std=(1 / 255,) * 3,
+        batch_size=7,
+        device=CPU,
+        workers=0,
+    )
+    (batch,) = batches.epoch(0)
+    path = tree / "imagenet" / "val" / "n01" / "n01_0.JPEG"
+    expected = np.asarray(Image.open(path).resize((8, 8), Image.Resampling.BILINEAR))
+    assert np.array_equal(batch[0][0].permute(1, 2, 0).round().numpy(), expected)

@@ -1,0 +1,463 @@
+"""The training step in parts and in half precision, weights that are held, and quantizing again in backward."""
+
+import copy
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from qexp.engine.divergence import LossGuard
+from qexp.engine.metrics import Tally, evaluate
+from qexp.engine.optim import Optimizers
+from qexp.engine.schedules import make_schedule
+from qexp.experiment.training import evaluate_both, make_step, place
+from qexp.models.resnet_cifar import resnet20
+from qexp.quantizers import (
+    anneal,
+    blocks,
+    calibrate,
+    evaluation,
+    held_weights,
+    parameter_roles,
+    penalty,
+    quantize,
+    quantized_layers,
+    quantizers,
+    recompute,
+)
+from qexp.utils.types import Progress, RoleOptimizers
+from support import methods
+from support.steps import CONSTANT, SGD, WORDS, assert_same, batch, gradients, make, network
+
+names = pytest.mark.parametrize("name", WORDS)
+
+
+class Calls:
+    """Counts the calls of a model's weight quantizers and input quantizers."""
+
+    def __init__(self, model):
+        self.weight, self.input = [], []
+        for name, layer in quantized_layers(model):
+            layer.weight_quantizer.register_forward_hook(lambda *_, name=name: self.weight.append(name))
+            layer.input_quantizer.register_forward_hook(lambda *_, name=name: self.input.append(name))
+
+
+def seen_by(model, kind):
+    """A list that fills with (module, input, output) of every module of a kind."""
+    seen = []
+    for module in model.modules():
+        if isinstance(module, kind):
+            module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
+    return seen
+
+
+# Parts of a batch
+
+
+@pytest.mark.parametrize("count", [12, 7, 5])
+@pytest.mark.parametrize("name", ["fp", *WORDS])
+def test_the_parts_of_a_batch_add_up_to_it(name, count):
+    """Loss, logits, penalty and gradients against the whole batch written out; the weights against one step over it."""
+    images, labels = batch(count, torch.float64)
+    model = network(name, activation_bits=32, dtype=torch.float64)  # ranges of inputs are those of a part
+    whole, reference = make(copy.deepcopy(model)), copy.deepcopy(model)
+    ours = make(model, accumulate=3)
+    outcome, extra = ours(images, labels), penalty(reference)
+    logits = reference(images)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.1)
+    (loss + extra).backward()
+    close = {"rtol": 1e-5, "atol": 1e-7}  # the loss is computed in single precision
+    torch.testing.assert_close(outcome.logits, logits.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(outcome.loss, loss.detach(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(torch.as_tensor(outcome.penalty), torch.as_tensor(extra), check_dtype=False)
+    assert_same(gradients(model), gradients(reference), **close)
+    whole(images, labels)
+    assert_same(dict(model.named_parameters()), dict(whole.model.named_parameters()), rtol=1e-5, atol=1e-6)
+
+
+def test_the_penalty_is_counted_once():
+    """One call for three parts; its gradient is not that of the loss, but its own."""
+    model, calls = network(), []
+    bias = model[0].bias
+
+    def extra():
+        calls.append(1)
+        return 1000 * bias.sum()
+
+    images, labels = batch()
+    plain = copy.deepcopy(model)
+    outcome = make(model, accumulate=3, penalty=extra)(images, labels)
+    make(plain)(images, labels)
+    assert len(calls) == 1
+    assert outcome.penalty.item() == pytest.approx(1000 * sum(network()[0].bias.tolist()), rel=1e-3)
+    torch.testing.assert_close(bias.grad, plain[0].bias.grad + 1000, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(1, [1]), (2, [2]), (3, [3]), (4, [2, 2]), (5, [3, 2]), (7, [3, 2, 2]), (8, [2] * 4), (9, [3, 2, 2, 2])],
+)
+def test_no_part_is_a_single_image(count, parts):
+    """Four parts where there are two images for each, fewer where not; a batch of one stays one."""
+    model, seen = network(), []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    make(model, accumulate=4)(*batch(count))
+    assert seen == parts
+
+
+@names
+def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name):
+    """Two layers, three parts, two steps; without holding, weights are quantized for each part as well."""
+    for hold, times in ((held_weights, 1), (lambda _: nullcontext(), 3)):
+        model = network(name)
+        step, calls = make(model, accumulate=3, hold=partial(hold, model)), Calls(model)
+        for number in (1, 2):
+            step(*batch())
+            assert sorted(calls.weight) == ["2"] * times * number + ["7"] * times * number
+            assert sorted(calls.input) == ["2"] * 3 * number + ["7"] * 3 * number
+
+
+@names
+@pytest.mark.parametrize("count", [12, 7])
+def test_held_weights_have_the_gradients_of_those_that_are_not_held(name, count):
+    """Of the weights, of the quantizers' own parameters and of the output scales, in float64; and the same buffers."""
+    found = []
+    for hold in (held_weights, lambda _: nullcontext()):
+        model = network(name, dtype=torch.float64)
+        make(model, accumulate=3, hold=partial(hold, model))(*batch(count, torch.float64))
+        found.append((gradients(model), dict(model.named_buffers())))
+    (ours, buffers), (expected, expected_buffers) = found
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in expected.values())
+    assert_same(ours, expected, rtol=1e-9, atol=1e-13)
+    assert_same(buffers, expected_buffers)
+
+
+@names
+def test_held_weights_are_gone_after_the_block(name):
+    """Every layer holds its quantized weight inside, none outside, also where the block was left by an exception."""
+    model = network(name)
+    layers = [layer for _, layer in quantized_layers(model)]
+    fresh = [layer.quantized_weight().detach() for layer in layers]
+
+    def enter(error):
+        with held_weights(model):
+            assert all(torch.equal(layer.held_weight, own) for layer, own in zip(layers, fresh, strict=True))
+            assert all(layer.quantized_weight() is layer.held_weight for layer in layers)
+            if error:
+                raise error
+
+    enter(None)
+    assert [layer.held_weight for layer in layers] == [None, None]
+    with pytest.raises(ZeroDivisionError):
+        enter(ZeroDivisionError())
+    assert [layer.held_weight for layer in layers] == [None, None]
+
+
+# Half precision
+
+
+@names
+def test_bfloat16_inputs_are_quantized_in_single_precision(name):
+    """A quantizer gets bfloat16 and gives the float32 quantization of those values, rounded: no value changes level."""
+    model = network(name, norm=True)
+    pairs = []
+    for _, layer in quantized_layers(model):
+        own = layer.input_quantizer
+        own.register_forward_pre_hook(lambda quantizer, x: pairs.append([copy.deepcopy(quantizer), x[0].detach()]))
+        own.register_forward_hook(lambda *seen: pairs[-1].append(seen[-1].detach()))
+    make(model, precision="bfloat16")(*batch())
+    assert len(pairs) == 2
+    for quantizer, x, ours in pairs:
+        assert x.dtype == ours.dtype == torch.bfloat16
+        twin = copy.deepcopy(quantizer)
+        for module in twin.modules():
+            module._forward_pre_hooks.clear()
+            module._forward_hooks.clear()
+        expected = twin(x.float())
+        assert expected.dtype == torch.float32
+        assert len(expected.unique()) > 2
+        assert torch.equal(ours, expected.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@names
+def test_a_step_in_half_precision_is_close_to_that_in_float32(name, precision):
+    """Products in half precision; parameters, gradients, buffers and loss in float32, near those of float32.
+
+    Activations stay float here: at 2 bits, values beside a threshold change level with the rounding before it.
+    """
+    half, single = (network(name, activation_bits=32) for _ in range(2))
+    outputs = seen_by(half, nn.Conv2d)
+    start = {key: value.detach().clone() for key, value in half.named_parameters()}
+    ours = make(half, precision=precision)(*batch(seed=3))
+    expected = make(single)(*batch(seed=3))
+    assert [output.dtype for _, _, output in outputs] == [getattr(torch, precision)] * 2
+    assert ours.loss.dtype == torch.float32
+    assert all(value.dtype in (torch.float32, torch.int64) for value in half.state_dict().values())
+    assert ours.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)
+    assert ours.loss.item() != expected.loss.item()
+    error = 0.1 if precision == "bfloat16" else 0.005  # with this batch, where hardly a value crosses zero at a ReLU
+    for key, grad in gradients(single).items():
+        close = gradients(half)[key]
+        assert close.dtype == torch.float32
+        assert (close - grad).norm() <= error * grad.norm() + 1e-6, key
+    for key in ("0.weight", "2.weight", "7.weight", "9.weight"):
+        parameter, own = half.get_parameter(key).detach(), single.get_parameter(key).detach()
+        assert (parameter - own).norm() <= error * (own - start[key]).norm(), key
+
+
+@names
+def test_a_float16_step_with_infinite_gradients_is_skipped(name):
+    """Every parameter stays as it was and the scale is halved; the step after it trains."""
+    model = network(name)
+    step = make(model, precision="float16")
+    start = {key: value.detach().clone() for key, value in model.named_parameters()}
+    scale = step._scaler.get_scale()
+    hooks = [value.register_hook(lambda grad: torch.full_like(grad, torch.inf)) for value in model.parameters()]
+    step(*batch())
+    assert_same({key: value.detach() for key, value in model.named_parameters()}, start)
+    assert step._scaler.get_scale() == scale / 2
+    for hook in hooks:
+        hook.remove()
+    step(*batch())
+    assert step._scaler.get_scale() == scale / 2
+    assert all(not torch.equal(value, start[key]) for key, value in model.named_parameters())
+
+
+# Evaluation
+
+
+def test_evaluation_is_in_float32_after_steps_in_half_precision(configure):
+    """The step of a bfloat16 recipe convolves in bfloat16, evaluation of the same network in float32."""
+    model = network("daq")
+    step = make_step(model, configure("recipe.precision=bfloat16").recipe)
+    seen = seen_by(model, nn.Conv2d)
+    step(*batch())
+    assert [output.dtype for _, _, output in seen] == [torch.bfloat16] * 2
+    seen.clear()
+    evaluate_both(model, lambda: [batch()])
+    assert [output.dtype for _, _, output in seen] == [torch.float32] * 2
+
+
+def test_a_recipe_decides_the_parts_of_its_steps(configure):
+    """recipe.accumulate=3: three forward passes, one quantization of each weight."""
+    model = network("daq")
+    step = make_step(model, configure("recipe.accumulate=3").recipe)
+    calls = Calls(model)
+    step(*batch())
+    assert (sorted(calls.weight), sorted(calls.input)) == (["2", "7"], ["2"] * 3 + ["7"] * 3)
+
+
+@names
+def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
+    """Three batches: one quantization of each weight instead of three, the same metrics bit for bit."""
+    model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4, 5)]
+    calls = Calls(model)
+    plain = evaluate(model, batches)
+    assert sorted(calls.weight) == ["2"] * 3 + ["7"] * 3
+    calls.weight.clear()
+    assert evaluate(model, batches, partial(held_weights, model)) == plain
+    assert sorted(calls.weight) == ["2", "7"]
+
+
+@names
+def test_both_evaluations_are_those_without_holding(name):
+    """Hard and soft metrics, bit for bit; soft ones differ where a method has a soft form, early in training."""
+    model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4)]
+    hard, soft = evaluate_both(model, lambda: batches)
+    assert hard == evaluate(model, batches)
+    with evaluation(model, "soft"):
+        assert soft == evaluate(model, batches)
+    assert (hard.loss != soft.loss) is name.startswith(("br", "dqa"))
+
+
+# Waiting for the device
+
+
+class Reads(TorchDispatchMode):
+    """Fails where a value is read out of a tensor, or a size depends on one: on CUDA that waits for the device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2"), name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("name", [*WORDS, "ste grid=twn", "ste grid=sawb", "ste grid=sawb sawb=formula"])
+def test_a_step_reads_nothing_out_of_tensors(name, again, monkeypatch):
+    """Annealing with new ranges, parts of a batch and metrics, in the form that other devices than the CPU use.
+
+    SGD for all roles: Adam counts its steps on the CPU unless it is fused. tests/test_gpu.py asks CUDA itself.
+    """
+    monkeypatch.setattr(blocks, "_is_cut", lambda x: False)
+    model = network(name, norm=True)
+    recompute(model, again)
+    roles = RoleOptimizers(**dict.fromkeys(RoleOptimizers.__dataclass_fields__, SGD))
+    step = make(model, accumulate=3, optimizers=Optimizers(parameter_roles(model), roles, make_schedule(CONSTANT)))
+    step.guard = LossGuard(torch.device("cpu"), interval=50)
+    images, labels = batch()
+    tally = Tally(images.device)
+    with Reads():
+        anneal(model, Progress(101, 200, 1, 2))  # sawb finds its clip again after every 100 steps
+        outcome = step(images, labels)
+        tally.add(outcome.logits, labels, outcome.loss, outcome.penalty)
+        with pytest.raises(AssertionError, match="_local_scalar_dense"):
+            outcome.loss.item()
+
+
+# Memory
+
+
+def small_resnet(name, configure, *words, dtype=torch.float32):
+    """A calibrated ResNet-20, placed as the configuration says; and images as batches give them."""
+    torch.manual_seed(0)
+    model = resnet20(5, 3, 8, width=0.25)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else coarse values, equal to their mean, are rounding errors at a ReLU
+            nn.init.normal_(module.bias, std=0.1)
+    if name != "fp":
+        quantize(model, methods.method(name), weight_bits=2, activation_bits=2)
+    images, labels = batch(16, dtype)
+    images = images.to(memory_format=torch.channels_last)
+    model = place(model.to(dtype), configure("dataset=synthetic", *words), torch.device("cpu"))
+    calibrate(model, images)
+    return model, images, labels
+
+
+def layouts(model, images, labels):
+    """The set of layouts of all feature maps larger than a pixel, in and out of convolutions and quantizers."""
+    seen = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(quantizers(model)).values():
+            module.register_forward_hook(lambda _, inputs, output: seen.extend([inputs[0], output]))
+    make(model)(images, labels)
+    maps = [x for x in seen if x.dim() == 4 and len(x) == len(images) and x.shape[1] > 1 and x.shape[2] > 1]
+    assert len(maps) > 40
+    return {"contiguous" if x.is_contiguous() else "channels last" for x in maps}
+
+
+@pytest.mark.parametrize("name", methods.NAMES)
+def test_both_memory_layouts_compute_the_same(name, configure):
+    """Images and feature maps lie as asked for, all of them; loss, logits and gradients agree, at 2 bits in float64."""
+    found = []
+    for value, layout in (("true", "channels last"), ("false", "contiguous")):
+        model, images, labels = small_resnet(name, configure, f"channels_last={value}", dtype=torch.float64)
+        assert layouts(copy.deepcopy(model), images, labels) == {layout}
+        outcome = make(model)(images, labels)
+        found.append((outcome.logits, gradients(model)))
+    (logits, own), (others, expected) = found
+    torch.testing.assert_close(logits, others, rtol=1e-9, atol=1e-9)
+    assert_same(own, expected, rtol=1e-5, atol=1e-7)  # the loss is computed in single precision
+
+
+def test_recompute_reaches_every_layer(configure):
+    """By `place`, from the configuration."""
+    for value in (False, True):
+        model, _, _ = small_resnet("daq", configure, f"recompute={value}")
+        assert [layer.recompute for _, layer in quantized_layers(model)] == [value] * 18
+
+
+class Storages(TorchDispatchMode):
+    """Remembers every storage that an operation returns, weakly."""
+
+    def __init__(self):
+        super().__init__()
+        self.known = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                weak = StorageWeakRef(storage)
+                self.known.setdefault(weak.cdata, (weak, storage.nbytes()))
+        return result
+
+    def alive(self):
+        """Bytes that have not been freed."""
+        return sum(size for weak, size in self.known.values() if not weak.expired())
+
+
+@names
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("kind", ["plain", "resnet"])
+def test_quantizing_again_gives_the_same_gradients(name, hold, kind, configure):
+    """Bit for bit, in training mode at 2 bits, over two steps; parameters and running ranges too."""
+    found = []
+    for enabled in (False, True):
+        if kind == "plain":
+            (images, labels), model = batch(), network(name, norm=True)
+        else:
+            model, images, labels = small_resnet(name, configure)
+        recompute(model, enabled)
+        step = make(model, accumulate=3 if hold else 1)
+        for _ in range(2):
+            step(images, labels)
+        found.append((gradients(model), model.state_dict()))
+    (expected, state), (ours, ours_state) = found
+    assert_same(ours, expected)
+    assert_same(ours_state, state)
+
+
+@names
+def test_quantizing_again_keeps_no_quantized_tensor(name):
+    """Between forward and backward, exactly the bytes of quantized inputs and weights are not there any more."""
+    kept = []
+    for enabled in (False, True):
+        model = network(name)
+        recompute(model, enabled)
+        quantized = []
+        for _, quantizer in quantizers(model):
+            quantizer.register_forward_hook(
+                lambda *seen, own=quantized: own.append(seen[-1].untyped_storage().nbytes())
+            )
+        with Storages() as storages:
+            logits = model(batch()[0])
+        kept.append(storages.alive())
+        del logits
+    assert len(quantized) == 4
+    assert kept[0] - kept[1] == sum(quantized)
+
+
+def test_a_first_step_that_overflows_leaves_no_trace():
+    """Momentum with float16: weights stay, and the next step is the first one of a run without the overflow."""
+    images, labels = batch()
+    model = network()
+    twin = copy.deepcopy(model)
+    step, fresh = make(model, precision="float16"), make(twin, precision="float16")
+    before = copy.deepcopy(dict(model.named_parameters()))
+    scaler = step._scaler.state_dict()
+    step._scaler.load_state_dict(scaler | {"scale": 2.0**100})
+    step(images, labels)
+    assert_same(dict(model.named_parameters()), before)
+    step._scaler.load_state_dict(scaler)
+    step(images, labels)
+    fresh(images, labels)
+    assert_same(dict(model.named_parameters()), dict(twin.named_parameters()))
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert not torch.equal(model[0].weight, before["0.weight"])
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_evaluation_turns_off_tf32_and_nothing_else(monkeypatch, deterministic):
+    """cuDNN itself stays on, and chooses its algorithms as before; afterwards all is as it was."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(cudnn, "benchmark", not deterministic)
+    monkeypatch.setattr(cudnn, "deterministic", deterministic)
+
+    def state():
+        return cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+
+    before, seen = state(), []
+    model = network()
+    model.register_forward_hook(lambda *_: seen.append(state()))
+    evaluate(model, [batch()])
+    assert seen == [(True, not deterministic, deterministic, False)]
+    assert state() == before

@@ -1,0 +1,98 @@
+"""What summary.json and env.json say of a run is what was measured, and on what."""
+
+import json
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+import qexp
+from qexp import runs
+from qexp.engine.step import Step
+from support.commands import Sweep
+from support.crashes import kill_at, only_run, run_child
+from support.short_runs import CASES, train
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("method", ["daq", "dqa", "fp"])
+def test_a_summary_says_what_its_metrics_say(sweep: Sweep, method: str) -> None:
+    """Last and best epoch, soft and hard."""
+    path = sweep.run(method)
+    summary, epochs = runs.read_summary(path), lines(path)
+    last, best = epochs[-1], max(epochs, key=lambda record: (record["hard"]["top1"], -record["epoch"]))
+    assert summary is not None
+    expected = {
+        "epochs": last["epoch"],
+        "top1_hard": last["hard"]["top1"],
+        "top5_hard": last["hard"]["top5"],
+        "top1_soft": last["soft"]["top1"],
+        "top5_soft": last["soft"]["top5"],
+        "test_loss": last["hard"]["loss"],
+        "train_loss": last["train"]["loss"],
+        "train_top1": last["train"]["top1"],
+        "quantizer_gap": last["gap"],
+        "best_epoch": best["epoch"],
+        "best_top1_hard": best["hard"]["top1"],
+        "best_top1_soft": best["soft"]["top1"],
+        "test_images": 32,
+        "train_images": 64,
+        "seed": 0,
+    }
+    assert {key: summary[key] for key in expected} == expected
+    assert torch.load(path / "best.pt", weights_only=True)["epoch"] == best["epoch"]
+
+
+def test_a_summary_says_with_what_it_was_obtained(sweep: Sweep) -> None:
+    path = sweep.run("daq")
+    summary, env = runs.read_summary(path), runs.read_json(path / "env.json")
+    assert summary is not None
+    assert env is not None
+    assert summary["versions"]["torch"] == torch.__version__
+    assert summary["versions"]["hydra-core"] == version("hydra-core")
+    assert (summary["qexp"], summary["device"], summary["device_name"]) == (qexp.__version__, "cpu", "CPU")
+    assert (summary["deterministic"], summary["threads"]) == (False, torch.get_num_threads())
+    assert {key: env[key] for key in ("versions", "git", "threads", "deterministic")} == {
+        key: summary[key] for key in ("versions", "git", "threads", "deterministic")
+    }
+    assert summary["time_resumed_at_steps"] == []
+    assert summary["time_seconds"] > 0
+
+
+def test_the_state_of_the_code_is_that_of_its_checkout(sweep: Sweep) -> None:
+    folder = Path(qexp.__file__).parent
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    summary = runs.read_summary(sweep.run("daq"))
+    assert summary is not None
+    if found.returncode:
+        assert summary["git"] is None
+    else:
+        assert summary["git"]["commit"] == found.stdout.strip()
+        assert set(summary["git"]) == {"commit", "dirty", "changes"}
+
+
+def test_a_run_that_went_on_says_where_and_on_what_before(tmp_path: Path) -> None:
+    kill = kill_at(Step, "_backward", 6)
+    assert run_child(train(*CASES["ste"]), tmp_path, kill) == -9
+    assert run_child(train(*CASES["ste"], "recompute=true"), tmp_path, kill_at(Step, "_backward", 5)) == -9
+    assert run_child(train(*CASES["ste"]), tmp_path) == 0
+    path = only_run(tmp_path)
+    summary, env = runs.read_summary(path), runs.read_json(path / "env.json")
+    assert summary is not None
+    assert env is not None
+    assert summary["time_resumed_at_steps"] == [4, 8]
+    assert [one["recompute"] for one in (*env["earlier"], env)] == [False, True, False]
+    log = (tmp_path / "log").read_text()
+    assert "warning: this run began elsewhere (recompute False -> True); the last bits of its result may differ" in log
+
+
+def test_a_summary_from_before_its_speed_was_renamed_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"key": "a", "images_per_second": 12.5}')
+    assert runs.read_summary(tmp_path) == {"key": "a", "time_images_per_second": 12.5}
+    assert runs.read_summary(tmp_path / "nowhere") is None

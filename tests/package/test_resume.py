@@ -1,0 +1,110 @@
+"""A run that is killed at any moment, and started again, ends in the same bits as one that was left alone."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qexp.experiment.train
+from qexp import runs
+from qexp.engine.checkpointer import LAST, Checkpoints
+from qexp.engine.step import Step
+from qexp.engine.train_state import Training
+from qexp.experiment import training
+from qexp.tracking.journal import Journal
+from qexp.utils import atomic
+from qexp.utils.errors import Diverged
+from support.crashes import Prepare, difference, kill_at, only_run, result, run_child
+from support.short_runs import (
+    CASES,
+    METHODS,
+    OTHERS,
+    References,
+    half,
+    half_a_line,
+    search_often,
+    train,
+)
+
+KILLS: dict[str, Prepare] = {
+    "before the first step": kill_at(Step, "__call__", 1),
+    "in the middle of an epoch": kill_at(Step, "_backward", 6),
+    "after an update that nobody took note of": kill_at(Training, "count", 8),
+    "in an evaluation": kill_at(training, "evaluate", 2),
+    "while a checkpoint is half written": kill_at(
+        atomic, "_compare", 3, when=lambda path, _: path.name == "last.pt.tmp", before=half
+    ),
+    "between the names of two checkpoints": kill_at(
+        os, "replace", 2, when=lambda source, target: str(source).endswith("last.pt.tmp")
+    ),
+    "after the best network and before its state": kill_at(
+        Checkpoints, "_write", 3, when=lambda self, name, *_: name == LAST
+    ),
+    "in the middle of a line of metrics": kill_at(
+        Journal, "write", 2, when=lambda self, _: self.path.name == "metrics.jsonl", before=half_a_line
+    ),
+    "in the middle of a record of TensorBoard": kill_at(
+        Journal, "write", 60, when=lambda self, _: "tfevents" in self.path.name, before=half_a_line
+    ),
+    "after the last checkpoint": kill_at(qexp.experiment.train, "summarize", 1),
+    "after the summary": kill_at(qexp.experiment.train, "keep_network", 1),
+    "before it could say that it is done": kill_at(
+        runs, "write_status", 1, when=lambda path, state, *_: state == "done"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> References:
+    return References(tmp_path_factory.mktemp("references"), {})
+
+
+def kill_and_go_on(case: str, kill: Prepare, folder: Path, *words: str) -> dict[str, Any]:
+    """Train, be killed, train again; return what came of it."""
+
+    def prepare() -> None:
+        search_often()
+        kill()
+
+    assert run_child(train(*CASES[case], *words), folder, prepare) == -9, (folder / "log").read_text()
+    assert run_child(train(*CASES[case], *words), folder, search_often) == 0, (folder / "log").read_text()
+    return result(only_run(folder))
+
+
+@pytest.mark.parametrize("kill", KILLS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_ends_in_the_same_bits(references: References, tmp_path: Path, method: str, kill: str) -> None:
+    found = kill_and_go_on(method, KILLS[kill], tmp_path)
+    assert difference(references.of(method), found) is None
+    assert found["state"] == "done"
+
+
+@pytest.mark.parametrize("kill", ["in the middle of an epoch", "in an evaluation"])
+@pytest.mark.parametrize("case", OTHERS)
+def test_all_that_has_a_state_goes_on_with_it(references: References, tmp_path: Path, case: str, kill: str) -> None:
+    assert difference(references.of(case), kill_and_go_on(case, KILLS[kill], tmp_path)) is None
+
+
+def test_a_clip_that_was_searched_in_the_last_step_is_not_searched_again(
+    references: References, tmp_path: Path
+) -> None:
+    """SAWB searches at the beginning of step 6 here, and the state is that after it: its weights have moved since."""
+    found = kill_and_go_on("sawb", kill_at(Step, "_backward", 8), tmp_path)
+    assert difference(references.of("sawb"), found) is None
+
+
+def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Path) -> None:
+    """What the epochs before the kill gave is not forgotten: five of eight, as without it."""
+    words = ("quantizer=fp", "recipe.epochs=8", "recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
+    assert run_child(train(*words), tmp_path, kill_at(Step, "_backward", 14)) == -9
+    assert run_child(train(*words), tmp_path) == Diverged.exit_code
+    message = runs.read_json(only_run(tmp_path) / "status.json")["message"]
+    assert message.startswith("diverged by epoch 5: stuck at chance; ")
+
+
+def test_runs_differ_where_they_should(references: References) -> None:
+    """What compares results can tell them apart."""
+    assert "last.pt" in str(difference(references.of("ste"), references.of("sawb")))
+    assert len(references.of("daq")["events"]) > 300
+    assert len(references.of("daq")["metrics.jsonl"]) == 3

@@ -1,0 +1,66 @@
+"""Finds every method by itself: one YAML file in conf/quantizer is one method."""
+
+import copy
+from pathlib import Path
+
+import torch
+import yaml
+from omegaconf import OmegaConf
+
+from qexp.config.config import Section, conf_dir
+from qexp.experiment.build import resolve
+from qexp.quantizers import Method, Quantizer
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def method(name: str, **changes: object) -> Method:
+    """The method of conf/quantizer/<name>.yaml, with some options changed; `dqa grid=sawb` changes one by its name."""
+    name, *words = name.split()
+    changes = {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words)} | changes
+    raw = OmegaConf.to_container(OmegaConf.load(conf_dir() / "quantizer" / f"{name}.yaml"))
+    target, options = raw.pop("_target_"), {k: v for k, v in raw.items() if k not in ("name", "default_bits")}
+    make, options = resolve(Section(name, target, options | changes), "quantizer")
+    return make(**options)
+
+
+NAMES = sorted(path.stem for path in (conf_dir() / "quantizer").glob("*.yaml"))
+
+
+def all_sites() -> list[tuple[str, str, int]]:
+    """(method, side, bits) for everything that any method declares."""
+    sites = []
+    for name in NAMES:
+        sites += [(name, "weight", bits) for bits in method(name).weight_bits]
+        sites += [(name, "activation", bits) for bits in method(name).activation_bits]
+    return sites + VARIANTS
+
+
+# Grids other than the default one, at some bit-widths; the mixes are those of the DQA paper's tables.
+VARIANTS = [
+    *[(f"{name} grid=sawb", "weight", bits) for name in ("ste", "br", "dqa") for bits in (2, 4)],
+    *[(f"{name} grid=twn", "weight", 2) for name in ("ste", "br", "dqa")],
+    *[(f"{name} activation_grid=pact", "activation", bits) for name in ("ste", "br", "dqa") for bits in (1, 2, 4)],
+    ("ste grid=bwn", "weight", 1),
+    ("ste grid=sawb sawb=formula", "weight", 2),
+    ("dqa mix=[bwn@1,twn@2,fp]", "weight", 1),
+    ("br mix=[minmax@2,fp]", "weight", 2),
+    ("br mix=[minmax@2,fp]", "activation", 2),
+    ("br mix=[sawb@2,fp] activation_mix=[pact@2,fp]", "activation", 2),
+]
+
+
+def build(name: str, side: str, bits: int, **changes: object) -> Quantizer:
+    """A new quantizer of a method."""
+    return getattr(method(name, **changes), side)(bits)
+
+
+def sample(side: str, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Weights are normal; layer inputs are normal values after a ReLU."""
+    values = torch.randn(*(shape or (8, 4, 3, 3)), generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    return values * 0.1 if side == "weight" else values.relu()
+
+
+def frozen(quantizer: Quantizer) -> Quantizer:
+    """A copy in evaluation mode."""
+    return copy.deepcopy(quantizer).eval()

@@ -1,0 +1,39 @@
+"""A small table of a paper, and run directories with the results that it reads."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from qexp import runs
+from support.commands import TINY
+
+# A table file
+
+SMALL = """\
+title: Two nets
+citation: Somebody 2020
+source: page 3
+protocol: {epochs: 5, batch: unknown, optimizer: SGD, start: random, float_layers: none, best_or_last: last,
+  soft_or_hard: hard, runs: one}
+differences: [ours is smaller]
+overrides: WORDS init=fp
+seeds: [0, 1]
+rows:
+  - {id: fp, label: float, overrides: quantizer=fp bits=32, reported: {top1: 90.0, top5: 99.5}}
+  - {id: ste, label: STE, overrides: quantizer=ste bits=2, reported: {top1: 80.5, std: 0.25, runs: 3}, note: a|b}
+  - {id: dqa, label: DQA, overrides: quantizer=dqa bits=2, reported: {}, source: page 4}
+  - {id: lsq, label: LSQ, overrides: null, reported: {top1: 85}}
+""".replace("WORDS", " ".join(TINY))
+
+
+# Rows joined with runs
+
+
+def fabricate(path: Path, top1: float | None, *, state: str = "done", unsettled: Sequence[str] = ()) -> None:
+    """What a run leaves behind, as far as a table reads it."""
+    path.mkdir(parents=True)
+    runs.write_status(path, state, "it broke" if state == "failed" else "")  # type: ignore[arg-type]
+    if top1 is not None:
+        runs.write_json(path / "summary.json", {"top1_hard": top1, "unsettled": list(unsettled)})
+        environment = {"qexp": "9.9", "versions": {"torch": "8.8"}, "device_name": "abacus"}
+        (path / "env.json").write_text(json.dumps(environment))

@@ -1,0 +1,81 @@
+"""Short runs of every method and of all that has a state of its own, in processes that may be killed."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from qexp.config.compose import compose_job, composing
+from qexp.config.config import Config
+from qexp.experiment.runner import perform
+from qexp.quantizers.sawb import SawbClip
+from qexp.tracking.journal import Journal
+from qexp.utils.errors import Diverged
+from support import methods
+from support.commands import TINY
+from support.crashes import only_run, result, run_child
+
+# Three epochs of four steps, and a checkpoint after every second one: in the middle and at the end of epochs.
+SHORT = (*TINY, "recipe.epochs=3", "recipe.batch_size=16", "checkpoint.steps=2", "tracking.step_interval=1")
+METHODS = {name: (f"quantizer={name}", "init=scratch") for name in methods.NAMES}
+# What else has a state of its own: clips searched again, an attribute beside the buffers, a learned clip, dropout, the
+# scaler of a loss in half precision, gradients in parts.
+OTHERS = {
+    "sawb": ("quantizer=ste", "quantizer.grid=sawb", "init=scratch"),
+    "two phases": ("quantizer=br", "quantizer.hard_from=0.4", "init=scratch"),
+    "pact": ("quantizer=dqa", "quantizer.activation_grid=pact", "init=scratch"),
+    "dropout": ("model=mobilenetv2", "quantizer=daq", "bits=4", "init=scratch"),
+    "float16": ("quantizer=daq", "recipe.precision=float16", "init=scratch"),
+    "parts": ("quantizer=dqa", "recipe.accumulate=2", "init=scratch"),
+    "step schedule": ("quantizer=ste", "recipe.schedule.name=step", "recipe.schedule.milestones=[0.5]", "init=scratch"),
+}
+CASES = METHODS | OTHERS
+
+
+def half(path: Path, *_: Any, **__: Any) -> None:
+    """Cut a file to its half, as if the process had been killed while writing it."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def half_a_line(journal: Journal, content: bytes) -> None:
+    os.write(journal._file.fileno(), content[: len(content) // 2])
+
+
+def configuration(*words: str) -> Config:
+    with composing():
+        job = compose_job((*SHORT, *words))
+    assert job.config is not None, job.problems
+    return job.config
+
+
+def train(*words: str) -> Callable[[], int]:
+    """What `qexp train` does of these words, without Hydra in front."""
+    config = configuration(*words)
+
+    def action() -> int:
+        outcome = perform(config, Console(width=200))
+        return Diverged.exit_code if outcome.state == "diverged" else int(outcome.state == "failed")
+
+    return action
+
+
+def search_often() -> None:
+    SawbClip.refresh_interval = 5
+
+
+@dataclass
+class References:
+    """Results of runs that were left alone, each made when it is asked for."""
+
+    folder: Path
+    known: dict[str, dict[str, Any]]
+
+    def of(self, case: str) -> dict[str, Any]:
+        if case not in self.known:
+            folder = self.folder / case.replace(" ", "-")
+            assert run_child(train(*CASES[case]), folder, search_often) == 0, (folder / "log").read_text()
+            self.known[case] = result(only_run(folder))
+        return self.known[case]

@@ -1,0 +1,78 @@
+"""Small networks with every method, and a step of them."""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from qexp.engine.optim import Optimizers
+from qexp.engine.schedules import make_schedule
+from qexp.engine.step import Step, cross_entropy
+from qexp.quantizers import (
+    calibrate,
+    held_weights,
+    parameter_roles,
+    penalty,
+    quantize,
+    quantizers,
+)
+from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
+from support import methods
+
+SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)
+ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0)
+ROLES = RoleOptimizers(weight=SGD, norm=SGD, range=ADAM, scale=ADAM, clip=SGD, attention=SGD, quantizer=ADAM)
+CONSTANT = ScheduleOptions(name="constant", warmup=0.0, milestones=(), factor=0.1)
+
+# A clip has a gradient of its own, a mix of clipped and other grids one more; sawb keeps what it found.
+WORDS = [
+    *(name for name in methods.NAMES if name != "fp"),
+    "ste activation_grid=pact",
+    "dqa mix=[sawb@2,minmax@4,fp] activation_mix=[pact@2,pact@4,fp]",
+]
+
+
+def batch(count=12, dtype=torch.float32, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 3, 8, 8, generator=generator, dtype=dtype)
+    return images, torch.randint(0, 5, (count,), generator=generator)
+
+
+def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=False):
+    """Float convolution, quantized convolution, quantized square linear layer, float classifier; calibrated."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(nn.Conv2d(3, 8, 3), nn.ReLU()),
+        *(nn.Conv2d(8, 8, 3, bias=not norm), nn.BatchNorm2d(8) if norm else nn.Identity()),
+        *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 5)),
+    ).to(dtype)
+    if name != "fp":
+        activation_bits = activation_bits or bits
+        model = quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits).to(dtype)
+    calibrate(model, batch(16, dtype, seed=2)[0] / 2)  # so that some inputs lie outside
+    for _, quantizer in quantizers(model):
+        quantizer.anneal(Progress(3, 10, 1, 4))
+    return model.train()
+
+
+def make(model, **options):
+    """A step of the model with its penalty and the usual optimizers."""
+    usual = {
+        "optimizers": Optimizers(parameter_roles(model), ROLES, make_schedule(CONSTANT)),
+        "penalty": partial(penalty, model),
+        "hold": partial(held_weights, model),
+    }
+    return Step(model, criterion=cross_entropy(0.1), **(usual | options))
+
+
+def gradients(model):
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def assert_same(ours, expected, **tolerance):
+    """Compare two dictionaries of tensors; without a tolerance, bit for bit."""
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            ours[name], value, **(tolerance or {"rtol": 0, "atol": 0}), msg=lambda m, n=name: n + m
+        )
