@@ -12,7 +12,7 @@ from qexp.quantizers.base import Site
 from qexp.quantizers.blocks import float_copy
 from qexp.quantizers.dqa import initial_attention
 from qexp.quantizers.functional import project
-from qexp.quantizers.grids import Placed, Uniform
+from qexp.quantizers.grids import ScaledGrid, Uniform
 from qexp.utils.types import Progress
 
 GOLDEN = np.load(methods.GOLDEN / "dqa_sony_mct.npz")
@@ -29,7 +29,7 @@ def test_attention_and_its_gradient_equal_the_released_layer(inverse):
     quantizer = methods.build("dqa", "weight", 2, temperature_start=1 / float(inverse), temperature_end=0.01)
     quantizer.alpha.data = torch.tensor([4 / 7, 2 / 7, 1 / 7])
     copies = [torch.tensor(GOLDEN[f"uniform_zeroadj_b{bits}"]) for bits in (2, 4, 8)]
-    grids = [Placed(lambda value, out, copy=copy: float_copy(copy.flatten(), out), 1.0, 0.0) for copy in copies]
+    grids = [ScaledGrid(lambda value, out, copy=copy: float_copy(copy.flatten(), out), 1.0, 0.0) for copy in copies]
     mixed = project(torch.tensor(GOLDEN["w"]), grids, quantizer.attention())
     mixed.backward(torch.tensor(GOLDEN["go"]))
     recorded = {key: torch.tensor(GOLDEN[f"invT{inverse}_{key}"]) for key in ("a", "q", "galpha")}
@@ -77,7 +77,7 @@ def test_the_gradient_of_the_shares_is_the_product_with_each_grid():
     copies = [plain.uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)]
     plain.weighted_sum(copies, literal).backward(upstream)
     ours = shares.clone().requires_grad_()
-    grids = [Uniform(bits).placed([x.min(), x.max()]) for bits in (2, 4, 8)]
+    grids = [Uniform(bits).scaled([x.min(), x.max()]) for bits in (2, 4, 8)]
     project(x, grids, ours).backward(upstream)
     torch.testing.assert_close(ours.grad, literal.grad, rtol=1e-12, atol=1e-12)
 

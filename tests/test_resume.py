@@ -21,7 +21,7 @@ from qexp.engine.step import Step
 from qexp.engine.train_state import Training
 from qexp.experiment import training
 from qexp.experiment.runner import perform
-from qexp.quantizers.sawb import SawbClip
+from qexp.quantizers.sawb import SawbRange
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged
@@ -99,7 +99,7 @@ def train(*words: str) -> Callable[[], int]:
 
 
 def search_often() -> None:
-    SawbClip.refresh_interval = 5
+    SawbRange.refresh_interval = 5
 
 
 @dataclass

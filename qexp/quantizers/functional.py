@@ -22,12 +22,12 @@ from qexp.quantizers.blocks import (
     scalars,
     total,
 )
-from qexp.quantizers.grids import Placed
+from qexp.quantizers.grids import ScaledGrid
 
 
 def project(
     x: Tensor,
-    grids: Sequence[Placed],
+    grids: Sequence[ScaledGrid],
     shares: Tensor | None = None,
     *,
     clip: tuple[Tensor, ...] | None = None,
@@ -36,13 +36,14 @@ def project(
     """Return sum_k shares[k] * grid_k(x) (DQA, eq. 3), of the shape and type of `x`.
 
     The gradient to `x` is the upstream gradient (straight through); that to share k is its product with grid_k(x),
-    summed up. Grids that are clipped stop their part of the gradient outside of `clip`, whose ends receive it (PACT).
+    summed up. Grids that are clipped stop their part of the gradient outside of `clip`, and its lower or upper receives
+    it (PACT).
 
     Args:
         x: any shape.
         grids: K of them.
         shares: (K,), adding up to 1; None for a single grid.
-        clip: lower and upper end, 0-dim; values on them count as inside, and as outside for the end's own gradient.
+        clip: (lower, upper), 0-dim; a value equal to one of them keeps its gradient, and the bound gets it as well.
         clipped: which grids `clip` belongs to.
     """
     lower, upper = clip or (None, None)
@@ -63,7 +64,7 @@ class _Projection(torch.autograd.Function):
         lower: Tensor | None,
         upper: Tensor | None,
         part: Tensor | None,
-        grids: Sequence[Placed],
+        grids: Sequence[ScaledGrid],
     ) -> Tensor:
         x = dense(x)
         is_needed = upper is not None or ctx.needs_input_grad[1]
@@ -84,7 +85,7 @@ class _Projection(torch.autograd.Function):
         return to_x, to_shares, to_lower, to_upper, None, None
 
 
-def _mixed(x: Tensor, grids: Sequence[Placed], shares: Tensor) -> Tensor:
+def _mixed(x: Tensor, grids: Sequence[ScaledGrid], shares: Tensor) -> Tensor:
     """Return the sum over k of shares[k] * (codes_k * scale_k + offset_k)."""
     parts = scalars(shares)
     factors = [part * grid.scale for part, grid in zip(parts, grids, strict=True)]
@@ -99,7 +100,7 @@ def _mixed(x: Tensor, grids: Sequence[Placed], shares: Tensor) -> Tensor:
     return mapped(x, mix, scratch=1)
 
 
-def _shares_gradient(x: Tensor, grad: Tensor, grids: Sequence[Placed]) -> Tensor:
+def _shares_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
     """Return <grad, grid_k(x)> for every grid, shape (K,)."""
     products: list[Scalar] = [0.0] * len(grids)
     whole: Scalar = 0.0
@@ -115,7 +116,7 @@ def _shares_gradient(x: Tensor, grad: Tensor, grids: Sequence[Placed]) -> Tensor
 def _clip_gradients(
     x: Tensor, grad: Tensor, lower: Tensor, upper: Tensor, part: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients to x, without its `part` (None for all of it) outside of the clip, and to both ends."""
+    """Return the gradients to x, without its `part` (None for all of it) outside of the clip, to lower and to upper."""
     share = 1.0 if part is None else scalar(part)
     low, high = scalar(lower), scalar(upper)
     to_x = torch.empty_like(x)
