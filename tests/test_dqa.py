@@ -8,7 +8,7 @@ import plain
 import pytest
 import torch
 
-from qexp.quantizers.base import Site
+from qexp.quantizers.base import LayerInfo
 from qexp.quantizers.blocks import float_copy
 from qexp.quantizers.dqa import initial_attention
 from qexp.quantizers.functional import project
@@ -94,7 +94,7 @@ def test_gradient_passes_straight_through():
 def test_penalty_is_equation_6(scale, factor):
     """lambda g.a / S with g = 1, 4, 16 and the chosen S."""
     method = methods.method("dqa", penalty=5.0, penalty_scale=scale)
-    quantizer = at(method.weight(2, Site(layer_weights=300, total_weights=1000, layers=4)), 600, 1000)
+    quantizer = at(method.weight(2, LayerInfo(layer_weights=300, total_weights=1000, layers=4)), 600, 1000)
     cost = (torch.tensor([1.0, 4.0, 16.0]) * quantizer.attention()).sum()
     torch.testing.assert_close(quantizer.penalty(), 5.0 * factor * cost)
 

@@ -1,6 +1,6 @@
 """Quantizers, the methods that make them, and `quantize`, which puts them into a plain model."""
 
-from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer, Site
+from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
 from qexp.quantizers.br import BR
 from qexp.quantizers.convert import (
     anneal,
@@ -31,12 +31,12 @@ __all__ = [
     "FLOAT_BITS",
     "FP",
     "STE",
+    "LayerInfo",
     "Method",
     "QuantConv2d",
     "QuantLayer",
     "QuantLinear",
     "Quantizer",
-    "Site",
     "anneal",
     "calibrate",
     "evaluation",

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, Method, Part, Quantizer, Site
+from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Part, Quantizer
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
 from qexp.utils.types import Progress
 
@@ -51,11 +51,11 @@ def quantize(
     chosen = {name: layer for name, layer in layers.items() if sides[name]}
     total = sum(layer.weight.numel() for layer in chosen.values())
     for name, layer in chosen.items():
-        site = Site(layer.weight.numel(), total, len(chosen))
+        info = LayerInfo(layer.weight.numel(), total, len(chosen))
         new = QuantConv2d.around(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.around(layer)
         new.attach(
-            method.weight(weight_bits, site) if "weight" in sides[name] else None,
-            method.activation(activation_bits, site) if "input" in sides[name] else None,
+            method.weight(weight_bits, info) if "weight" in sides[name] else None,
+            method.activation(activation_bits, info) if "input" in sides[name] else None,
             scale=method.output_scale,
         )
         new.to(layer.weight.device).train(layer.training)

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, TINY, Method, Quantizer, Site
+from qexp.quantizers.base import TINY, LayerInfo, Method, Quantizer
 from qexp.quantizers.blocks import (
     Scalar,
     as_float,
@@ -261,8 +261,8 @@ class DAQ(Method):
     activation_sigma: Sigma
     activation_gamma: Positive
 
-    def weight(self, bits: int, site: Site = ALONE) -> DAQWeight:
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQWeight:
         return DAQWeight(bits, sigma=self.weight_sigma, gamma=self.weight_gamma)
 
-    def activation(self, bits: int, site: Site = ALONE) -> DAQActivation:
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQActivation:
         return DAQActivation(bits, sigma=self.activation_sigma, gamma=self.activation_gamma)

@@ -21,7 +21,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, TINY, Quantizer, Site
+from qexp.quantizers.base import TINY, LayerInfo, Quantizer
 from qexp.quantizers.grids import Member
 from qexp.quantizers.mixture import GridQuantizer, MixMethod
 from qexp.utils.types import NonNegative, Positive, Progress
@@ -109,16 +109,16 @@ class DQA(MixMethod):
     temperature_start: Positive
     temperature_end: Positive
 
-    def weight(self, bits: int, site: Site = ALONE) -> DQAQuantizer:
-        return self._make(self.mix_of((bits,), of_weights=True), site)
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DQAQuantizer:
+        return self._make(self.mix_of((bits,), of_weights=True), layer)
 
-    def activation(self, bits: int, site: Site = ALONE) -> DQAQuantizer:
-        return self._make(self.mix_of((bits,), of_weights=False), site)
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> DQAQuantizer:
+        return self._make(self.mix_of((bits,), of_weights=False), layer)
 
-    def _make(self, mix: list[Member], site: Site) -> DQAQuantizer:
+    def _make(self, mix: list[Member], layer: LayerInfo) -> DQAQuantizer:
         factor = {
-            "layer_share": site.layer_weights / site.total_weights,
-            "layers": 1 / site.layers,
-            "weights": 1 / site.total_weights,
+            "layer_share": layer.layer_weights / layer.total_weights,
+            "layers": 1 / layer.layers,
+            "weights": 1 / layer.total_weights,
         }[self.penalty_scale]
         return DQAQuantizer(mix, self.penalty * factor, (self.temperature_start, self.temperature_end))

@@ -95,7 +95,7 @@ class GridMethod(Method):
     sawb: Rule
 
     def mix_of(self, bits: Sequence[int], *, of_weights: bool) -> list[Member]:
-        """Return the members of one site at the bit-widths `bits`; raise ValueError for what a grid cannot do."""
+        """Return the members for one tensor at the bit-widths `bits`; raise ValueError for what a grid cannot do."""
         grid = self.grid if of_weights else self.activation_grid
         return make_mix(usual_mix(grid, bits, of_weights=of_weights), of_weights=of_weights, sawb=self.sawb)
 
