@@ -99,12 +99,12 @@ def test_penalty_is_equation_6(scale, factor):
     torch.testing.assert_close(quantizer.penalty(), 5.0 * factor * cost)
 
 
-def test_hard_evaluation_forces_the_lowest_grid_and_settled_tells():
-    """Whatever the attention says, 2 bits are evaluated; a layer that ended elsewhere is not settled."""
+def test_hard_evaluation_forces_the_lowest_grid_and_converged_tells():
+    """Whatever the attention says, 2 bits are evaluated; a layer that ended elsewhere is not converged."""
     quantizer, x = methods.build("dqa", "weight", 2), methods.sample("weight")
-    assert quantizer.settled()
+    assert quantizer.converged()
     quantizer.alpha.data = torch.tensor([0.1, 0.9, 0.2])
-    assert not quantizer.settled()
+    assert not quantizer.converged()
     assert torch.equal(quantizer.eval()(x), methods.build("ste", "weight", 2).eval()(x))
 
 

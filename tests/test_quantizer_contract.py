@@ -133,7 +133,7 @@ def test_stats_are_scalars(name, side, bits):
     assert all(value.dim() == 0 and not value.requires_grad for value in quantizer.stats().values())
     penalty = quantizer.penalty()
     assert penalty is None or (penalty.dim() == 0 and math.isfinite(penalty.item()))
-    assert quantizer.settled() is True
+    assert quantizer.converged() is True
 
 
 @names

@@ -73,7 +73,7 @@ class Quantizer(Part):
         present = [term for term in [quantizer.penalty() for quantizer in quantizers] if term is not None]
         return torch.stack(present).sum() if present else None
 
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         """Whether training ended in the quantizer that hard evaluation uses."""
         return True
 

@@ -11,7 +11,7 @@ falls from 100 to 0.03 over all training steps; a penalty on high bit-widths pul
   weighed by its share of the weights (`layer_share`) small layers feel nothing: the first one ended at 4 bits
   (docs/results/dqa-penalty.md).
 * Inputs of layers have an attention and a penalty of their own.
-* Hard evaluation uses the lowest grid, whatever the attention says; `settled` tells whether they agree.
+* Hard evaluation uses the lowest grid, whatever the attention says; `converged` tells whether they agree.
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ class DQAQuantizer(GridQuantizer):
         shares = attention(torch.stack([member.alpha for member in members]), temperatures)
         return (shares * torch.stack([member.costs for member in members])).sum()
 
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         return int(self.alpha.argmax()) == 0
 
     def stats(self) -> dict[str, Tensor]:
