@@ -64,10 +64,10 @@ def mix_forward(self: GridQuantizer, x: Tensor) -> Tensor:
         lower, upper, carrier = x.detach().min(), x.detach().max(), x
         if isinstance(estimator, RunningMinMaxRange):
             estimator.update((lower, upper))
-    shares = self.shares()
+    weights = self.mixing_weights()
     bits = [grid.bits for grid in self.grids]
     copies = [uniform(x.detach(), lower.detach(), upper.detach(), width) for width in bits]
-    mixed = copies[0] if shares is None else weighted_sum(copies, shares)
+    mixed = copies[0] if weights is None else weighted_sum(copies, weights)
     return mixed + (carrier - carrier.detach())
 
 

@@ -68,15 +68,15 @@ def test_forward_is_the_literal_mix_of_min_max_grids():
     torch.testing.assert_close(quantizer(x).detach().flatten(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_gradient_of_the_shares_is_the_product_with_each_grid():
+def test_the_gradient_of_the_mixing_weights_is_the_product_with_each_grid():
     """<upstream, grid_k(x)> by autograd through the mix written out, for grids that do not begin at zero."""
     x = methods.sample("weight", dtype=torch.float64) + 0.7
     upstream = torch.randn(x.shape, dtype=torch.float64) + 0.5
-    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    literal = shares.clone().requires_grad_()
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    literal = weights.clone().requires_grad_()
     copies = [plain.uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)]
     plain.weighted_sum(copies, literal).backward(upstream)
-    ours = shares.clone().requires_grad_()
+    ours = weights.clone().requires_grad_()
     grids = [Uniform(bits).scaled([x.min(), x.max()]) for bits in (2, 4, 8)]
     project(x, grids, ours).backward(upstream)
     torch.testing.assert_close(ours.grad, literal.grad, rtol=1e-12, atol=1e-12)

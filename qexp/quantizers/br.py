@@ -37,7 +37,7 @@ class BRQuantizer(GridQuantizer):
         self.register_buffer("mix", torch.full((len(mix),), 1 / len(mix)))
         self._is_hard = False  # in the second phase
 
-    def shares(self) -> Tensor | None:
+    def mixing_weights(self) -> Tensor | None:
         return None if self._is_hard else self.mix
 
     def anneal(self, progress: Progress) -> None:

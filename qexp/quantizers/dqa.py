@@ -67,7 +67,7 @@ class DQAQuantizer(GridQuantizer):
         """Return a = softmax(alpha / std(alpha) / T), shape (K,)."""
         return attention(self.alpha, self.temperature)
 
-    def shares(self) -> Tensor:
+    def mixing_weights(self) -> Tensor:
         return self.attention()
 
     def anneal(self, progress: Progress) -> None:
@@ -82,8 +82,8 @@ class DQAQuantizer(GridQuantizer):
         # All at once: an operation on three values costs as much as one on a thousand.
         members = cast(Sequence[DQAQuantizer], quantizers)
         temperatures = torch.stack([member.temperature for member in members])[:, None]
-        shares = attention(torch.stack([member.alpha for member in members]), temperatures)
-        return (shares * torch.stack([member.costs for member in members])).sum()
+        weights = attention(torch.stack([member.alpha for member in members]), temperatures)
+        return (weights * torch.stack([member.costs for member in members])).sum()
 
     def converged(self) -> bool:
         return int(self.alpha.argmax()) == 0

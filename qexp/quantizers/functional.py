@@ -28,31 +28,31 @@ from qexp.quantizers.grids import ScaledGrid
 def project(
     x: Tensor,
     grids: Sequence[ScaledGrid],
-    shares: Tensor | None = None,
+    weights: Tensor | None = None,
     *,
     clip: tuple[Tensor, ...] | None = None,
     clipped: Sequence[bool] = (),
 ) -> Tensor:
-    """Return sum_k shares[k] * grid_k(x) (DQA, eq. 3), of the shape and type of `x`.
+    """Return sum_k weights[k] * grid_k(x) (DQA, eq. 3), of the shape and type of `x`.
 
-    The gradient to `x` is the upstream gradient (straight through); that to share k is its product with grid_k(x),
+    The gradient to `x` is the upstream gradient (straight through); that to weight k is its product with grid_k(x),
     summed up. Grids that are clipped stop their part of the gradient outside of `clip`, and its lower or upper receives
     it (PACT).
 
     Args:
         x: any shape.
         grids: K of them.
-        shares: (K,), adding up to 1; None for a single grid.
+        weights: (K,), adding up to 1; None for a single grid.
         clip: (lower, upper), 0-dim; a value equal to one of them keeps its gradient, and the bound gets it as well.
         clipped: which grids `clip` belongs to.
     """
     lower, upper = clip or (None, None)
     part = None  # of the gradient that the clip decides about; None for all of it
-    if shares is not None:
-        shares = shares.to(x.dtype if x.dtype in FLOATS else torch.float32)
+    if weights is not None:
+        weights = weights.to(x.dtype if x.dtype in FLOATS else torch.float32)
         if clip and not all(clipped):
-            part = torch.stack([share for share, own in zip(shares.detach(), clipped, strict=True) if own]).sum()
-    return _Projection.apply(x, shares, lower, upper, part, grids)
+            part = torch.stack([weight for weight, own in zip(weights.detach(), clipped, strict=True) if own]).sum()
+    return _Projection.apply(x, weights, lower, upper, part, grids)
 
 
 class _Projection(torch.autograd.Function):
@@ -60,7 +60,7 @@ class _Projection(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        shares: Tensor | None,
+        weights: Tensor | None,
         lower: Tensor | None,
         upper: Tensor | None,
         part: Tensor | None,
@@ -70,7 +70,7 @@ class _Projection(torch.autograd.Function):
         is_needed = upper is not None or ctx.needs_input_grad[1]
         ctx.save_for_backward(x if is_needed else None, lower, upper, part)
         ctx.grids = grids
-        return mapped(x, grids[0].to_levels) if shares is None else _mixed(x, grids, shares)
+        return mapped(x, grids[0].to_levels) if weights is None else _mixed(x, grids, weights)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -78,18 +78,18 @@ class _Projection(torch.autograd.Function):
         if x is None:
             return grad, None, None, None, None, None
         grad = laid_out_as(grad, x)
-        to_shares = _shares_gradient(x, grad, ctx.grids) if ctx.needs_input_grad[1] else None
+        to_weights = _weights_gradient(x, grad, ctx.grids) if ctx.needs_input_grad[1] else None
         if upper is None:
-            return grad, to_shares, None, None, None, None
+            return grad, to_weights, None, None, None, None
         to_x, to_lower, to_upper = _clip_gradients(x, grad, lower, upper, part)
-        return to_x, to_shares, to_lower, to_upper, None, None
+        return to_x, to_weights, to_lower, to_upper, None, None
 
 
-def _mixed(x: Tensor, grids: Sequence[ScaledGrid], shares: Tensor) -> Tensor:
-    """Return the sum over k of shares[k] * (codes_k * scale_k + offset_k)."""
-    parts = scalars(shares)
-    factors = [part * grid.scale for part, grid in zip(parts, grids, strict=True)]
-    offset = sum(part * grid.offset for part, grid in zip(parts, grids, strict=True))
+def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
+    """Return the sum over k of weights[k] * (codes_k * scale_k + offset_k)."""
+    numbers = scalars(weights)
+    factors = [weight * grid.scale for weight, grid in zip(numbers, grids, strict=True)]
+    offset = sum(weight * grid.offset for weight, grid in zip(numbers, grids, strict=True))
 
     def mix(values: Tensor, out: Tensor | None, codes: Tensor | None) -> Tensor:
         mixture = grids[0].to_codes(values, out).mul_(factors[0]).add_(offset)
@@ -100,7 +100,7 @@ def _mixed(x: Tensor, grids: Sequence[ScaledGrid], shares: Tensor) -> Tensor:
     return mapped(x, mix, scratch=1)
 
 
-def _shares_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
+def _weights_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
     """Return <grad, grid_k(x)> for every grid, shape (K,)."""
     products: list[Scalar] = [0.0] * len(grids)
     whole: Scalar = 0.0

@@ -37,7 +37,7 @@ class GridQuantizer(Quantizer):
         intervals = [estimator.refresh_interval for estimator in self.range_estimators]
         return min((interval for interval in intervals if interval), default=None)
 
-    def shares(self) -> Tensor | None:
+    def mixing_weights(self) -> Tensor | None:
         """Return the weights of the grids in the sum, shape (K,), adding up to 1; None for the first grid alone."""
         return None
 
@@ -54,8 +54,8 @@ class GridQuantizer(Quantizer):
             return self._quantize(*arguments, update=False)
 
     def _quantize(self, x: Tensor, *, update: bool) -> Tensor:
-        shares = self.shares() if self.is_soft else None
-        index = self._index if shares is not None else self._index[:1]
+        weights = self.mixing_weights() if self.is_soft else None
+        index = self._index if weights is not None else self._index[:1]
         estimators = self.range_estimators[: max(index) + 1]
         bounds = [estimator(x.detach()) for estimator in estimators]
         if update:
@@ -64,7 +64,7 @@ class GridQuantizer(Quantizer):
         return project(
             x,
             [grid.scaled(bounds[i]) for grid, i in zip(self.grids, index, strict=False)],
-            shares,
+            weights,
             clip=next((own for estimator, own in zip(estimators, bounds, strict=True) if estimator.clips), None),
             clipped=[estimators[i].clips for i in index],
         )
