@@ -1,4 +1,4 @@
-"""The training step in parts and in half precision, weights that are held, and quantizing again in backward."""
+"""The training step in parts and in half precision, cached weights, and quantizing again in backward."""
 
 import copy
 from contextlib import nullcontext
@@ -23,9 +23,9 @@ from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     anneal,
     blocks,
+    cached_weights,
     calibrate,
     evaluation,
-    held_weights,
     parameter_roles,
     penalty,
     quantize,
@@ -77,7 +77,7 @@ def make(model, **options):
     usual = {
         "optimizers": Optimizers(parameter_roles(model), ROLES, make_schedule(CONSTANT)),
         "penalty": partial(penalty, model),
-        "hold": partial(held_weights, model),
+        "hold": partial(cached_weights, model),
     }
     return Step(model, criterion=cross_entropy(0.1), **(usual | options))
 
@@ -170,8 +170,8 @@ def test_no_part_is_a_single_image(count, parts):
 
 @names
 def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name):
-    """Two layers, three parts, two steps; without holding, weights are quantized for each part as well."""
-    for hold, times in ((held_weights, 1), (lambda _: nullcontext(), 3)):
+    """Two layers, three parts, two steps; without the cache, weights are quantized for each part as well."""
+    for hold, times in ((cached_weights, 1), (lambda _: nullcontext(), 3)):
         model = network(name)
         step, calls = make(model, accumulate=3, hold=partial(hold, model)), Calls(model)
         for number in (1, 2):
@@ -182,10 +182,10 @@ def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name)
 
 @names
 @pytest.mark.parametrize("count", [12, 7])
-def test_held_weights_have_the_gradients_of_those_that_are_not_held(name, count):
+def test_cached_weights_have_the_gradients_of_those_that_are_not_cached(name, count):
     """Of the weights, of the quantizers' own parameters and of the output scales, in float64; and the same buffers."""
     found = []
-    for hold in (held_weights, lambda _: nullcontext()):
+    for hold in (cached_weights, lambda _: nullcontext()):
         model = network(name, dtype=torch.float64)
         make(model, accumulate=3, hold=partial(hold, model))(*batch(count, torch.float64))
         found.append((gradients(model), dict(model.named_buffers())))
@@ -196,24 +196,24 @@ def test_held_weights_have_the_gradients_of_those_that_are_not_held(name, count)
 
 
 @names
-def test_held_weights_are_gone_after_the_block(name):
-    """Every layer holds its quantized weight inside, none outside, also where the block was left by an exception."""
+def test_cached_weights_are_gone_after_the_block(name):
+    """Every layer has its quantized weight cached inside, none outside, also where the block was left by an exception."""
     model = network(name)
     layers = [layer for _, layer in quantized_layers(model)]
     fresh = [layer.quantized_weight().detach() for layer in layers]
 
     def enter(error):
-        with held_weights(model):
-            assert all(torch.equal(layer.held_weight, own) for layer, own in zip(layers, fresh, strict=True))
-            assert all(layer.quantized_weight() is layer.held_weight for layer in layers)
+        with cached_weights(model):
+            assert all(torch.equal(layer.cached_weight, own) for layer, own in zip(layers, fresh, strict=True))
+            assert all(layer.quantized_weight() is layer.cached_weight for layer in layers)
             if error:
                 raise error
 
     enter(None)
-    assert [layer.held_weight for layer in layers] == [None, None]
+    assert [layer.cached_weight for layer in layers] == [None, None]
     with pytest.raises(ZeroDivisionError):
         enter(ZeroDivisionError())
-    assert [layer.held_weight for layer in layers] == [None, None]
+    assert [layer.cached_weight for layer in layers] == [None, None]
 
 
 # Half precision
@@ -319,12 +319,12 @@ def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
     plain = evaluate(model, batches)
     assert sorted(calls.weight) == ["2"] * 3 + ["7"] * 3
     calls.weight.clear()
-    assert evaluate(model, batches, partial(held_weights, model)) == plain
+    assert evaluate(model, batches, partial(cached_weights, model)) == plain
     assert sorted(calls.weight) == ["2", "7"]
 
 
 @names
-def test_both_evaluations_are_those_without_holding(name):
+def test_both_evaluations_are_those_without_cached_weights(name):
     """Hard and soft metrics, bit for bit; soft ones differ where a method has a soft form, early in training."""
     model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4)]
     hard, soft = evaluate_both(model, lambda: batches)

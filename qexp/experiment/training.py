@@ -71,13 +71,13 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         penalty=penalty,
         precision=recipe.precision,
         accumulate=recipe.accumulate,
-        hold=partial(quantizers.held_weights, model),
+        hold=partial(quantizers.cached_weights, model),
     )
 
 
 def evaluate_hard(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
     """Return metrics of the quantized network; weights are quantized once."""
-    return evaluate(model, batches, partial(quantizers.held_weights, model))
+    return evaluate(model, batches, partial(quantizers.cached_weights, model))
 
 
 def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> tuple[Metrics, Metrics]:
@@ -86,4 +86,4 @@ def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor,
     if not quantizers.has_soft_form(model):
         return hard, hard
     with quantizers.evaluation(model, "soft"):
-        return hard, evaluate(model, batches(), partial(quantizers.held_weights, model))
+        return hard, evaluate(model, batches(), partial(quantizers.cached_weights, model))

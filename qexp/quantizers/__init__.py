@@ -4,10 +4,10 @@ from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
 from qexp.quantizers.br import BR
 from qexp.quantizers.convert import (
     anneal,
+    cached_weights,
     calibrate,
     evaluation,
     has_soft_form,
-    held_weights,
     parameter_roles,
     penalty,
     quantize,
@@ -41,7 +41,7 @@ __all__ = [
     "calibrate",
     "evaluation",
     "has_soft_form",
-    "held_weights",
+    "cached_weights",
     "parameter_roles",
     "penalty",
     "quantize",

@@ -43,8 +43,8 @@ class Quantizer(Part):
     def forward(self, x: Tensor) -> Tensor:
         """Return the fake-quantized tensor, of the shape of `x`."""
 
-    def recall(self, *arguments: Tensor) -> Tensor:
-        """Return once more what `forward` returned since the last step: no gradient, nothing taken note of."""
+    def requantize(self, *arguments: Tensor) -> Tensor:
+        """Return what `forward` returned since the last step, again: without gradient, and without updating any state."""
         with torch.no_grad():
             return self(*arguments)
 

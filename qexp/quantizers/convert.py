@@ -158,25 +158,25 @@ def evaluation(model: nn.Module, mode: Literal["soft", "hard"]) -> Iterator[None
 
 
 @contextmanager
-def held_weights(model: nn.Module) -> Iterator[None]:
+def cached_weights(model: nn.Module) -> Iterator[None]:
     """Quantize every weight once; all forward passes inside the block use that.
 
-    Gradients gather on the held weights, and go through the quantizers to the weights at the end of the block.
+    Gradients add up on the cached weights, and go through the quantizers to the weights at the end of the block.
     """
-    held: list[tuple[QuantLayer, Tensor, Tensor]] = []
+    cached: list[tuple[QuantLayer, Tensor, Tensor]] = []
     try:
         for _, layer in quantized_layers(model):
             weight = layer.quantized_weight()
             if weight is not layer.weight:
-                layer.held_weight = weight.detach().requires_grad_(weight.requires_grad)
-                held.append((layer, weight, layer.held_weight))
+                layer.cached_weight = weight.detach().requires_grad_(weight.requires_grad)
+                cached.append((layer, weight, layer.cached_weight))
         yield
-        graded = [(weight, leaf.grad) for _, weight, leaf in held if leaf.grad is not None]
+        graded = [(weight, leaf.grad) for _, weight, leaf in cached if leaf.grad is not None]
         if graded:
             torch.autograd.backward([weight for weight, _ in graded], [grad for _, grad in graded])
     finally:
-        for layer, _, _ in held:
-            layer.held_weight = None
+        for layer, _, _ in cached:
+            layer.cached_weight = None
 
 
 def recompute(model: nn.Module, enabled: bool) -> None:

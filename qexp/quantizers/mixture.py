@@ -49,7 +49,7 @@ class GridQuantizer(Quantizer):
     def forward(self, x: Tensor) -> Tensor:
         return self._quantize(x, update=self.training)
 
-    def recall(self, *arguments: Tensor) -> Tensor:
+    def requantize(self, *arguments: Tensor) -> Tensor:
         with torch.no_grad():
             return self._quantize(*arguments, update=False)
 
