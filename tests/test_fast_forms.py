@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qexp.quantizers import anneal, calibrate, penalty, quantize, quantizers
+from qexp.quantizers import anneal, calibrate, named_quantizers, penalty, quantize
 from qexp.quantizers.mixture import GridQuantizer
 from qexp.utils.types import Progress
 
@@ -53,7 +53,7 @@ def test_fifty_steps_are_those_of_the_plain_form(name, monkeypatch):
     monkeypatch.setattr("qexp.quantizers.blocks.BLOCK", 100)
     net, images, labels = network(name)
     reference = copy.deepcopy(net)
-    for _, quantizer in quantizers(reference):
+    for _, quantizer in named_quantizers(reference):
         form = plain.mix_forward if isinstance(quantizer, GridQuantizer) else plain.daq_forward
         quantizer.forward = types.MethodType(form, quantizer)
     ours, expected = losses(net, images, labels), losses(reference, images, labels)

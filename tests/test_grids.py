@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from qexp.quantizers import anneal, calibrate, quantize, quantizers
+from qexp.quantizers import anneal, calibrate, named_quantizers, quantize
 from qexp.quantizers.grids import Float, make_mix, usual_mix
 from qexp.quantizers.sawb import formula_clip, search_clip
 from qexp.utils.types import Progress
@@ -256,7 +256,7 @@ def test_the_clip_of_pact_has_an_optimizer_of_its_own():
     quantize(net, methods.method("ste activation_grid=pact"), weight_bits=32, activation_bits=2, keep_float=[])
     roles = parameter_roles(net)
     assert {role: len(members) for role, members in roles.items()} == {"weight": 1, "clip": 1}
-    assert roles["clip"][0] is dict(quantizers(net))["0.input_quantizer"].range_estimators[0].alpha
+    assert roles["clip"][0] is dict(named_quantizers(net))["0.input_quantizer"].range_estimators[0].alpha
     assert weight_memory_bytes(net) == (128.0, 128.0)
 
 

@@ -26,11 +26,11 @@ from qexp.quantizers import (
     cached_weights,
     calibrate,
     evaluation,
+    named_quantizers,
     parameter_roles,
     penalty,
     quantize,
     quantized_layers,
-    quantizers,
     recompute,
 )
 from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
@@ -67,7 +67,7 @@ def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=F
         activation_bits = activation_bits or bits
         model = quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits).to(dtype)
     calibrate(model, batch(16, dtype, seed=2)[0] / 2)  # so that some inputs lie outside
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.anneal(Progress(3, 10, 1, 4))
     return model.train()
 
@@ -197,7 +197,7 @@ def test_cached_weights_have_the_gradients_of_those_that_are_not_cached(name, co
 
 @names
 def test_cached_weights_are_gone_after_the_block(name):
-    """Every layer has its quantized weight cached inside, none outside, also where the block was left by an exception."""
+    """Every layer has its quantized weight cached inside, none outside, also where an exception left the block."""
     model = network(name)
     layers = [layer for _, layer in quantized_layers(model)]
     fresh = [layer.quantized_weight().detach() for layer in layers]
@@ -392,7 +392,7 @@ def layouts(model, images, labels):
     """The set of layouts of all feature maps larger than a pixel, in and out of convolutions and quantizers."""
     seen = []
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(quantizers(model)).values():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(named_quantizers(model)).values():
             module.register_forward_hook(lambda _, inputs, output: seen.extend([inputs[0], output]))
     make(model)(images, labels)
     maps = [x for x in seen if x.dim() == 4 and len(x) == len(images) and x.shape[1] > 1 and x.shape[2] > 1]
@@ -471,7 +471,7 @@ def test_quantizing_again_keeps_no_quantized_tensor(name):
         model = network(name)
         recompute(model, enabled)
         quantized = []
-        for _, quantizer in quantizers(model):
+        for _, quantizer in named_quantizers(model):
             quantizer.register_forward_hook(
                 lambda *seen, own=quantized: own.append(seen[-1].untyped_storage().nbytes())
             )

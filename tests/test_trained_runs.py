@@ -13,7 +13,7 @@ from qexp.config.config import load_yaml, parse_config
 from qexp.engine.metrics import evaluate
 from qexp.experiment.build import assemble
 from qexp.experiment.train import Session
-from qexp.quantizers import Quantizer, quantizers
+from qexp.quantizers import Quantizer, named_quantizers
 
 QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]
 TRAINED = [name for name in methods.NAMES if name != "fp"]
@@ -48,7 +48,7 @@ def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     config = parse_config(load_yaml(path / "config.yaml"))
     session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
     assert session.evaluate()[0].top1 == summary["top1_hard"]
-    found = [quantizer for _, quantizer in quantizers(session.model)]
+    found = [quantizer for _, quantizer in named_quantizers(session.model)]
     assert sorted({quantizer.bits for quantizer in found}) == [2, 3]
     for quantizer in found:
         quantizer.forward = types.MethodType(from_codes, quantizer)

@@ -44,7 +44,7 @@ class Quantizer(Part):
         """Return the fake-quantized tensor, of the shape of `x`."""
 
     def requantize(self, *arguments: Tensor) -> Tensor:
-        """Return what `forward` returned since the last step, again: without gradient, and without updating any state."""
+        """Return again what `forward` returned since the last step: without gradient, and updating no state."""
         with torch.no_grad():
             return self(*arguments)
 

@@ -89,7 +89,7 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantLayer))
 
 
-def quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
+def named_quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
     """Yield (name, quantizer) for every quantizer."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Quantizer))
 
@@ -123,7 +123,7 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
 @torch.no_grad()
 def anneal(model: nn.Module, progress: Progress) -> None:
     """Move every quantizer's schedule to `progress`, and refresh the ranges of weights that are due."""
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.anneal(progress)
     for _, layer in quantized_layers(model):
         own = layer.weight_quantizer
@@ -134,7 +134,7 @@ def anneal(model: nn.Module, progress: Progress) -> None:
 def penalty(model: nn.Module) -> Tensor | float:
     """Return the sum of the quantizers' penalties, 0.0 where no method has one."""
     members: dict[type[Quantizer], list[Quantizer]] = {}
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         members.setdefault(type(quantizer), []).append(quantizer)
     terms = [kind.penalties(group) for kind, group in members.items()]
     return sum((term for term in terms if term is not None), 0.0)
@@ -142,18 +142,18 @@ def penalty(model: nn.Module) -> Tensor | float:
 
 def has_soft_form(model: nn.Module) -> bool:
     """Whether soft and hard evaluation can differ."""
-    return any(quantizer.has_soft_form for _, quantizer in quantizers(model))
+    return any(quantizer.has_soft_form for _, quantizer in named_quantizers(model))
 
 
 @contextmanager
 def evaluation(model: nn.Module, mode: Literal["soft", "hard"]) -> Iterator[None]:
     """Evaluate in `mode` inside the block; outside, evaluation is hard."""
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.evaluation = mode
     try:
         yield
     finally:
-        for _, quantizer in quantizers(model):
+        for _, quantizer in named_quantizers(model):
             quantizer.evaluation = "hard"
 
 
