@@ -14,8 +14,8 @@ from torch import nn
 
 from qexp.data.datasets import Digits
 from qexp.quantizers import calibrate, evaluation, named_quantizers, quantize
-from qexp.quantizers.blocks import mean_and_std
 from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware
+from qexp.quantizers.numerics import mean_and_std
 
 
 class LiteralWeight(DAQWeight):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from qexp.quantizers.base import LayerInfo
-from qexp.quantizers.blocks import float_copy
 from qexp.quantizers.dqa import initial_attention
 from qexp.quantizers.functional import project
 from qexp.quantizers.grids import ScaledGrid, Uniform
+from qexp.quantizers.numerics import float_copy
 from qexp.utils.types import Progress
 
 GOLDEN = np.load(methods.GOLDEN / "dqa_sony_mct.npz")
@@ -29,7 +29,7 @@ def test_attention_and_its_gradient_equal_the_released_layer(inverse):
     quantizer = methods.build("dqa", "weight", 2, temperature_start=1 / float(inverse), temperature_end=0.01)
     quantizer.alpha.data = torch.tensor([4 / 7, 2 / 7, 1 / 7])
     copies = [torch.tensor(GOLDEN[f"uniform_zeroadj_b{bits}"]) for bits in (2, 4, 8)]
-    grids = [ScaledGrid(lambda value, out, copy=copy: float_copy(copy.flatten(), out), 1.0, 0.0) for copy in copies]
+    grids = [ScaledGrid(lambda value, copy=copy: float_copy(copy), 1.0, 0.0) for copy in copies]
     mixed = project(torch.tensor(GOLDEN["w"]), grids, quantizer.attention())
     mixed.backward(torch.tensor(GOLDEN["go"]))
     recorded = {key: torch.tensor(GOLDEN[f"invT{inverse}_{key}"]) for key in ("a", "q", "galpha")}

@@ -22,11 +22,11 @@ from qexp.experiment.training import evaluate_both, make_step, place
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     anneal,
-    blocks,
     cached_weights,
     calibrate,
     evaluation,
     named_quantizers,
+    numerics,
     parameter_roles,
     penalty,
     quantize,
@@ -353,7 +353,7 @@ def test_a_step_reads_nothing_out_of_tensors(name, again, monkeypatch):
 
     SGD for all roles: Adam counts its steps on the CPU unless it is fused. tests/test_gpu.py asks CUDA itself.
     """
-    monkeypatch.setattr(blocks, "_is_cut", lambda x: False)
+    monkeypatch.setattr(numerics, "_is_read", lambda x: False)
     model = network(name, norm=True)
     recompute(model, again)
     roles = RoleOptimizers(**dict.fromkeys(RoleOptimizers.__dataclass_fields__, SGD))

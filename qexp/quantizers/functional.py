@@ -6,23 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qexp.quantizers.blocks import (
-    FLOATS,
-    Scalar,
+from qexp.quantizers.grids import ScaledGrid
+from qexp.quantizers.numerics import (
     add_product_,
     as_float,
     as_tensor,
     dense,
     dot,
     float_copy,
-    in_blocks,
     laid_out_as,
-    mapped,
     scalar,
     scalars,
     total,
 )
-from qexp.quantizers.grids import ScaledGrid
 
 
 def project(
@@ -49,7 +45,7 @@ def project(
     lower, upper = clip or (None, None)
     part = None  # of the gradient that the clip decides about; None for all of it
     if weights is not None:
-        weights = weights.to(x.dtype if x.dtype in FLOATS else torch.float32)
+        weights = weights.to(as_float(x[:0]).dtype)
         if clip and not all(clipped):
             part = torch.stack([weight for weight, own in zip(weights.detach(), clipped, strict=True) if own]).sum()
     return _Projection.apply(x, weights, lower, upper, part, grids)
@@ -70,19 +66,20 @@ class _Projection(torch.autograd.Function):
         is_needed = upper is not None or ctx.needs_input_grad[1]
         ctx.save_for_backward(x if is_needed else None, lower, upper, part)
         ctx.grids = grids
-        return mapped(x, grids[0].to_levels) if weights is None else _mixed(x, grids, weights)
+        values = as_float(x)
+        return (grids[0].to_levels(values) if weights is None else _mixed(values, grids, weights)).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, lower, upper, part = ctx.saved_tensors
         if x is None:
             return grad, None, None, None, None, None
-        grad = laid_out_as(grad, x)
-        to_weights = _weights_gradient(x, grad, ctx.grids) if ctx.needs_input_grad[1] else None
+        values, upstream = as_float(x), as_float(laid_out_as(grad, x))
+        to_weights = _weights_gradient(values, upstream, ctx.grids) if ctx.needs_input_grad[1] else None
         if upper is None:
             return grad, to_weights, None, None, None, None
-        to_x, to_lower, to_upper = _clip_gradients(x, grad, lower, upper, part)
-        return to_x, to_weights, to_lower, to_upper, None, None
+        to_x, to_lower, to_upper = _clip_gradients(values, upstream, lower, upper, part)
+        return to_x.to(x.dtype), to_weights, to_lower, to_upper, None, None
 
 
 def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
@@ -90,27 +87,17 @@ def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
     numbers = scalars(weights)
     factors = [weight * grid.scale for weight, grid in zip(numbers, grids, strict=True)]
     offset = sum(weight * grid.offset for weight, grid in zip(numbers, grids, strict=True))
-
-    def mix(values: Tensor, out: Tensor | None, codes: Tensor | None) -> Tensor:
-        mixture = grids[0].to_codes(values, out).mul_(factors[0]).add_(offset)
-        for grid, factor in zip(grids[1:], factors[1:], strict=True):
-            add_product_(mixture, grid.to_codes(values, codes), factor)
-        return mixture
-
-    return mapped(x, mix, scratch=1)
+    mixture = grids[0].to_codes(x).mul_(factors[0]).add_(offset)
+    for grid, factor in zip(grids[1:], factors[1:], strict=True):
+        add_product_(mixture, grid.to_codes(x), factor)
+    return mixture
 
 
 def _weights_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
     """Return <grad, grid_k(x)> for every grid, shape (K,)."""
-    products: list[Scalar] = [0.0] * len(grids)
-    whole: Scalar = 0.0
-    for source, upstream, codes in in_blocks(x, grad, scratch=1):
-        values, g = as_float(source), as_float(upstream)
-        for k, grid in enumerate(grids):
-            products[k] = products[k] + dot(grid.to_codes(values, codes), g)
-        whole = whole + total(g)
-    sums = [product * grid.scale + whole * grid.offset for product, grid in zip(products, grids, strict=True)]
-    return torch.stack([as_tensor(value, as_float(x[:0])) for value in sums])
+    whole = total(grad)
+    sums = [dot(grid.to_codes(x), grad) * grid.scale + whole * grid.offset for grid in grids]
+    return torch.stack([as_tensor(value, x) for value in sums])
 
 
 def _clip_gradients(
@@ -119,13 +106,8 @@ def _clip_gradients(
     """Return the gradients to x, without its `part` (None for all of it) outside of the clip, to lower and to upper."""
     share = 1.0 if part is None else scalar(part)
     low, high = scalar(lower), scalar(upper)
-    to_x = torch.empty_like(x)
-    below: Scalar = 0.0
-    above: Scalar = 0.0
-    for source, upstream, target, flags, kept in in_blocks(x, grad, to_x, scratch=2):
-        g = as_float(upstream)
-        below = below + dot(float_copy(source, flags).le_(low), g)
-        above = above + dot(float_copy(source, flags).ge_(high), g)
-        kept = float_copy(source, kept).lt_(low).add_(float_copy(source, flags).gt_(high))
-        target.copy_(kept.mul_(-share).add_(1).mul_(g))
+    below = dot(float_copy(x).le_(low), grad)
+    above = dot(float_copy(x).ge_(high), grad)
+    outside = float_copy(x).lt_(low).add_(float_copy(x).gt_(high))
+    to_x = outside.mul_(-share).add_(1).mul_(grad)
     return to_x, as_tensor(below * share, lower), as_tensor(above * share, upper)

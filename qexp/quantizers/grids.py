@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import FLOAT_BITS, TINY
-from qexp.quantizers.blocks import Scalar, at_least, float_copy, scalar
+from qexp.quantizers.numerics import Scalar, at_least, float_copy, scalar
 from qexp.quantizers.pact import PactRange
 from qexp.quantizers.ranges import BinaryRange, MinMaxRange, NoRange, RangeEstimator, RunningMinMaxRange, TernaryRange
 from qexp.quantizers.sawb import Rule, SawbRange
@@ -22,13 +22,13 @@ WIDEST = 8  # bits; a wider member of a mix is full precision
 class ScaledGrid(NamedTuple):
     """A grid scaled to a range: a value has a code 0, 1, ..., and the level code * scale + offset."""
 
-    to_codes: Callable[[Tensor, Tensor | None], Tensor]  # (float values, `out` or None) -> codes as floats
+    to_codes: Callable[[Tensor], Tensor]  # float values -> codes as floats, a new tensor
     scale: Scalar
     offset: Scalar
 
-    def to_levels(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the level of every value of a float tensor, in `out` or a new tensor."""
-        return self.to_codes(x, out).mul_(self.scale).add_(self.offset)
+    def to_levels(self, x: Tensor) -> Tensor:
+        """Return the level of every value of a float tensor."""
+        return self.to_codes(x).mul_(self.scale).add_(self.offset)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Grid(ABC):
         """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index)."""
         scaled = self.scaled(bounds)
         levels = torch.arange(self.levels, device=x.device, dtype=x.dtype) * scaled.scale + scaled.offset
-        return scaled.to_codes(x, None).to(torch.uint8), levels
+        return scaled.to_codes(x).to(torch.uint8), levels
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Uniform(Grid):
         steps = self.levels - 1
         step = at_least(upper - lower, TINY) / steps
 
-        def to_codes(x: Tensor, out: Tensor | None) -> Tensor:
-            return torch.sub(x, lower, out=out).div_(step).round_().clamp_(0, steps)
+        def to_codes(x: Tensor) -> Tensor:
+            return torch.sub(x, lower).div_(step).round_().clamp_(0, steps)
 
         return ScaledGrid(to_codes, step, lower)
 
@@ -90,7 +90,7 @@ class Binary(Grid):
 
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         lower, upper = bounds
-        return ScaledGrid(lambda x, out: float_copy(x, out).ge_(0), 2 * upper, lower)
+        return ScaledGrid(lambda x: float_copy(x).ge_(0), 2 * upper, lower)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Ternary(Grid):
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         lower, upper, threshold = bounds
 
-        def to_codes(x: Tensor, out: Tensor | None) -> Tensor:
-            within = torch.clamp(x, -threshold, threshold, out=out)  # type: ignore[arg-type]
-            return torch.sub(x, within, out=out).sign_().add_(1)
+        def to_codes(x: Tensor) -> Tensor:
+            within = torch.clamp(x, -threshold, threshold)  # type: ignore[arg-type]
+            return torch.sub(x, within).sign_().add_(1)
 
         return ScaledGrid(to_codes, upper, lower)
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import Method, Quantizer
-from qexp.quantizers.blocks import as_float
 from qexp.quantizers.functional import project
 from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
+from qexp.quantizers.numerics import as_float
 from qexp.quantizers.ranges import RangeEstimator
 from qexp.quantizers.sawb import Rule
 

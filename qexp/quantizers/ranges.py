@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import Part
-from qexp.quantizers.blocks import absolute_mean, mean_above, scalar, value_range
+from qexp.quantizers.numerics import absolute_mean, mean_above, scalar, value_range
 
 TERNARY_THRESHOLD = 0.7  # times the mean absolute value (DQA, eq. 15)
 
