@@ -239,7 +239,7 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         penalty=penalty,
         precision=recipe.precision,
         accumulate=recipe.accumulate,
-        cached_weights=partial(quantizers.held_weights, model),
+        cached_weights=partial(quantizers.cached_weights, model),
     )
 
 

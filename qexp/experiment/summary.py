@@ -139,5 +139,5 @@ def _network(model: nn.Module) -> dict[str, Any]:
         "most_weight_levels": max(quantizers.weight_levels(model).values(), default=None),
         "weight_kilobytes": at_bits / 1000,
         "float_weight_kilobytes": as_float / 1000,
-        "unsettled": [name for name, quantizer in quantizers.quantizers(model) if not quantizer.settled()],
+        "unsettled": [name for name, quantizer in quantizers.named_quantizers(model) if not quantizer.converged()],
     }

@@ -59,7 +59,7 @@ class Trainee:
 
 def with_literal_daq(model: nn.Module) -> None:
     """Let DAQ's quantizers compute the paper's formulas one after the other under autograd."""
-    for _, quantizer in quantizers.quantizers(model):
+    for _, quantizer in quantizers.named_quantizers(model):
         quantizer.forward = types.MethodType(plain.daq_forward, quantizer)  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""The training step in parts and in half precision, weights that are held, and quantizing again in backward."""
+"""The training step in parts and in half precision, cached weights, and quantizing again in backward."""
 
 import copy
 from contextlib import nullcontext
@@ -20,15 +20,15 @@ from qexp.experiment.training import evaluate_both, make_step, place
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     anneal,
-    blocks,
+    cached_weights,
     calibrate,
     evaluation,
-    held_weights,
+    named_quantizers,
+    numerics,
     parameter_roles,
     penalty,
     quantize,
     quantized_layers,
-    quantizers,
     recompute,
 )
 from qexp.utils.types import Progress, RoleOptimizers
@@ -113,8 +113,8 @@ def test_no_part_is_a_single_image(count, parts):
 
 @names
 def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name):
-    """Two layers, three parts, two steps; without holding, weights are quantized for each part as well."""
-    for hold, times in ((held_weights, 1), (lambda _: nullcontext(), 3)):
+    """Two layers, three parts, two steps; without the cache, weights are quantized for each part as well."""
+    for hold, times in ((cached_weights, 1), (lambda _: nullcontext(), 3)):
         model = network(name)
         step, calls = make(model, accumulate=3, hold=partial(hold, model)), Calls(model)
         for number in (1, 2):
@@ -125,10 +125,10 @@ def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name)
 
 @names
 @pytest.mark.parametrize("count", [12, 7])
-def test_held_weights_have_the_gradients_of_those_that_are_not_held(name, count):
+def test_cached_weights_have_the_gradients_of_those_that_are_not_cached(name, count):
     """Of the weights, of the quantizers' own parameters and of the output scales, in float64; and the same buffers."""
     found = []
-    for hold in (held_weights, lambda _: nullcontext()):
+    for hold in (cached_weights, lambda _: nullcontext()):
         model = network(name, dtype=torch.float64)
         make(model, accumulate=3, hold=partial(hold, model))(*batch(count, torch.float64))
         found.append((gradients(model), dict(model.named_buffers())))
@@ -139,24 +139,24 @@ def test_held_weights_have_the_gradients_of_those_that_are_not_held(name, count)
 
 
 @names
-def test_held_weights_are_gone_after_the_block(name):
-    """Every layer holds its quantized weight inside, none outside, also where the block was left by an exception."""
+def test_cached_weights_are_gone_after_the_block(name):
+    """Every layer has its quantized weight cached inside, none outside, also where an exception left the block."""
     model = network(name)
     layers = [layer for _, layer in quantized_layers(model)]
     fresh = [layer.quantized_weight().detach() for layer in layers]
 
     def enter(error):
-        with held_weights(model):
-            assert all(torch.equal(layer.held_weight, own) for layer, own in zip(layers, fresh, strict=True))
-            assert all(layer.quantized_weight() is layer.held_weight for layer in layers)
+        with cached_weights(model):
+            assert all(torch.equal(layer.cached_weight, own) for layer, own in zip(layers, fresh, strict=True))
+            assert all(layer.quantized_weight() is layer.cached_weight for layer in layers)
             if error:
                 raise error
 
     enter(None)
-    assert [layer.held_weight for layer in layers] == [None, None]
+    assert [layer.cached_weight for layer in layers] == [None, None]
     with pytest.raises(ZeroDivisionError):
         enter(ZeroDivisionError())
-    assert [layer.held_weight for layer in layers] == [None, None]
+    assert [layer.cached_weight for layer in layers] == [None, None]
 
 
 # Half precision
@@ -262,12 +262,12 @@ def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
     plain = evaluate(model, batches)
     assert sorted(calls.weight) == ["2"] * 3 + ["7"] * 3
     calls.weight.clear()
-    assert evaluate(model, batches, partial(held_weights, model)) == plain
+    assert evaluate(model, batches, partial(cached_weights, model)) == plain
     assert sorted(calls.weight) == ["2", "7"]
 
 
 @names
-def test_both_evaluations_are_those_without_holding(name):
+def test_both_evaluations_are_those_without_cached_weights(name):
     """Hard and soft metrics, bit for bit; soft ones differ where a method has a soft form, early in training."""
     model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4)]
     hard, soft = evaluate_both(model, lambda: batches)
@@ -296,7 +296,7 @@ def test_a_step_reads_nothing_out_of_tensors(name, again, monkeypatch):
 
     SGD for all roles: Adam counts its steps on the CPU unless it is fused. tests/test_gpu.py asks CUDA itself.
     """
-    monkeypatch.setattr(blocks, "_is_cut", lambda x: False)
+    monkeypatch.setattr(numerics, "_is_read", lambda x: False)
     model = network(name, norm=True)
     recompute(model, again)
     roles = RoleOptimizers(**dict.fromkeys(RoleOptimizers.__dataclass_fields__, SGD))
@@ -335,7 +335,7 @@ def layouts(model, images, labels):
     """The set of layouts of all feature maps larger than a pixel, in and out of convolutions and quantizers."""
     seen = []
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(quantizers(model)).values():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(named_quantizers(model)).values():
             module.register_forward_hook(lambda _, inputs, output: seen.extend([inputs[0], output]))
     make(model)(images, labels)
     maps = [x for x in seen if x.dim() == 4 and len(x) == len(images) and x.shape[1] > 1 and x.shape[2] > 1]
@@ -414,7 +414,7 @@ def test_quantizing_again_keeps_no_quantized_tensor(name):
         model = network(name)
         recompute(model, enabled)
         quantized = []
-        for _, quantizer in quantizers(model):
+        for _, quantizer in named_quantizers(model):
             quantizer.register_forward_hook(
                 lambda *seen, own=quantized: own.append(seen[-1].untyped_storage().nbytes())
             )

@@ -48,7 +48,7 @@ def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     config = parse_config(load_yaml(path / "config.yaml"))
     session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
     assert session.evaluate()[0].top1 == summary["top1_hard"]
-    found = [quantizer for _, quantizer in quantizers(session.model)]
+    found = [quantizer for _, quantizer in named_quantizers(session.model)]
     assert sorted({quantizer.bits for quantizer in found}) == [2, 3]
     for quantizer in found:
         quantizer.forward = types.MethodType(from_codes, quantizer)

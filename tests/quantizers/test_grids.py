@@ -1,4 +1,4 @@
-"""Grids and spans against published vectors and literal loops: SAWB, BWN, TWN, PACT, and mixes by name."""
+"""Grids and ranges against published vectors and literal loops: SAWB, BWN, TWN, PACT, and mixes by name."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from qexp.quantizers import anneal, calibrate, quantize, quantizers
+from qexp.quantizers import anneal, calibrate, named_quantizers, quantize
 from qexp.quantizers.grids import Float, make_mix, usual_mix
 from qexp.quantizers.sawb import formula_clip, search_clip
 from qexp.utils.types import Progress
@@ -71,7 +71,7 @@ def test_sawb_levels_are_equation_11():
     """-c, -c/3, c/3, c at 2 bits; beyond the clip the last level and the whole gradient."""
     quantizer, x = methods.build("ste grid=sawb", "weight", 2), drawn("normal", 4000).requires_grad_()
     quantizer.calibrate(x)
-    clip = quantizer.spans[0].clip.item()
+    clip = quantizer.range_estimators[0].clip.item()
     y = quantizer(x)
     y.sum().backward()
     torch.testing.assert_close(y.detach().unique(), torch.tensor([-clip, -clip / 3, clip / 3, clip]))
@@ -84,12 +84,12 @@ def test_sawb_finds_its_clip_every_100_steps_and_keeps_it_between():
     net = nn.Sequential(nn.Linear(50, 40))
     quantize(net, methods.method("dqa grid=sawb"), weight_bits=2, activation_bits=32, keep_float=[])
     calibrate(net, torch.randn(2, 50))
-    clip, seen = net[0].weight_quantizer.spans[0].clip, []
+    clip, seen = net[0].weight_quantizer.range_estimators[0].clip, []
     for step in (1, 2, 100, 101, 102):
         net[0].weight.data.mul_(2)
         anneal(net, Progress(step, 1000, 0, 1))
         seen.append(clip.item())
-        assert clip.item() == net.eval()[0].weight_quantizer.spans[0].clip.item()
+        assert clip.item() == net.eval()[0].weight_quantizer.range_estimators[0].clip.item()
     assert seen[0] == seen[1] == seen[2]
     assert seen[3] == seen[4] == pytest.approx(8 * seen[0])
 
@@ -152,16 +152,16 @@ def test_pact_is_clip_and_round_with_the_original_gradient(bits, signed, seed):
     upstream = torch.randn(201, dtype=torch.float64)
     quantizer = methods.build("ste activation_grid=pact", "activation", bits).double()
     quantizer.calibrate(x)
-    (span,) = quantizer.spans
-    assert span.alpha.item() == pytest.approx(x.abs().max().item())
-    span.alpha.data.fill_(0.9)
+    (estimator,) = quantizer.range_estimators
+    assert estimator.alpha.item() == pytest.approx(x.abs().max().item())
+    estimator.alpha.data.fill_(0.9)
     leaf = x.clone().requires_grad_()
     y = quantizer(leaf)
     y.backward(upstream)
     values, to_x, to_alpha = pact_oracle(x.tolist(), upstream.tolist(), 0.9, bits, signed)
     torch.testing.assert_close(y.detach(), torch.tensor(values, dtype=torch.float64))
     torch.testing.assert_close(leaf.grad, torch.tensor(to_x, dtype=torch.float64))
-    assert span.alpha.grad.item() == pytest.approx(to_alpha)
+    assert estimator.alpha.grad.item() == pytest.approx(to_alpha)
 
 
 def test_pact_in_a_mix_shares_one_clip_and_leaves_full_precision_unclipped():
@@ -176,9 +176,9 @@ def test_pact_in_a_mix_shares_one_clip_and_leaves_full_precision_unclipped():
     expected = [a1 * q + a2 * v for q, v in zip((2 / 3, 1, 1, 1), (0.5, 0.9, 2, 4), strict=True)]
     torch.testing.assert_close(y.detach(), torch.tensor(expected, dtype=torch.float64))
     torch.testing.assert_close(x.grad, torch.tensor([1.0, 2.0, 3 * a2, 4 * a2], dtype=torch.float64))
-    assert quantizer.spans[0].alpha.grad.item() == pytest.approx(a1 * 7)
+    assert quantizer.range_estimators[0].alpha.grad.item() == pytest.approx(a1 * 7)
     three = methods.build("dqa activation_grid=pact", "activation", 2)
-    assert [type(span).__name__ for span in three.spans] == ["LearnedClip"]
+    assert [type(estimator).__name__ for estimator in three.range_estimators] == ["PactRange"]
 
 
 @pytest.mark.parametrize(
@@ -255,13 +255,13 @@ def test_the_clip_of_pact_has_an_optimizer_of_its_own():
     quantize(net, methods.method("ste activation_grid=pact"), weight_bits=32, activation_bits=2, keep_float=[])
     roles = parameter_roles(net)
     assert {role: len(members) for role, members in roles.items()} == {"weight": 1, "clip": 1}
-    assert roles["clip"][0] is dict(quantizers(net))["0.input_quantizer"].spans[0].alpha
+    assert roles["clip"][0] is dict(named_quantizers(net))["0.input_quantizer"].range_estimators[0].alpha
     assert weight_memory_bytes(net) == (128.0, 128.0)
 
 
 def test_full_precision_has_no_codes():
     """As a member of a mix it is the tensor itself; asked for codes it refuses, and does not make some up."""
     x = torch.tensor([-0.3, 0.7])
-    assert torch.equal(Float(32).placed(()).to_levels(x), x)
+    assert torch.equal(Float(32).scaled(()).to_levels(x), x)
     with pytest.raises(ValueError, match="no codes"):
         Float(32).codes(x, ())

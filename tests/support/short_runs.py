@@ -11,7 +11,7 @@ from rich.console import Console
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
 from qexp.experiment.runner import perform
-from qexp.quantizers.sawb import SawbClip
+from qexp.quantizers.sawb import SawbRange
 from qexp.tracking.journal import Journal
 from qexp.utils.errors import Diverged
 from support import methods
@@ -63,7 +63,7 @@ def train(*words: str) -> Callable[[], int]:
 
 
 def search_often() -> None:
-    SawbClip.refresh_interval = 5
+    SawbRange.refresh_interval = 5
 
 
 @dataclass

@@ -10,11 +10,11 @@ from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
 from qexp.quantizers import (
     calibrate,
-    held_weights,
+    cached_weights,
     parameter_roles,
     penalty,
     quantize,
-    quantizers,
+    named_quantizers,
 )
 from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
 from support import methods
@@ -50,7 +50,7 @@ def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=F
         activation_bits = activation_bits or bits
         model = quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits).to(dtype)
     calibrate(model, batch(16, dtype, seed=2)[0] / 2)  # so that some inputs lie outside
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.anneal(Progress(3, 10, 1, 4))
     return model.train()
 
@@ -60,7 +60,7 @@ def make(model, **options):
     usual = {
         "optimizers": Optimizers(parameter_roles(model), ROLES, make_schedule(CONSTANT)),
         "penalty": partial(penalty, model),
-        "hold": partial(held_weights, model),
+        "cached_weights": partial(cached_weights, model),
     }
     return Step(model, criterion=cross_entropy(0.1), **(usual | options))
 
