@@ -4,6 +4,8 @@ import contextlib
 import io
 import logging
 import os
+import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -12,16 +14,23 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from qexp.config.variants import Variants
 
 from qexp.config.compose import compose_job, composing
 from qexp.config.config import Config
-from support.commands import TINY, Result, Sweep, call
+from support.commands import STE, TINY, OnlyRun, Result, Sweep, call
+from support.stored_runs import make
 
 OURS = ("QEXP_RUNS", "QEXP_DEBUG", "QEXP_MAIN", "QEXP_SCRATCH")  # QEXP_DATA stays: some tests look for real data
 CHANGE_OUTPUT = ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "HYDRA_FULL_ERROR")
+
+
+hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=60)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
@@ -110,3 +119,64 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         words = (f"runs_dir={store}", "quantizer=daq,dqa", "bits=2", "tracking.step_interval=1")
         assert call("train", "-m", *TINY, "recipe.epochs=2", *words) == 0
     return Sweep(store, out.getvalue())
+
+
+@pytest.fixture(scope="module")
+def store_of_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store with the finished run of STE, and what training it printed."""
+    store, out = tmp_path_factory.mktemp("one") / "runs", io.StringIO()
+    with mock.patch.dict(os.environ), mock.patch.object(sys, "argv", ["qexp"]), contextlib.redirect_stdout(out):
+        assert call("train", *TINY, "recipe.epochs=1", "tracking.tensorboard=false", *STE, f"runs_dir={store}") == 0
+    return store, out.getvalue()
+
+
+@pytest.fixture
+def finished(store_of_one: tuple[Path, str], workspace: Path, only_run: OnlyRun) -> Path:
+    """The directory of that run, copied into ./runs."""
+    shutil.copytree(store_of_one[0], workspace / "runs")
+    return only_run("ste")
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen]]:
+    """Put processes in; they do not outlive the test."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def joblib_launcher() -> Iterator[tuple[str, ...]]:
+    """The words that let two jobs run in processes of their own; the processes are gone afterwards."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    loky = pytest.importorskip("joblib.externals.loky")
+    yield ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    loky.get_reusable_executor().shutdown(wait=True)
+
+
+# qexp eval
+
+
+@pytest.fixture
+def swept(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished sweep is the run store."""
+    monkeypatch.setenv("QEXP_RUNS", str(sweep.store))
+    return sweep.store
+
+
+@pytest.fixture
+def store(workspace: Path) -> dict[str, Path]:
+    """One run in every state that needs no process."""
+    return {
+        "daq": make("daq-w2a2/s0-abcdefgh", epochs=20),
+        "dqa": make("dqa-w2a2/s1-bbbbbbbb", "interrupted", epochs=7, message="stopped by SIGTERM"),
+        "ste": make("ste-w1a1/s0-cccccccc", "failed", message="the disk is full"),
+        "br": make("br-w4a4/s2-dddddddd", "diverged", message="loss is nan in step 3"),
+    }
+
+
+@pytest.fixture(scope="session")
+def variants() -> Variants:
+    return Variants()

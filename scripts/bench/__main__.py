@@ -29,9 +29,10 @@ from networks import DEVICE
 import engine
 
 SIZES = (512,) if DEVICE.type == "cuda" else (16, 64)
+Sections = dict[str, Callable[[], Iterator[Row]]]
 
 
-def sections(repeats: int) -> dict[str, Callable[[], Iterator[Row]]]:
+def sections(repeats: int) -> Sections:
     """Return name -> measurement."""
     few = max(2, repeats // 4)
     return {
@@ -42,8 +43,22 @@ def sections(repeats: int) -> dict[str, Callable[[], Iterator[Row]]]:
         "engine": lambda: engine.overhead(repeats),
         "input": lambda: engine.inputs(few),
         "evaluation": lambda: engine.evaluation(few),
+        "answer": lambda: commands.answers(few),
         "start": lambda: commands.first_step(few),
         "sweep": lambda: commands.sweep(2),
+    }
+
+
+def smallest() -> Sections:
+    """Return name -> the same once over next to nothing, which shows that it runs and measures nothing."""
+    return sections(1) | {
+        "step": lambda: steps.against_float((2,), 1),
+        "others": lambda: steps.against_others((2,), 1),
+        "compiled": lambda: steps.compiled(2, 1),
+        "memory": lambda: memory.rows(2),
+        "engine": lambda: engine.overhead(1, size=4, steps=1),
+        "input": lambda: engine.inputs(1, count=256),
+        "evaluation": lambda: engine.evaluation(1, size=2, batches=1),
     }
 
 
@@ -80,13 +95,15 @@ def main() -> None:
     known = list(sections(1))
     parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="SECTION", help=", ".join(known))
     parser.add_argument("--repeats", type=int, default=12, help="of a step (default 12); longer actions take fewer")
+    parser.add_argument("--smallest", action="store_true", help="once over next to nothing, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     about, rows, began = machine(), [], time.perf_counter()
     print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    measurements = smallest() if arguments.smallest else sections(arguments.repeats)
     for name in arguments.only:
-        for row in sections(arguments.repeats)[name]():
+        for row in measurements[name]():
             rows.append(row)
             sign = ">=" if row.more_is_better else "<="
             goal = "" if row.goal is None else f"  goal {sign} {row.goal:g}{'  MISSED' if row.met is False else ''}"

@@ -1,6 +1,7 @@
 """Whole commands: the time to the first step, and a sweep over two workers."""
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,21 @@ def first_step(repeats: int) -> Iterator[Row]:
     times = interleaved(actions, repeats, warmup=1)
     value, detail = ratio(times, "train", "imports")
     yield Row("start", "qexp train to its first step / import torch, torchvision", value, 2, detail=detail)
+
+
+def answers(repeats: int) -> Iterator[Row]:
+    """Yield the time of commands that do not train, over what Python and torch take by themselves."""
+    actions = {
+        "help": lambda: run(QEXP, "--help"),
+        "python": lambda: run(sys.executable, "-c", "pass"),
+        "dry run": lambda: run(QEXP, "train", "--dry-run"),
+        "imports": lambda: run(sys.executable, "-c", "import torch, torchvision"),
+    }
+    times = interleaved(actions, repeats, warmup=1)
+    _, detail = ratio(times, "help", "python")
+    yield Row("answer", "seconds of qexp --help", statistics.median(times["help"]), 0.5, detail=detail)
+    value, detail = ratio(times, "dry run", "imports")
+    yield Row("answer", "qexp train --dry-run / import torch, torchvision", value, detail=detail)
 
 
 def sweep(repeats: int) -> Iterator[Row]:

@@ -17,8 +17,8 @@ from torchvision.transforms import v2
 from qexp import quantizers
 from qexp.data.images import Images
 from qexp.data.loader import Loader
+from qexp.engine.checkpointer import Checkpoints
 from qexp.engine.loop import fit
-from qexp.engine.weights import Checkpoints
 from qexp.experiment import training
 from qexp.tracking.console import make_reporter
 from qexp.tracking.jsonl import JsonLines
@@ -49,7 +49,6 @@ def overhead(repeats: int, size: int = 128, steps: int = 10) -> Iterator[Row]:
         model, config = trainee.model, trainee.config
         with tempfile.TemporaryDirectory() as folder:
             observers = [
-                Checkpoints(Path(folder)),
                 JsonLines(Path(folder) / "metrics.jsonl"),
                 TensorBoard(
                     Path(folder),
@@ -73,7 +72,11 @@ def overhead(repeats: int, size: int = 128, steps: int = 10) -> Iterator[Row]:
                 epochs=1,
                 observers=observers,
             )
-            times = interleaved({"run": epoch, "bare": lambda: [trainee() for _ in range(steps)]}, repeats)  # noqa: B023
+
+            def run(epoch: partial = epoch, folder: str = folder) -> None:
+                epoch(keeper=Checkpoints(Path(tempfile.mkdtemp(dir=folder)), identity={}))  # begins, restores nothing
+
+            times = interleaved({"run": run, "bare": lambda: [trainee() for _ in range(steps)]}, repeats)  # noqa: B023
             for observer in observers:
                 observer.close()
         value, detail = ratio(times, "bare", "run")

@@ -1,15 +1,12 @@
-"""`qexp eval` from outside: the DAQ authors' files with a count of right answers, and what it refuses.
-
-Exact agreement with what a training recorded is in test_cli.py.
-"""
+"""`qexp eval` from outside: what training recorded, the DAQ authors' files with a count of right answers, refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +14,8 @@ import torch
 
 from qexp.utils.callback import Metrics
 from support import authors_files
-from support.commands import Sweep
+from support.commands import Qexp, Sweep
 
-Qexp = Callable[..., Any]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNUSED = {
     "float": {"bn1": 5},
@@ -127,9 +123,9 @@ def test_a_run_is_counted_too(qexp: Qexp, sweep: Sweep) -> None:
     assert f"\n  right answers    {found['correct']} of 32\n" in qexp("eval", run).out
 
 
-def test_a_run_from_before_an_option_existed_can_be_evaluated(qexp: Qexp, sweep: Sweep) -> None:
+def test_a_run_from_before_an_option_existed_can_be_evaluated(qexp: Qexp, sweep: Sweep, tmp_path: Path) -> None:
     """Options that change no result take their default where a record lacks them."""
-    path = next(iter(sweep.store.glob("*/*/*/*/config.yaml")))
+    path = Path(shutil.copytree(sweep.run("daq"), tmp_path / "run")) / "config.yaml"
     path.write_text("".join(line for line in path.read_text().splitlines(True) if not line.startswith("workers:")))
     assert "workers" not in path.read_text()
     result = qexp("eval", str(path.parent), "device=cpu")
@@ -215,3 +211,79 @@ def test_help_shows_both_forms(qexp: Qexp) -> None:
     for part in ("qexp eval RUN [key=value", "qexp eval checkpoint=FILE format=daq bits=2", "dataset.*, device"):
         assert part in result.out
     assert max(map(len, result.out.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "best"])
+@pytest.mark.parametrize("method", ["fp", "dqa", "daq"])
+def test_eval_gives_exactly_what_training_recorded(
+    qexp: Qexp, swept: Path, sweep: Sweep, method: str, checkpoint: str
+) -> None:
+    path = sweep.run(method)
+    recorded = json.loads((path / "summary.json").read_text())
+    key = path.name.partition("-")[2]
+    named = str(path) if checkpoint == "last" else key[:6]
+    result = qexp("eval", "--json", named, f"checkpoint={checkpoint}")
+    found = json.loads(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert (found["run"], found["checkpoint"]) == (str(path), checkpoint)
+    assert found["top1_hard"] == found["recorded_top1_hard"]
+    assert found["top1_hard"] == recorded["top1_hard" if checkpoint == "last" else "best_top1_hard"]
+    if checkpoint == "last":
+        for name in ("top5_hard", "top1_soft", "quantizer_gap", "test_loss", "test_images"):
+            assert found[name] == recorded[name]
+
+
+def test_eval_prints_the_same_for_people(qexp: Qexp, swept: Path, sweep: Sweep) -> None:
+    recorded = json.loads((sweep.run("dqa") / "summary.json").read_text())
+    result = qexp("eval", str(sweep.run("dqa")))
+    assert result.code == 0
+    assert result.out.splitlines()[0] == f"dqa W2A2  last checkpoint of {sweep.run('dqa')}"
+    assert f"top-1 hard       {recorded['top1_hard']:.2f} %  of 32 images (synthetic)" in result.out
+    assert f"recorded top-1   {recorded['top1_hard']:.2f} %" in result.out
+
+
+def test_eval_takes_other_data_and_writes_nothing(qexp: Qexp, swept: Path, sweep: Sweep) -> None:
+    path = sweep.run("daq")
+    before = {entry.name: entry.stat().st_mtime_ns for entry in path.iterdir()}
+    result = qexp("eval", str(path), "--json", "dataset.test_size=7", "device=cpu")
+    assert (result.code, result.err) == (0, "")
+    assert json.loads(result.out)["test_images"] == 7
+    assert {entry.name: entry.stat().st_mtime_ns for entry in path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("ffffffffff",), "no run 'ffffffffff': it is neither a run directory nor the hash of a run in "),
+        (("RUN", "model=resnet18"), "model=resnet18: cannot be changed for an evaluation; only dataset, "),
+        (("RUN", "quantizer=ste"), "quantizer=ste: cannot be changed for an evaluation; only dataset, "),
+        (("RUN", "checkpoint=foo"), "checkpoint=foo: must be last or best"),
+        (("RUN", "checkpoint=bets"), "did you mean 'best'?"),
+        (("RUN", "dataset=cifar"), "dataset=cifar: no such dataset"),
+        (("RUN", "devise=cpu"), "devise=cpu: cannot be changed for an evaluation (did you mean 'device'?)"),
+        (("RUN", "+foo=1"), "foo=1: cannot be changed for an evaluation"),
+        (("RUN", "device=foo"), "device=foo: must be auto, cpu, cuda"),
+        (("RUN", "device=cpu,cuda"), "device=cpu,cuda: "),
+        (("RUN", "~seed"), "seed"),
+        (("RUN", "oops"), "oops: expected key=value"),
+        (("RUN", "dataset=digits"), "last.pt: does not fit this network; other shapes: conv1.weight"),
+        (("RUN", "dataset=mnist"), "mnist: neither data/mnist/"),
+    ],
+)
+def test_eval_refuses_what_it_cannot_do_in_one_line(
+    qexp: Qexp, swept: Path, sweep: Sweep, words: tuple[str, ...], said: str
+) -> None:
+    result = qexp("eval", *(str(sweep.run("daq")) if word == "RUN" else word for word in words))
+    (line,) = result.errors
+    assert (result.code, result.out) == (2, "")
+    assert line.startswith("qexp eval: error: ")
+    assert said in line
+    assert list(Path().iterdir()) == []
+
+
+def test_eval_of_a_run_without_a_checkpoint_says_so(qexp: Qexp, sweep: Sweep, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "a" / "b" / "daq-w2a2" / "s0-abc"
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text((sweep.run("daq") / "config.yaml").read_text())
+    result = qexp("eval", str(path))
+    assert (result.code, result.errors) == (2, [f"qexp eval: error: no checkpoint at {path}/last.pt"])

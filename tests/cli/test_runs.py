@@ -1,6 +1,5 @@
 """`qexp runs`: what it lists, shows and removes, from run directories made by hand; no training."""
 
-import io
 import json
 import os
 import subprocess
@@ -12,91 +11,9 @@ from typing import Any
 import pytest
 
 from qexp import runs
-from qexp.config.config import float_parent, run_key, to_yaml
-from qexp.runs import query
-from qexp.utils.errors import QexpError
+from support.commands import Qexp, Sweep
 from support.processes import held_elsewhere
-
-Qexp = Callable[..., Any]
-
-CONFIG = """\
-dataset: {name: digits, train_size: null, _target_: qexp.data.datasets.Digits}
-model: {name: resnet18, width: 0.25}
-quantizer: {name: QUANTIZER, default_bits: 2}
-recipe: {epochs: 20, batch_size: 64, schedule: {name: cosine}}
-protocol: short
-weight_bits: 2
-keep_float: [first, last]
-init: fp
-seed: SEED
-device: auto
-deterministic: false
-"""
-SUMMARY = {
-    "key": "abcdefgh",
-    "dataset": "digits",
-    "model": "resnet18",
-    "quantizer": "daq",
-    "weight_bits": 2,
-    "activation_bits": 2,
-    "seed": 0,
-    "init": "fp",
-    "protocol": "short",
-    "epochs": 20,
-    "test_images": 1360,
-    "top1_hard": 98.611,
-    "top1_soft": 98.5,
-    "quantizer_gap": -0.111,
-    "best_top1_hard": 98.889,
-    "best_epoch": 15,
-    "float_top1": 98.056,
-    "difference": 0.555,
-    "unsettled": [],
-    "time_images_per_second": 2834.4,
-    "device": "cpu",
-    "time_seconds": 11.5,
-}
-
-
-def make(name: str, state: str | None = "done", *, summary: Any = None, epochs: int = 0, message: str = "") -> Path:
-    """A run directory below ./runs/digits/resnet18, `name` as in daq-w2a2/s0-abcdefgh."""
-    path = Path("runs", "digits", "resnet18", name)
-    path.mkdir(parents=True)
-    seed = name.partition("/s")[2].partition("-")[0]
-    config = CONFIG.replace("QUANTIZER", name.partition("-")[0]).replace("SEED", seed)
-    (path / "config.yaml").write_text(config)
-    if state:
-        runs.write_status(path, state, message)  # type: ignore[arg-type]
-    if state == "done":
-        (path / "summary.json").write_text(json.dumps({**SUMMARY, **(summary or {})}))
-    for epoch in range(1, epochs + 1):
-        with (path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"epoch": epoch, "epochs": 20, "hard": {"top1": 90.0 + epoch}}) + "\n")
-    return path
-
-
-@pytest.fixture
-def store(workspace: Path) -> dict[str, Path]:
-    """One run in every state that needs no process."""
-    return {
-        "daq": make("daq-w2a2/s0-abcdefgh", epochs=20),
-        "dqa": make("dqa-w2a2/s1-bbbbbbbb", "interrupted", epochs=7, message="stopped by SIGTERM"),
-        "ste": make("ste-w1a1/s0-cccccccc", "failed", message="the disk is full"),
-        "br": make("br-w4a4/s2-dddddddd", "diverged", message="loss is nan in step 3"),
-    }
-
-
-def listed(out: str) -> list[str]:
-    """The hashes in a printed table."""
-    return [line.split()[-1] for line in out.splitlines() if " resnet18 " in line]
-
-
-def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Put somebody in front of the terminal who types `text`."""
-    typed = io.StringIO(text)
-    monkeypatch.setattr(typed, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stdin", typed)
-
+from support.stored_runs import SUMMARY, listed, make
 
 # list
 
@@ -294,277 +211,6 @@ def test_odd_names_and_what_is_no_run_do_not_disturb_the_list(qexp: Qexp, store:
     assert len(json.loads(qexp("runs", "--json").out)) == 6
 
 
-# show
-
-
-def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path]) -> None:
-    path = store["daq"]
-    changes = {"versions": {"torch": "2.15.0+cpu", "numpy": "2.4.6"}, "time_resumed_at_steps": [120, 340]}
-    git = {"commit": "0a1b2c", "dirty": True, "changes": "0123456789abcdef"}
-    summary = {**SUMMARY, **changes, "git": git, "deterministic": True, "unsettled": list("vwxyz")}
-    (path / "summary.json").write_text(json.dumps(summary))
-    machine = {"qexp": "9.9", "device": "cpu", "device_name": "CPU", "cpu": "Abacus", "threads": 2}
-    sessions = [{"time_started": f"2026-01-0{day}"} for day in (1, 2)]
-    environment = {**machine, "hostname": "desk", "time_started": "2026-01-03", "earlier": sessions}
-    (path / "env.json").write_text(json.dumps(environment))
-    (path / "last.pt").write_bytes(bytes(1_234_567))
-    status = json.loads((path / "status.json").read_text())
-    lines = qexp("runs", "show", "abc").out.splitlines()
-    assert lines[:21] == [
-        "daq W2A2  resnet18 on digits  seed 0",
-        "  run              runs/digits/resnet18/daq-w2a2/s0-abcdefgh",
-        f"  state            done  ({status['time']}, pid {status['pid']} on {status['host']})",
-        "  top-1            98.61 %  hard, last epoch, 1,360 test images",
-        "  best             98.89 % in epoch 15, chosen by test accuracy",
-        "  top-1 soft       98.50 %",
-        "  quantizer gap    -0.11 points  (soft - hard)",
-        "  float top-1      98.06 %",
-        "  difference       +0.56 points to float",
-        "  WARNING          5 quantizers did not end at the lowest bit-width (v, w, x, ...)",
-        "  protocol         short",
-        "  epochs           20",
-        "  batch            64",
-        "  start            fp",
-        "  deterministic    yes",
-        "  time             11.5 s  (2,834 images/s)",
-        "  resumed at step  120 (2026-01-02), 340 (2026-01-03)",
-        "  versions         qexp 9.9, torch 2.15.0+cpu, numpy 2.4.6",
-        "  git              0a1b2c and uncommitted changes 0123456789abcdef (of their SHA-256)",
-        "  device           cpu, Abacus, threads 2",
-        "  machine          desk",
-    ]
-    assert lines[21].startswith("  files               1.2 MB  in all")
-    assert "                      1.2 MB  last.pt" in lines
-
-
-def test_a_float_run_has_one_accuracy(qexp: Qexp, workspace: Path) -> None:
-    changes = {"quantizer": "fp", "top1_soft": 98.611, "quantizer_gap": 0, "difference": 0, "best_top1_soft": 98.7}
-    make("fp-w32a32/s0-abcdefgh", summary=changes)
-    lines = qexp("runs", "show", "abcdefgh").out.splitlines()
-    assert lines[0] == "fp W32A32  resnet18 on digits  seed 0"
-    assert lines[3:5] == [
-        "  top-1            98.61 %  last epoch, 1,360 test images",
-        "  best             98.89 %, soft 98.70 % in epoch 15, chosen by test accuracy",
-    ]
-    assert not any("float" in line or "gap" in line for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("git", "said"),
-    [
-        ({"commit": "0a", "dirty": False, "changes": None}, "0a"),
-        ({"commit": "0a", "dirty": False, "changes": "bb"}, "0a and uncommitted changes bb (of their SHA-256)"),
-        ({"commit": "0a", "dirty": True, "changes": None}, "0a and uncommitted changes outside of qexp and conf"),
-        ({"commit": "0a", "dirty": True}, "0a and uncommitted changes that are not identified"),
-    ],
-)
-def test_show_says_what_differs_from_the_commit(
-    qexp: Qexp, store: dict[str, Path], git: dict[str, Any], said: str
-) -> None:
-    (store["daq"] / "env.json").write_text(json.dumps({"git": git}))
-    assert f"\n  git              {said}\n" in qexp("runs", "show", "abcdefgh").out
-
-
-def test_show_says_why_a_run_failed_and_where_to_read_on(qexp: Qexp, store: dict[str, Path]) -> None:
-    (store["ste"] / "error.txt").write_text("Traceback")
-    lines = qexp("runs", "show", str(store["ste"])).out.splitlines()
-    assert lines[0] == "ste W1A1  resnet18 on digits  seed 0"
-    assert lines[2].startswith("  state            failed  (")
-    assert lines[3:5] == [
-        "  message          the disk is full",
-        f"  traceback        {store['ste']}/error.txt",
-    ]
-
-
-def test_show_says_how_far_an_interrupted_run_came(qexp: Qexp, store: dict[str, Path]) -> None:
-    with (store["dqa"] / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 8, "epo')
-    lines = qexp("runs", "show", "bbbb").out.splitlines()
-    assert lines[3:5] == [
-        "  message          stopped by SIGTERM",
-        "  epochs trained   7/20, then at 97.00 % hard",
-    ]
-
-
-def test_show_says_that_a_process_ended_without_a_word(qexp: Qexp, workspace: Path) -> None:
-    make("daq-w2a2/s0-abcdefgh", "running")
-    lines = qexp("runs", "show", "abcdefgh").out.splitlines()
-    assert lines[2].startswith("  state            interrupted  (")
-    assert lines[3] == "  message          its process has ended without a word"
-
-
-def test_show_reads_a_directory_anywhere(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(store["daq"].parent)
-    assert qexp("runs", "show", "s0-abcdefgh").out.startswith("daq W2A2  resnet18 on digits  seed 0\n")
-
-
-def test_show_as_json_holds_everything(qexp: Qexp, store: dict[str, Path]) -> None:
-    found = json.loads(qexp("runs", "show", "--json", "abcdefgh").out)
-    assert found["summary"] == SUMMARY
-    assert found["status"] == json.loads((store["daq"] / "status.json").read_text())
-    assert found["config"]["recipe"]["epochs"] == 20
-    assert found["files"] == {path.name: path.stat().st_size for path in store["daq"].iterdir()}
-    assert found["environment"] is None
-
-
-# rm
-
-
-def test_rm_lists_asks_and_removes(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    (store["ste"] / "last.pt").write_bytes(bytes(2_000_000))
-    (store["ste"] / "plugins" / "deep").mkdir(parents=True)
-    (store["ste"] / "plugins" / "deep" / "file").write_bytes(bytes(300_000))
-    answer(monkeypatch, "y\n")
-    result = qexp("runs", "rm", "--state", "failed,diverged")
-    assert (result.code, result.err) == (0, "")
-    first, second, question = result.out.splitlines()
-    assert first.split()[-2:] == ["diverged", "digits/resnet18/br-w4a4/s2-dddddddd"]
-    assert second == "     2.3 MB  failed       digits/resnet18/ste-w1a1/s0-cccccccc"
-    assert question == "remove 2 runs (2.3 MB)? [y/N] removed 2 runs (2.3 MB)"
-    assert listed(qexp("runs").out) == ["abcdefgh", "bbbbbbbb"]
-    assert sorted(path.name for path in Path("runs/digits/resnet18").iterdir()) == ["daq-w2a2", "dqa-w2a2"]
-
-
-@pytest.mark.parametrize("text", ["n\n", "\n", "", "yy\n", "no\n"])
-def test_any_answer_but_yes_removes_nothing(
-    qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    answer(monkeypatch, text)
-    result = qexp("runs", "rm", "daq")
-    assert result.code == 0
-    assert result.out.endswith("nothing was removed\n")
-    assert len(listed(qexp("runs").out)) == 4
-
-
-@pytest.mark.parametrize("text", ["y\n", "YES\n", " yes \n"])
-def test_yes_may_be_written_in_several_ways(
-    qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
-    answer(monkeypatch, text)
-    assert qexp("runs", "rm", "abcdefgh").code == 0
-    assert not store["daq"].exists()
-
-
-def test_rm_all_leaves_an_empty_store(qexp: Qexp, store: dict[str, Path]) -> None:
-    result = qexp("runs", "rm", "--all", "--yes")
-    assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines()[-1].startswith("removed 4 runs (")
-    assert list(Path("runs").iterdir()) == []
-
-
-def test_several_runs_are_named_by_their_hashes(qexp: Qexp, store: dict[str, Path]) -> None:
-    assert qexp("runs", "rm", "--yes", "abcdefgh", str(store["br"])).code == 0
-    assert listed(qexp("runs").out) == ["bbbbbbbb", "cccccccc"]
-
-
-def test_a_running_run_is_never_removed(qexp: Qexp, store: dict[str, Path]) -> None:
-    """Exit code 1 says that something stays that was to go."""
-    (store["daq"] / "summary.json").unlink()
-    with held_elsewhere(store["daq"]):
-        alone = qexp("runs", "rm", "--yes", "daq")
-        both = qexp("runs", "rm", "--yes", "w2a2")
-        stays = f"qexp runs: stays, because it is running: {store['daq']}"
-        assert (alone.code, alone.out, alone.errors) == (1, "nothing was removed\n", [stays])
-        assert (both.code, both.errors) == (1, [stays])
-        assert both.out.splitlines()[-1].startswith("removed 1 run (")
-        assert (store["daq"] / "config.yaml").is_file()
-    assert not store["dqa"].exists()
-
-
-def test_a_run_that_is_started_while_somebody_thinks_is_not_removed(store: dict[str, Path]) -> None:
-    entry = query.Entry(store["dqa"])
-    assert entry.state == "interrupted"
-    with held_elsewhere(store["dqa"]), pytest.raises(runs.RunningElsewhere):
-        query.remove(Path("runs"), entry)
-    (store["dqa"] / "summary.json").write_text(json.dumps(SUMMARY))
-    runs.write_status(store["dqa"], "done")
-    with pytest.raises(QexpError, match="^stays, because it was trained meanwhile: "):
-        query.remove(Path("runs"), entry)
-    assert runs.state_of(store["dqa"]) == "done"
-
-
-@pytest.mark.parametrize("deleted", [0, 1, 2, 3])
-def test_a_removal_that_is_killed_leaves_nothing_that_looks_done(
-    qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch, deleted: int
-) -> None:
-    """After any number of its files is gone: not done any more, but still listed, and the same command ends it."""
-    unlink, left = Path.unlink, iter(range(deleted))
-
-    def kill(path: Path, missing_ok: bool = False) -> None:
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        unlink(path, missing_ok=missing_ok)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", kill)
-        assert qexp("runs", "rm", "--yes", "abcdefgh").code == 130
-    assert len(list(store["daq"].iterdir())) == 5 - deleted  # with the lock
-    assert query.Entry(store["daq"]).state == ("damaged" if deleted else "done")
-    assert qexp("runs", "rm", "--yes", "abcdefgh").code == 0
-    assert listed(qexp("runs").out) == ["dddddddd", "bbbbbbbb", "cccccccc"]
-    assert not store["daq"].exists()
-
-
-def test_links_are_removed_and_what_they_lead_to_is_not(qexp: Qexp, store: dict[str, Path], tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.mkdir()
-    (precious / "data").write_text("x")
-    (store["daq"] / "folder").symlink_to(precious)
-    (store["daq"] / "last.pt").symlink_to(precious / "data")
-    assert qexp("runs", "rm", "--yes", "abcdefgh").code == 0
-    assert not store["daq"].exists()
-    assert (precious / "data").read_text() == "x"
-
-
-def test_a_run_that_a_link_leads_to_stays(qexp: Qexp, store: dict[str, Path], tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    os.rename(store["daq"], elsewhere)
-    store["daq"].symlink_to(elsewhere)
-    result = qexp("runs", "rm", "--yes", "abcdefgh")
-    assert (result.code, result.errors) == (1, [f"qexp runs: stays, because a link leads to it: {store['daq']}"])
-    assert (elsewhere / "summary.json").is_file()
-
-
-def test_a_run_outside_of_the_store_is_not_removed(qexp: Qexp, store: dict[str, Path]) -> None:
-    os.rename(store["daq"], "mine")
-    assert qexp("runs", "rm", "--yes", "mine").out == "no such runs in runs\n"
-    assert Path("mine", "summary.json").is_file()
-
-
-def test_a_run_that_cannot_be_removed_is_named_and_the_others_go(
-    qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rmdir = Path.rmdir
-
-    def refuse(path: Path) -> None:
-        if path == store["daq"]:
-            raise PermissionError(13, "Permission denied")
-        rmdir(path)
-
-    monkeypatch.setattr(Path, "rmdir", refuse)
-    result = qexp("runs", "rm", "--yes", "w2a2")
-    assert (result.code, result.errors) == (1, [f"qexp runs: cannot remove {store['daq']}: Permission denied"])
-    assert not store["dqa"].exists()
-
-
-def test_rm_says_that_others_were_trained_from_a_float_net(
-    qexp: Qexp, workspace: Path, configure: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = configure("quantizer=daq", "bits=2")
-    place = Path("runs") / "digits" / "resnet18"
-    for name, raw in ((f"daq-w2a2/s0-{config.key}", config.raw), ("fp-w32a32/s0-", float_parent(config.raw))):
-        path = place / (name + run_key(raw) if name.endswith("-") else name)
-        path.mkdir(parents=True)
-        (path / "config.yaml").write_text(to_yaml(raw))
-        runs.write_status(path, "failed")
-    answer(monkeypatch, "n\n")
-    assert (
-        "others were trained from these float nets, and stay with their results: 1\n" in qexp("runs", "rm", "fp-").out
-    )
-    answer(monkeypatch, "n\n")
-    assert "others were" not in qexp("runs", "rm", "digits").out
-
-
 # The reader of the output
 
 
@@ -581,3 +227,47 @@ def test_a_reader_that_leaves_early_is_no_error(store: dict[str, Path], words: s
         assert process.stderr is not None
         process.stdout.close()
         assert (process.stderr.read(), process.wait()) == (b"", 0)
+
+
+# qexp runs, qexp doctor
+
+
+def rows(out: str) -> list[list[str]]:
+    return [line.split() for line in out.splitlines() if " synthetic " in line]
+
+
+def test_runs_lists_the_store(qexp: Qexp, swept: Path, sweep: Sweep) -> None:
+    result = qexp("runs")
+    assert (result.code, result.err) == (0, "")
+    listed = rows(result.out)
+    assert [row[2] for row in listed] == ["daq-w2a2", "dqa-w2a2", "fp-w32a32"]
+    for row, method in zip(listed, ("daq", "dqa", "fp"), strict=True):
+        found = json.loads((sweep.run(method) / "summary.json").read_text())
+        assert row[3:6] == ["0", f"{found['top1_hard']:.2f}", "%"]
+        assert row[-3:] == ["paper", "done", found["key"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("daq",), ["daq-w2a2"]),
+        (("resnet20", "w2a2"), ["daq-w2a2", "dqa-w2a2"]),
+        (("daq", "dqa"), []),
+        (("--state", "done", "fp"), ["fp-w32a32"]),
+        (("--state", "failed"), []),
+    ],
+)
+def test_runs_takes_filters(qexp: Qexp, swept: Path, words: tuple[str, ...], expected: list[str]) -> None:
+    result = qexp("runs", *words)
+    assert result.code == 0
+    assert [row[2] for row in rows(result.out)] == expected
+    assert expected or result.out == f"no such runs in {swept}\n"
+
+
+def test_runs_shows_unfinished_runs_and_takes_a_store(qexp: Qexp, tmp_path: Path) -> None:
+    path = tmp_path / "mine" / "synthetic" / "resnet20" / "daq-w1a1" / "s3-0123abcd"
+    path.mkdir(parents=True)
+    runs.write_status(path, "running")
+    (row,) = rows(qexp("runs", "--runs-dir", str(tmp_path / "mine")).out)
+    assert row == ["synthetic", "resnet20", "daq-w1a1", "3", *["-"] * 6, "interrupted", "0123abcd"]
+    assert qexp("runs", "--state", "broken").code == 2

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from qexp.cli.sweep import Exchange, Record, again, exchange, summary_line
 from qexp.engine.step import Step
 from qexp.experiment.runner import Outcome
 from qexp.utils.errors import Interrupted
-from support.commands import TINY
+from support.commands import STE, TINY, OnlyRun, Train
 from support.crashes import command, kill_at, run_child
-from support.endings import failing, state
+from support.endings import failing
+from support.processes import held_elsewhere
+from support.run_files import files_of, state, summary
 
-Train = Callable[..., Any]
-OnlyRun = Callable[..., Path]
 SWEEP = ("train", "-m", *TINY, "tracking.tensorboard=false", "init=scratch", "quantizer=ste,daq,br", "recipe.epochs=2")
 FAILURE = "RuntimeError: out of luck"
 
@@ -103,7 +103,6 @@ def test_on_error_stop_begins_no_further_job(train: Train, only_run: OnlyRun, mo
 
 
 def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Train, configure: Train) -> None:
-    from support.processes import held_elsewhere
 
     assert train("quantizer=ste", "init=scratch").code == 0
     path = runs.run_directory(configure(*TINY, "recipe.epochs=1", "quantizer=br", "init=scratch"))
@@ -234,3 +233,64 @@ def test_the_words_that_run_again_what_failed() -> None:
     one = [record(0, "done", "bits=2"), record(1, "failed", "bits=4")]
     assert again(words, flags, one) == ["--config-dir=mine", "bits=4"]
     assert again(words, flags, [*one, record(2, "diverged", "bits=8")]) == words
+
+
+def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run: OnlyRun, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "quantizer").mkdir(parents=True)
+    text = "_target_: qexp.quantizers.ste.STE\nname: mine\ndefault_bits: 4\ngrid: minmax\n"
+    text += "activation_grid: minmax\nsawb: search\n"
+    (tmp_path / "conf" / "quantizer" / "mine.yaml").write_text(text)
+    result = train("-m", f"--config-dir={tmp_path}/conf", "quantizer=mine,ste", "bits=3", "init=scratch")
+    assert (result.code, result.err) == (0, "")
+    mine, ste = summary(only_run("mine-w3a3")), summary(only_run("ste-w3a3"))
+    assert (mine["quantizer"], mine["top1_hard"], mine["test_loss"]) == ("mine", ste["top1_hard"], ste["test_loss"])
+
+
+def test_a_sweep_with_a_failing_job_completes_the_others_and_exits_with_3(
+    train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, RuntimeError("out of luck"), method="daq")
+    result = train("-m", "quantizer=ste,daq,br", "init=scratch")
+    assert result.code == 3
+    assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done", "failed", "done"]
+    assert result.errors == [f"qexp train: failed: RuntimeError: out of luck  ({only_run('daq')}/error.txt)"]
+    assert states_in_table(result.out) == ["done", "failed", "done"]
+
+
+def test_a_sweep_with_a_diverged_job_exits_with_3(train: Train, only_run: OnlyRun) -> None:
+    rates = "recipe.optimizer.weight.lr=1e30,0.1"
+    result = train("-m", rates, "quantizer=fp", "recipe.epochs=4")
+    states = sorted(state(path.parent) for path in Path("runs").glob("*/*/fp-*/*/status.json"))
+    assert (result.code, states) == (3, ["diverged", "done"])
+
+
+def states_in_table(out: str) -> list[str]:
+    return [line.split()[-2] for line in out.splitlines() if line.startswith("  synthetic ")]
+
+
+def test_what_jobs_in_other_processes_found_comes_back(
+    train: Train, finished: Path, joblib_launcher: tuple[str, ...]
+) -> None:
+    """The run is done already, so that no process waits for torch; what they print goes past this one."""
+    before = files_of(finished)
+    result = train("-m", *joblib_launcher, *STE, "seed=0", "tracking.step_interval=1,2")
+    assert (result.code, result.err) == (0, "")
+    assert states_in_table(result.out) == ["skipped", "skipped"]
+    assert "skipped: top-1" not in result.out
+    assert files_of(finished) == before
+
+
+@pytest.mark.slow
+def test_jobs_in_other_processes_share_one_float_net(
+    train: Train, only_run: OnlyRun, joblib_launcher: tuple[str, ...]
+) -> None:
+    """Both need it at the same moment: one trains it, the other waits for it."""
+    result = train("-m", *joblib_launcher, "quantizer=ste,br", "init=fp")
+    assert (result.code, result.err) == (0, "")
+    assert states_in_table(result.out) == ["done", "done"]
+    pids = {name: json.loads((only_run(name) / "status.json").read_text())["pid"] for name in ("fp", "ste", "br")}
+    assert pids["ste"] != pids["br"]
+    assert pids["fp"] in (pids["ste"], pids["br"])
+    assert os.getpid() not in pids.values()
+    for method in ("ste", "br"):
+        assert summary(only_run(method))["float_top1"] == summary(only_run("fp"))["top1_hard"]

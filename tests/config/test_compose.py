@@ -1,57 +1,11 @@
 """The check in front of training: what a command means, and what it is told when it means nothing."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from omegaconf import OmegaConf
 
-from qexp.config import compose
-from qexp.config.config import Config, load_yaml
-from qexp.data.download import Download
-
-Configure = Callable[..., Config]
-Qexp = Callable[..., Any]
-
-LOCAL_METHOD = """
-_target_: qexp.quantizers.ste.STE
-name: mine
-default_bits: 4
-grid: minmax
-activation_grid: minmax
-sawb: search
-"""
-
-
-@pytest.fixture(autouse=True)
-def _train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake that goes unnoticed must not start a training of the default size."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the check let it through")
-
-    monkeypatch.setattr("qexp.cli.train.perform", refuse)
-
-
-@pytest.fixture
-def conf(workspace: Path) -> Path:
-    """The user's own configuration folder, outside the working directory, with a quantizer `mine`."""
-    folder = workspace.parent / "my conf"
-    (folder / "quantizer").mkdir(parents=True)
-    (folder / "quantizer" / "mine.yaml").write_text(LOCAL_METHOD)
-    return folder
-
-
-def refused(qexp: Qexp, *words: str) -> list[str]:
-    """Check that `qexp train *words` is refused and creates nothing; return what is said, line by line."""
-    result = qexp("train", *words)
-    assert (result.code, result.out) == (2, "")
-    assert all(line.startswith("qexp train: error: ") for line in result.errors), result.err
-    assert list(Path().iterdir()) == []
-    return [line.removeprefix("qexp train: error: ") for line in result.errors]
-
+from support.commands import Configure, Qexp, refused
+from support.jobs import LOCAL_METHOD, choices, jobs_of, methods_of
 
 # One mistake, one line that names it
 
@@ -102,45 +56,6 @@ def test_a_mistake_is_answered_by_one_line(qexp: Qexp, line: str, start: str, re
     assert rest in said
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_a_device_that_is_not_there_is_refused(qexp: Qexp) -> None:
-    (said,) = refused(qexp, "device=cuda")
-    assert said == "device=cuda: no CUDA device here; device=cpu or device=auto will run"
-
-
-def test_a_dataset_that_is_not_there_and_cannot_be_fetched_is_refused(qexp: Qexp, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (said,) = refused(qexp, "dataset=cifar10", f"data_dir={tmp_path}/empty")
-    for part in (f"{tmp_path}/empty/cifar10/", "no network", "data_dir=PATH", "QEXP_DATA"):
-        assert part in said
-    assert list((tmp_path / "empty").iterdir()) == []
-
-
-def test_a_dry_run_does_not_download(qexp: Qexp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Download, "fetch", lambda *_: pytest.fail("downloads"))
-    result = qexp("train", "--dry-run", "dataset=cifar10")
-    assert (result.code, result.err) == (0, "")
-
-
-def test_a_checkpoint_that_cannot_be_loaded_is_refused(qexp: Qexp, tmp_path: Path) -> None:
-    (tmp_path / "text.pt").write_text("hello")
-    (said,) = refused(qexp, f"init={tmp_path}/text.pt")
-    assert f"{tmp_path}/text.pt" in said
-    assert "not a checkpoint" in said
-
-
-def test_a_checkpoint_of_another_network_is_refused(qexp: Qexp, tmp_path: Path) -> None:
-    torch.save({"model": {"conv1.weight": torch.zeros(3)}}, tmp_path / "other.pt")
-    (said,) = refused(qexp, f"init={tmp_path}/other.pt")
-    assert "does not fit this network; missing: " in said
-
-
-def test_a_store_that_cannot_be_written_is_refused(qexp: Qexp, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    (said,) = refused(qexp, f"runs_dir={tmp_path}/file/runs")
-    assert said == f"cannot write {tmp_path}/file/runs: Not a directory"
-
-
 @pytest.mark.parametrize("words", [("--nope",), ("--cfg", "everything")])
 def test_a_wrong_flag_is_refused(qexp: Qexp, words: tuple[str, ...]) -> None:
     (said,) = refused(qexp, *words)
@@ -168,14 +83,6 @@ def test_all_mistakes_of_a_command_are_reported_at_once(
     assert len(lines) == len(culprits)
     for culprit in culprits:
         assert sum(line.startswith(culprit) or f"'{culprit}'" in line for line in lines) == 1, (culprit, lines)
-
-
-def test_missing_data_are_named_beside_a_mistake_in_another_part(qexp: Qexp, workspace: Path) -> None:
-    """What is wrong with the network does not hide that the images are not there."""
-    lines = refused(qexp, "dataset=cifar10", "model.width=-1")
-    assert len(lines) == 2
-    assert any("model.width=-1" in line for line in lines)
-    assert any("cifar10: neither" in line for line in lines)
 
 
 def test_ten_mistakes_are_ten_lines_each_with_its_answer(qexp: Qexp) -> None:
@@ -227,11 +134,6 @@ def test_the_recipe_follows_the_dataset_unless_named(configure: Configure) -> No
     assert configure("recipe=daq").recipe == named
 
 
-def choices(group: str) -> list[str]:
-    with compose.composing():
-        return compose.choices(group)
-
-
 def test_every_dataset_has_a_recipe_of_its_name() -> None:
     assert set(choices("dataset")) <= set(choices("recipe"))
 
@@ -265,24 +167,6 @@ def test_bits_sets_both_widths_and_each_can_be_set_alone(configure: Configure) -
     assert widths("quantizer=fp") == (32, 32)
     assert widths("bits=4", "activation_bits=32") == (4, 32)
     assert widths("weight_bits=1") == (1, 2)
-
-
-# Sweeps and the user's own files
-
-
-def jobs_of(qexp: Qexp, *words: str) -> list[tuple[str, str]]:
-    """(overrides, run directory below the model) of every job in a dry run."""
-    result = qexp("train", *words, "--dry-run")
-    assert (result.code, result.err) == (0, ""), result.err
-    lines = result.out.splitlines()[:-1]
-    directories = [line.split()[0] for line in lines[1::2]]
-    return list(
-        zip(lines[::2], ["/".join(path.split("/")[3:]).partition("-s")[0] for path in directories], strict=True)
-    )
-
-
-def methods_of(jobs: list[tuple[str, str]]) -> list[str]:
-    return [directory.split("/")[0] for _, directory in jobs]
 
 
 def test_a_sweep_is_every_combination(qexp: Qexp) -> None:
@@ -353,95 +237,3 @@ def test_a_wrong_job_in_a_sweep_file_is_refused(qexp: Qexp, conf: Path) -> None:
     (conf / "experiment" / "mine.yaml").write_text("# @package _global_" + SWEEP_IN_A_FILE.replace("2,4", "2,99"))
     lines = refused(qexp, "--config-dir", str(conf), "-m", "+experiment=mine")
     assert lines[0].startswith("bits=99: must be one of")
-
-
-# What Hydra may make
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-        ("hydra/job_logging=default", "hydra/hydra_logging=disabled"),
-        ("hydra/job_logging=none", "hydra.verbose=[a,b]"),
-        ("+hydra.callbacks.x._target_=hydra.experimental.callbacks.LogJobReturnCallback",),
-        ("hydra.job_logging.handlers.console.class=rich.logging.RichHandler",),
-        ("hydra.job_logging.handlers.console.class=logging.handlers.SysLogHandler",),
-        ("hydra.job_logging.root.level=DEBUG", "hydra.sweeper.max_batch_size=3"),
-    ],
-)
-def test_hydras_own_classes_are_accepted(qexp: Qexp, words: tuple[str, ...]) -> None:
-    assert len(jobs_of(qexp, "-m", "bits=2,4", *words)) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("+hydra.launcher.nothing=1",), "hydra.launcher: got an unexpected keyword argument 'nothing'"),
-        (("hydra.launcher=null",), "hydra.launcher: names no launcher; hydra/launcher=basic is the usual one"),
-        (("hydra.callbacks=3",), "hydra.callbacks=3: "),
-        (("++hydra.callbacks=${seed}",), "hydra.callbacks=0: must be a group of options"),
-        (
-            ("hydra.job_logging.handlers.console.stream='ext://os.environ'",),
-            "hydra.job_logging.handlers.console.stream=",
-        ),
-        (
-            ("+hydra.job_logging.formatters.simple.class=os.system",),
-            "hydra.job_logging.formatters.simple.class=os.system: ",
-        ),
-        (("hydra.job_logging.root.level=[x]",), "hydra.job_logging.root.level=['x']: is nothing of Hydra's"),
-        (("++hydra.callbacks.x=${dataset}",), "hydra.callbacks.x._target_=qexp.data.datasets.Digits: "),
-    ],
-)
-def test_what_hydra_cannot_make_is_refused(qexp: Qexp, words: tuple[str, ...], said: str) -> None:
-    (line,) = refused(qexp, "-m", *words)
-    assert line.startswith(said)
-
-
-def test_one_job_of_a_sweep_cannot_bring_code_along(qexp: Qexp, conf: Path) -> None:
-    """Each job has logging of its own, which a group that is swept over may set."""
-    (conf / "experiment").mkdir()
-    evil = "hydra: {job_logging: {handlers: {x: {'()': os.system, command: mkdir intruder}}}}"
-    for name, content in (("good", "seed: 3"), ("evil", evil)):
-        (conf / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
-    (line,) = refused(qexp, "--config-dir", str(conf), "-m", "+experiment=good,evil")
-    assert line.startswith("hydra.job_logging.handlers.x.()=os.system: ")
-    assert line.endswith("[job 2 of 2: +experiment=evil]")
-    (line,) = refused(qexp, "--config-dir", str(conf), "+experiment=../../x")
-    assert line == "+experiment=../../x: leads out of the folder of choices"
-
-
-# Looking without running
-
-
-def test_cfg_job_prints_the_configuration(qexp: Qexp) -> None:
-    result = qexp("train", "--cfg", "job", "quantizer=dqa", "bits=4", "recipe.epochs=7")
-    tree = OmegaConf.create(result.out)
-    assert (result.code, result.err) == (0, "")
-    assert (tree.quantizer.name, tree.weight_bits, tree.recipe.epochs) == ("dqa", 4, 7)
-    assert list(Path().iterdir()) == []
-
-
-def test_help_lists_groups_their_choices_and_every_option(qexp: Qexp) -> None:
-    result = qexp("train", "--help")
-    assert (result.code, result.err) == (0, "")
-    for group in ("dataset", "model", "quantizer", "recipe", "protocol"):
-        assert f"{group}: {', '.join(choices(group))}" in result.out
-    for option in (*load_yaml(Path(__file__).parents[2] / "conf" / "quantizer" / "daq.yaml"), "bits", "keep_float"):
-        assert f"{option}:" in result.out
-    assert "--dry-run" in result.out
-    assert list(Path().iterdir()) == []
-
-
-def test_a_dry_run_prints_jobs_and_directories_and_creates_nothing(qexp: Qexp, configure: Configure) -> None:
-    result = qexp("train", "--dry-run", "-m", "bits=2,4", "quantizer=ste")
-    keys = [configure(f"bits={bits}", "quantizer=ste").key for bits in (2, 4)]
-    assert result.out.splitlines() == [
-        "bits=2 quantizer=ste",
-        f"    runs/digits/resnet18/ste-w2a2/s0-{keys[0]}  not run",
-        "bits=4 quantizer=ste",
-        f"    runs/digits/resnet18/ste-w4a4/s0-{keys[1]}  not run",
-        "2 jobs; nothing was created",
-    ]
-    assert (result.code, result.err) == (0, "")
-    assert list(Path().iterdir()) == []

@@ -1,61 +1,40 @@
 """The training step in parts and in half precision, cached weights, and quantizing again in backward."""
 
 import copy
-from contextlib import nullcontext
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from qexp.engine.divergence import LossGuard
-from qexp.engine.metrics import Tally, evaluate
+from qexp.engine.metrics import Tally
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
-from qexp.experiment.training import evaluate_both, make_step, place
-from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     anneal,
-    cached_weights,
-    calibrate,
-    evaluation,
-    named_quantizers,
     numerics,
     parameter_roles,
     penalty,
-    quantize,
     quantized_layers,
     recompute,
 )
 from qexp.utils.types import Progress, RoleOptimizers
 from support import methods
-from support.steps import CONSTANT, SGD, WORDS, assert_same, batch, gradients, make, network
-
-names = pytest.mark.parametrize("name", WORDS)
-
-
-class Calls:
-    """Counts the calls of a model's weight quantizers and input quantizers."""
-
-    def __init__(self, model):
-        self.weight, self.input = [], []
-        for name, layer in quantized_layers(model):
-            layer.weight_quantizer.register_forward_hook(lambda *_, name=name: self.weight.append(name))
-            layer.input_quantizer.register_forward_hook(lambda *_, name=name: self.input.append(name))
-
-
-def seen_by(model, kind):
-    """A list that fills with (module, input, output) of every module of a kind."""
-    seen = []
-    for module in model.modules():
-        if isinstance(module, kind):
-            module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
-    return seen
-
+from support.steps import (
+    CONSTANT,
+    SGD,
+    WORDS,
+    assert_same,
+    batch,
+    gradients,
+    make,
+    names,
+    network,
+    seen_by,
+    small_resnet,
+)
 
 # Parts of a batch
 
@@ -109,54 +88,6 @@ def test_no_part_is_a_single_image(count, parts):
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     make(model, accumulate=4)(*batch(count))
     assert seen == parts
-
-
-@names
-def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name):
-    """Two layers, three parts, two steps; without the cache, weights are quantized for each part as well."""
-    for hold, times in ((cached_weights, 1), (lambda _: nullcontext(), 3)):
-        model = network(name)
-        step, calls = make(model, accumulate=3, hold=partial(hold, model)), Calls(model)
-        for number in (1, 2):
-            step(*batch())
-            assert sorted(calls.weight) == ["2"] * times * number + ["7"] * times * number
-            assert sorted(calls.input) == ["2"] * 3 * number + ["7"] * 3 * number
-
-
-@names
-@pytest.mark.parametrize("count", [12, 7])
-def test_cached_weights_have_the_gradients_of_those_that_are_not_cached(name, count):
-    """Of the weights, of the quantizers' own parameters and of the output scales, in float64; and the same buffers."""
-    found = []
-    for hold in (cached_weights, lambda _: nullcontext()):
-        model = network(name, dtype=torch.float64)
-        make(model, accumulate=3, hold=partial(hold, model))(*batch(count, torch.float64))
-        found.append((gradients(model), dict(model.named_buffers())))
-    (ours, buffers), (expected, expected_buffers) = found
-    assert all(grad is not None and grad.abs().sum() > 0 for grad in expected.values())
-    assert_same(ours, expected, rtol=1e-9, atol=1e-13)
-    assert_same(buffers, expected_buffers)
-
-
-@names
-def test_cached_weights_are_gone_after_the_block(name):
-    """Every layer has its quantized weight cached inside, none outside, also where an exception left the block."""
-    model = network(name)
-    layers = [layer for _, layer in quantized_layers(model)]
-    fresh = [layer.quantized_weight().detach() for layer in layers]
-
-    def enter(error):
-        with cached_weights(model):
-            assert all(torch.equal(layer.cached_weight, own) for layer, own in zip(layers, fresh, strict=True))
-            assert all(layer.quantized_weight() is layer.cached_weight for layer in layers)
-            if error:
-                raise error
-
-    enter(None)
-    assert [layer.cached_weight for layer in layers] == [None, None]
-    with pytest.raises(ZeroDivisionError):
-        enter(ZeroDivisionError())
-    assert [layer.cached_weight for layer in layers] == [None, None]
 
 
 # Half precision
@@ -230,53 +161,6 @@ def test_a_float16_step_with_infinite_gradients_is_skipped(name):
     assert all(not torch.equal(value, start[key]) for key, value in model.named_parameters())
 
 
-# Evaluation
-
-
-def test_evaluation_is_in_float32_after_steps_in_half_precision(configure):
-    """The step of a bfloat16 recipe convolves in bfloat16, evaluation of the same network in float32."""
-    model = network("daq")
-    step = make_step(model, configure("recipe.precision=bfloat16").recipe)
-    seen = seen_by(model, nn.Conv2d)
-    step(*batch())
-    assert [output.dtype for _, _, output in seen] == [torch.bfloat16] * 2
-    seen.clear()
-    evaluate_both(model, lambda: [batch()])
-    assert [output.dtype for _, _, output in seen] == [torch.float32] * 2
-
-
-def test_a_recipe_decides_the_parts_of_its_steps(configure):
-    """recipe.accumulate=3: three forward passes, one quantization of each weight."""
-    model = network("daq")
-    step = make_step(model, configure("recipe.accumulate=3").recipe)
-    calls = Calls(model)
-    step(*batch())
-    assert (sorted(calls.weight), sorted(calls.input)) == (["2", "7"], ["2"] * 3 + ["7"] * 3)
-
-
-@names
-def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
-    """Three batches: one quantization of each weight instead of three, the same metrics bit for bit."""
-    model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4, 5)]
-    calls = Calls(model)
-    plain = evaluate(model, batches)
-    assert sorted(calls.weight) == ["2"] * 3 + ["7"] * 3
-    calls.weight.clear()
-    assert evaluate(model, batches, partial(cached_weights, model)) == plain
-    assert sorted(calls.weight) == ["2", "7"]
-
-
-@names
-def test_both_evaluations_are_those_without_cached_weights(name):
-    """Hard and soft metrics, bit for bit; soft ones differ where a method has a soft form, early in training."""
-    model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4)]
-    hard, soft = evaluate_both(model, lambda: batches)
-    assert hard == evaluate(model, batches)
-    with evaluation(model, "soft"):
-        assert soft == evaluate(model, batches)
-    assert (hard.loss != soft.loss) is name.startswith(("br", "dqa"))
-
-
 # Waiting for the device
 
 
@@ -312,25 +196,6 @@ def test_a_step_reads_nothing_out_of_tensors(name, again, monkeypatch):
             outcome.loss.item()
 
 
-# Memory
-
-
-def small_resnet(name, configure, *words, dtype=torch.float32):
-    """A calibrated ResNet-20, placed as the configuration says; and images as batches give them."""
-    torch.manual_seed(0)
-    model = resnet20(5, 3, 8, width=0.25)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # else coarse values, equal to their mean, are rounding errors at a ReLU
-            nn.init.normal_(module.bias, std=0.1)
-    if name != "fp":
-        quantize(model, methods.method(name), weight_bits=2, activation_bits=2)
-    images, labels = batch(16, dtype)
-    images = images.to(memory_format=torch.channels_last)
-    model = place(model.to(dtype), configure("dataset=synthetic", *words), torch.device("cpu"))
-    calibrate(model, images)
-    return model, images, labels
-
-
 def layouts(model, images, labels):
     """The set of layouts of all feature maps larger than a pixel, in and out of convolutions and quantizers."""
     seen = []
@@ -357,75 +222,6 @@ def test_both_memory_layouts_compute_the_same(name, configure):
     assert_same(own, expected, rtol=1e-5, atol=1e-7)  # the loss is computed in single precision
 
 
-def test_recompute_reaches_every_layer(configure):
-    """By `place`, from the configuration."""
-    for value in (False, True):
-        model, _, _ = small_resnet("daq", configure, f"recompute={value}")
-        assert [layer.recompute for _, layer in quantized_layers(model)] == [value] * 18
-
-
-class Storages(TorchDispatchMode):
-    """Remembers every storage that an operation returns, weakly."""
-
-    def __init__(self):
-        super().__init__()
-        self.known = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                weak = StorageWeakRef(storage)
-                self.known.setdefault(weak.cdata, (weak, storage.nbytes()))
-        return result
-
-    def alive(self):
-        """Bytes that have not been freed."""
-        return sum(size for weak, size in self.known.values() if not weak.expired())
-
-
-@names
-@pytest.mark.parametrize("hold", [False, True])
-@pytest.mark.parametrize("kind", ["plain", "resnet"])
-def test_quantizing_again_gives_the_same_gradients(name, hold, kind, configure):
-    """Bit for bit, in training mode at 2 bits, over two steps; parameters and running ranges too."""
-    found = []
-    for enabled in (False, True):
-        if kind == "plain":
-            (images, labels), model = batch(), network(name, norm=True)
-        else:
-            model, images, labels = small_resnet(name, configure)
-        recompute(model, enabled)
-        step = make(model, accumulate=3 if hold else 1)
-        for _ in range(2):
-            step(images, labels)
-        found.append((gradients(model), model.state_dict()))
-    (expected, state), (ours, ours_state) = found
-    assert_same(ours, expected)
-    assert_same(ours_state, state)
-
-
-@names
-def test_quantizing_again_keeps_no_quantized_tensor(name):
-    """Between forward and backward, exactly the bytes of quantized inputs and weights are not there any more."""
-    kept = []
-    for enabled in (False, True):
-        model = network(name)
-        recompute(model, enabled)
-        quantized = []
-        for _, quantizer in named_quantizers(model):
-            quantizer.register_forward_hook(
-                lambda *seen, own=quantized: own.append(seen[-1].untyped_storage().nbytes())
-            )
-        with Storages() as storages:
-            logits = model(batch()[0])
-        kept.append(storages.alive())
-        del logits
-    assert len(quantized) == 4
-    assert kept[0] - kept[1] == sum(quantized)
-
-
 def test_a_first_step_that_overflows_leaves_no_trace():
     """Momentum with float16: weights stay, and the next step is the first one of a run without the overflow."""
     images, labels = batch()
@@ -443,21 +239,3 @@ def test_a_first_step_that_overflows_leaves_no_trace():
     assert_same(dict(model.named_parameters()), dict(twin.named_parameters()))
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert not torch.equal(model[0].weight, before["0.weight"])
-
-
-@pytest.mark.parametrize("deterministic", [False, True])
-def test_evaluation_turns_off_tf32_and_nothing_else(monkeypatch, deterministic):
-    """cuDNN itself stays on, and chooses its algorithms as before; afterwards all is as it was."""
-    cudnn = torch.backends.cudnn
-    monkeypatch.setattr(cudnn, "benchmark", not deterministic)
-    monkeypatch.setattr(cudnn, "deterministic", deterministic)
-
-    def state():
-        return cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
-
-    before, seen = state(), []
-    model = network()
-    model.register_forward_hook(lambda *_: seen.append(state()))
-    evaluate(model, [batch()])
-    assert seen == [(True, not deterministic, deterministic, False)]
-    assert state() == before

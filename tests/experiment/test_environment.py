@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import qexp as package
 from qexp.experiment import environment as module
 from qexp.experiment.environment import VARIABLES, environment, git_state
+from support.commands import Sweep
 
 CPU = torch.device("cpu")
 
@@ -260,3 +263,13 @@ def test_a_machine_without_these_files_is_recorded_too(tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "CPU_INFO", tmp_path / "no")
     monkeypatch.setattr("platform.processor", lambda: "arm")
     assert environment(CPU, 0)["cpu"] == "arm"
+
+
+def test_the_environment_says_on_what_a_result_was_obtained(sweep: Sweep) -> None:
+    found = json.loads((sweep.run("dqa") / "env.json").read_text())
+    assert found["qexp"] == package.__version__
+    assert found["python"] == sys.version.split()[0]
+    assert torch.__version__.startswith(found["versions"]["torch"])
+    assert "not installed" not in found["versions"].values()
+    assert (found["device"], found["seed"]) == ("cpu", 0)
+    assert set(found) >= {"git", "platform", "cpu_count", "threads", "device_name"}

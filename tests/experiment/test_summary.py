@@ -96,3 +96,50 @@ def test_a_summary_from_before_its_speed_was_renamed_can_be_read(tmp_path: Path)
     (tmp_path / "summary.json").write_text('{"key": "a", "images_per_second": 12.5}')
     assert runs.read_summary(tmp_path) == {"key": "a", "time_images_per_second": 12.5}
     assert runs.read_summary(tmp_path / "nowhere") is None
+
+
+def test_the_summary_is_consistent_and_whole(sweep: Sweep) -> None:
+    path, fp = sweep.run("dqa"), json.loads((sweep.run("fp") / "summary.json").read_text())
+    found = json.loads((path / "summary.json").read_text())
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    expected = {
+        "key": path.name.partition("-")[2],
+        "dataset": "synthetic",
+        "model": "resnet20",
+        "quantizer": "dqa",
+        "weight_bits": 2,
+        "activation_bits": 2,
+        "seed": 0,
+        "init": "fp",
+        "protocol": "paper",
+        "epochs": 2,
+        "train_images": 64,
+        "test_images": 32,
+        "top1_hard": lines[-1]["hard"]["top1"],
+        "top5_hard": lines[-1]["hard"]["top5"],
+        "top1_soft": lines[-1]["soft"]["top1"],
+        "quantizer_gap": lines[-1]["gap"],
+        "train_top1": lines[-1]["train"]["top1"],
+        "train_loss": lines[-1]["train"]["loss"],
+        "test_loss": lines[-1]["hard"]["loss"],
+        "best_top1_hard": max(line["hard"]["top1"] for line in lines),
+        "float_top1": fp["top1_hard"],
+        "difference": found["top1_hard"] - fp["top1_hard"],
+        "device": "cpu",
+    }
+    assert {key: found[key] for key in expected} == expected
+    assert found["best_epoch"] in (1, 2)
+    assert lines[found["best_epoch"] - 1]["hard"]["top1"] == found["best_top1_hard"]
+    assert found["time_seconds"] > sum(line["time_seconds"] for line in lines) > 0
+    assert (fp["float_top1"], fp["difference"], fp["quantizer_gap"]) == (fp["top1_hard"], 0, 0)
+
+
+def test_weight_memory_counts_true_bits(sweep: Sweep) -> None:
+    """First and last layer, biases and batch norm stay float; every other weight has two bits."""
+    found = json.loads((sweep.run("daq") / "summary.json").read_text())
+    own = torch.load(sweep.run("fp") / "last.pt", weights_only=True)["model"]
+    parameters = {key: value for key, value in own.items() if "running" not in key and "num_batches" not in key}
+    quantized = sum(v.numel() for k, v in parameters.items() if v.dim() == 4 and k != "conv1.weight")
+    every = sum(value.numel() for value in parameters.values())
+    assert found["float_weight_kilobytes"] == pytest.approx(every * 4 / 1000)
+    assert found["weight_kilobytes"] == pytest.approx(((every - quantized) * 4 + quantized * 2 / 8) / 1000)

@@ -17,8 +17,7 @@ from qexp.experiment import build, trial
 from qexp.utils.errors import UsageError
 from support.bad_files import record, saved
 from support.bad_inputs import BAD_INPUTS, SMALL, BadInput
-
-Qexp = Callable[..., Any]
+from support.commands import Qexp
 
 
 def entries() -> set[Path]:

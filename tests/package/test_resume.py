@@ -16,16 +16,7 @@ from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged
 from support.crashes import Prepare, difference, kill_at, only_run, result, run_child
-from support.short_runs import (
-    CASES,
-    METHODS,
-    OTHERS,
-    References,
-    half,
-    half_a_line,
-    search_often,
-    train,
-)
+from support.short_runs import CASES, METHODS, OTHERS, References, half, half_a_line, search_often, train
 
 KILLS: dict[str, Prepare] = {
     "before the first step": kill_at(Step, "__call__", 1),

@@ -12,7 +12,7 @@ from qexp.config.config import load_yaml, parse_config
 from qexp.engine.metrics import evaluate
 from qexp.experiment.build import assemble
 from qexp.experiment.train import Session
-from qexp.quantizers import Quantizer, quantizers
+from qexp.quantizers import Quantizer, named_quantizers
 from support import methods
 
 QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]

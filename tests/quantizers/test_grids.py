@@ -5,99 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from qexp.quantizers import anneal, calibrate, named_quantizers, quantize
 from qexp.quantizers.grids import Float, make_mix, usual_mix
-from qexp.quantizers.sawb import formula_clip, search_clip
-from qexp.utils.types import Progress
 from support import methods, plain
+from support.distributions import drawn
 
-SAWB = np.load(methods.GOLDEN / "sawb_ibm_fms.npz")
 BINARYRELAX = np.load(methods.GOLDEN / "binaryrelax_official.npz")
-DISTRIBUTIONS = {
-    "normal": torch.distributions.Normal(0.0, 0.3),
-    "laplace": torch.distributions.Laplace(0.0, 0.3),
-    "uniform": torch.distributions.Uniform(-0.3, 0.3),
-}
-
-
-def drawn(name, count, seed=0):
-    torch.manual_seed(seed)
-    return DISTRIBUTIONS[name].sample((count,))
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
-@pytest.mark.parametrize("sample", ["normal", "laplace", "uniform"])
-def test_sawb_formula_equals_the_published_code(sample, bits):
-    """c = c1 sqrt(E w^2) - c2 E|w| as IBM's code computes it."""
-    clip = formula_clip(torch.tensor(SAWB[sample]).double(), bits)
-    assert clip.item() == pytest.approx(float(SAWB[f"{sample}_clip_b{bits}"]), rel=1e-5)
-
-
-def test_sawb_formula_never_gives_a_negative_clip():
-    """All weight at one size, 8 bits: the formula gives less than 0, and the largest |w| stands in."""
-    weight = torch.tensor([0.5, -0.5, 0.5, -0.5])
-    assert 31.76 * 0.5 - 35.04 * 0.5 < 0
-    assert formula_clip(weight, 8).item() == 0.5
-
-
-def squared_error(x, clip, bits):
-    """Nearest of the 2**bits levels -c + i 2c/(2**bits - 1), value by value."""
-    levels = torch.tensor([-clip + i * 2 * clip / (2**bits - 1) for i in range(2**bits)], dtype=x.dtype)
-    return (x[:, None] - levels).abs().min(dim=1).values.square().mean().item()
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4, 6])
-@pytest.mark.parametrize("name", list(DISTRIBUTIONS))
-@pytest.mark.parametrize("seed", [0, 1])
-def test_sawb_search_finds_the_least_squared_error(name, bits, seed):
-    """Against every one of 400 clips tried on the raw weights; the histogram costs less than 0.1 % of the error."""
-    x = drawn(name, 3000, seed).double()
-    largest = x.abs().max().item()
-    least = min(squared_error(x, largest * k / 400, bits) for k in range(1, 401))
-    assert squared_error(x, search_clip(x, bits).item(), bits) <= least * 1.001
-
-
-@pytest.mark.parametrize(("name", "ratio"), [("normal", 1.494), ("laplace", 1.633), ("uniform", 1.299)])
-def test_sawb_at_two_bits_is_the_optimum_of_the_distribution(name, ratio):
-    """Clip over root mean square; for the uniform distribution on [-1, 1] the optimum is 3/4: 0.75 sqrt(3) = 1.299."""
-    x = drawn(name, 200_000)
-    clip = search_clip(x, 2)
-    assert (clip / x.square().mean().sqrt()).item() == pytest.approx(ratio, rel=0.01)
-
-
-def test_sawb_levels_are_equation_11():
-    """-c, -c/3, c/3, c at 2 bits; beyond the clip the last level and the whole gradient."""
-    quantizer, x = methods.build("ste grid=sawb", "weight", 2), drawn("normal", 4000).requires_grad_()
-    quantizer.calibrate(x)
-    clip = quantizer.range_estimators[0].clip.item()
-    y = quantizer(x)
-    y.sum().backward()
-    torch.testing.assert_close(y.detach().unique(), torch.tensor([-clip, -clip / 3, clip / 3, clip]))
-    assert (x.detach().abs() > clip).any()
-    assert torch.equal(x.grad, torch.ones_like(x))
-
-
-def test_sawb_finds_its_clip_every_100_steps_and_keeps_it_between():
-    """Steps 1 and 101 look at the weights; neither other steps nor evaluation do."""
-    net = nn.Sequential(nn.Linear(50, 40))
-    quantize(net, methods.method("dqa grid=sawb"), weight_bits=2, activation_bits=32, keep_float=[])
-    calibrate(net, torch.randn(2, 50))
-    clip, seen = net[0].weight_quantizer.range_estimators[0].clip, []
-    for step in (1, 2, 100, 101, 102):
-        net[0].weight.data.mul_(2)
-        anneal(net, Progress(step, 1000, 0, 1))
-        seen.append(clip.item())
-        assert clip.item() == net.eval()[0].weight_quantizer.range_estimators[0].clip.item()
-    assert seen[0] == seen[1] == seen[2]
-    assert seen[3] == seen[4] == pytest.approx(8 * seen[0])
-
-
-def test_sawb_formula_is_refused_where_it_has_no_coefficients():
-    """6 bits are not in the published set."""
-    with pytest.raises(ValueError, match="coefficients for 2, 3, 4, 5, 8 bits, not 6"):
-        methods.method("ste grid=sawb sawb=formula").check(6, 32)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -126,59 +39,6 @@ def test_bwn_equals_the_released_binaryrelax_and_zero_is_positive():
     quantizer = methods.build("ste grid=bwn", "weight", 1)
     torch.testing.assert_close(quantizer(torch.tensor(BINARYRELAX["w"])), torch.tensor(BINARYRELAX["bw"]))
     torch.testing.assert_close(quantizer(torch.tensor([0.0, -1.0, 2.0])), torch.tensor([1.0, -1.0, 1.0]))
-
-
-def pact_oracle(x, upstream, alpha, bits, signed):
-    """Value, gradient to x and gradient to alpha of PACT, one value after the other."""
-    lower, steps = (-alpha if signed else 0.0), 2**bits - 1
-    values, to_x, to_alpha = [], [], 0.0
-    for value, grad in zip(x, upstream, strict=True):
-        position = (min(max(value, lower), alpha) - lower) / (alpha - lower) * steps
-        values.append(lower + round(position) * (alpha - lower) / steps)
-        to_x.append(grad if lower <= value <= alpha else 0.0)
-        to_alpha += grad if value >= alpha else 0.0
-        to_alpha -= grad if signed and value <= lower else 0.0
-    return values, to_x, to_alpha
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_pact_is_clip_and_round_with_the_original_gradient(bits, signed, seed):
-    """To x inside [0, alpha], to alpha from x >= alpha only; both at x = alpha."""
-    torch.manual_seed(seed)
-    x = torch.randn(200, dtype=torch.float64)
-    x = torch.cat([x if signed else x.relu(), torch.tensor([0.9], dtype=torch.float64)])
-    upstream = torch.randn(201, dtype=torch.float64)
-    quantizer = methods.build("ste activation_grid=pact", "activation", bits).double()
-    quantizer.calibrate(x)
-    (estimator,) = quantizer.range_estimators
-    assert estimator.alpha.item() == pytest.approx(x.abs().max().item())
-    estimator.alpha.data.fill_(0.9)
-    leaf = x.clone().requires_grad_()
-    y = quantizer(leaf)
-    y.backward(upstream)
-    values, to_x, to_alpha = pact_oracle(x.tolist(), upstream.tolist(), 0.9, bits, signed)
-    torch.testing.assert_close(y.detach(), torch.tensor(values, dtype=torch.float64))
-    torch.testing.assert_close(leaf.grad, torch.tensor(to_x, dtype=torch.float64))
-    assert estimator.alpha.grad.item() == pytest.approx(to_alpha)
-
-
-def test_pact_in_a_mix_shares_one_clip_and_leaves_full_precision_unclipped():
-    """[pact@2, fp] of the DQA paper's Table 2: gradient to x a1 inside and a2 everywhere, to alpha a1 from above."""
-    quantizer = methods.build("br mix=[sawb@2,fp] activation_mix=[pact@2,fp]", "activation", 2).double()
-    quantizer.calibrate(torch.tensor([0.0, 1.0]).double())
-    quantizer.anneal(Progress(1, 10, 5, 10))
-    a1, a2 = quantizer.mix.tolist()
-    x = torch.tensor([0.5, 0.9, 2.0, 4.0], dtype=torch.float64, requires_grad=True)
-    y = quantizer(x)
-    y.backward(torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=torch.float64))
-    expected = [a1 * q + a2 * v for q, v in zip((2 / 3, 1, 1, 1), (0.5, 0.9, 2, 4), strict=True)]
-    torch.testing.assert_close(y.detach(), torch.tensor(expected, dtype=torch.float64))
-    torch.testing.assert_close(x.grad, torch.tensor([1.0, 2.0, 3 * a2, 4 * a2], dtype=torch.float64))
-    assert quantizer.range_estimators[0].alpha.grad.item() == pytest.approx(a1 * 7)
-    three = methods.build("dqa activation_grid=pact", "activation", 2)
-    assert [type(estimator).__name__ for estimator in three.range_estimators] == ["PactRange"]
 
 
 @pytest.mark.parametrize(
@@ -245,18 +105,6 @@ def test_figure_2_of_the_dqa_paper():
     limit = (x - copies[2]).abs().mean().item()
     assert error((3 / 4, 1 / 4), (2, 32), 0.01) == pytest.approx(limit, rel=1e-6)
     assert error((4 / 7, 2 / 7, 1 / 7), (2, 4, 8), 0.01) == pytest.approx(limit, rel=1e-6)
-
-
-def test_the_clip_of_pact_has_an_optimizer_of_its_own():
-    """Its role is `clip`, and it does not count as a weight of the network."""
-    from qexp.quantizers import parameter_roles, weight_memory_bytes
-
-    net = nn.Sequential(nn.Linear(8, 4, bias=False))
-    quantize(net, methods.method("ste activation_grid=pact"), weight_bits=32, activation_bits=2, keep_float=[])
-    roles = parameter_roles(net)
-    assert {role: len(members) for role, members in roles.items()} == {"weight": 1, "clip": 1}
-    assert roles["clip"][0] is dict(named_quantizers(net))["0.input_quantizer"].range_estimators[0].alpha
-    assert weight_memory_bytes(net) == (128.0, 128.0)
 
 
 def test_full_precision_has_no_codes():

@@ -1,10 +1,18 @@
 """The command line, in process: the words of a tiny run, and what a command or a sweep left behind."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qexp.cli.main import main
+from qexp.config.config import Config
+
+# The types of fixtures
+Qexp = Callable[..., Any]
+Train = Callable[..., Any]
+OnlyRun = Callable[..., Path]
+Configure = Callable[..., Config]
 
 # A run of two steps: 64 images of 8x8 pixels.
 TINY = (
@@ -48,3 +56,15 @@ class Sweep:
     def run(self, method: str) -> Path:
         (status,) = self.store.glob(f"*/*/{method}-*/*/status.json")
         return status.parent
+
+
+def refused(qexp: Qexp, *words: str) -> list[str]:
+    """Check that `qexp train *words` is refused and creates nothing; return what is said, line by line."""
+    result = qexp("train", *words)
+    assert (result.code, result.out) == (2, "")
+    assert all(line.startswith("qexp train: error: ") for line in result.errors), result.err
+    assert list(Path().iterdir()) == []
+    return [line.removeprefix("qexp train: error: ") for line in result.errors]
+
+
+STE = ("quantizer=ste", "init=scratch")

@@ -1,18 +1,11 @@
 """Runs that end as a test wants, and the state that they left."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from qexp.engine.loop import fit as real_fit
-
-
-def state(path: Path) -> str:
-    return json.loads((path / "status.json").read_text())["state"]
-
 
 # Failures
 

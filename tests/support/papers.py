@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qexp import runs
+from qexp.config.config import conf_dir
+from qexp.tables.join import Line, Request, View
 from support.commands import TINY
 
 # A table file
@@ -37,3 +39,18 @@ def fabricate(path: Path, top1: float | None, *, state: str = "done", unsettled:
         runs.write_json(path / "summary.json", {"top1_hard": top1, "unsettled": list(unsettled)})
         environment = {"qexp": "9.9", "versions": {"torch": "8.8"}, "device_name": "abacus"}
         (path / "env.json").write_text(json.dumps(environment))
+
+
+PAPER = conf_dir() / "paper"
+
+
+def asked(*overrides: str, rows: str | None = None, seeds: Sequence[int] = (), protocol: str = "paper") -> Request:
+    return Request(rows, tuple(seeds) or None, protocol, overrides)
+
+
+def by_id(joined: View) -> dict[str, Line]:
+    return {line.row.id: line for line in joined.lines}
+
+
+def paths(joined: View, key: str) -> list[Path]:
+    return [run.path for run in by_id(joined)[key].runs]

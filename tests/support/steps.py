@@ -2,19 +2,23 @@
 
 from functools import partial
 
+import pytest
 import torch
+from qexp.experiment.training import place
 from torch import nn
 
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
+from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
-    calibrate,
     cached_weights,
+    calibrate,
+    named_quantizers,
     parameter_roles,
     penalty,
     quantize,
-    named_quantizers,
+    quantized_layers,
 )
 from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
 from support import methods
@@ -76,3 +80,44 @@ def assert_same(ours, expected, **tolerance):
         torch.testing.assert_close(
             ours[name], value, **(tolerance or {"rtol": 0, "atol": 0}), msg=lambda m, n=name: n + m
         )
+
+
+class Calls:
+    """Counts the calls of a model's weight quantizers and input quantizers."""
+
+    def __init__(self, model):
+        self.weight, self.input = [], []
+        for name, layer in quantized_layers(model):
+            layer.weight_quantizer.register_forward_hook(lambda *_, name=name: self.weight.append(name))
+            layer.input_quantizer.register_forward_hook(lambda *_, name=name: self.input.append(name))
+
+
+# Memory
+
+
+def small_resnet(name, configure, *words, dtype=torch.float32):
+    """A calibrated ResNet-20, placed as the configuration says; and images as batches give them."""
+    torch.manual_seed(0)
+    model = resnet20(5, 3, 8, width=0.25)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # else coarse values, equal to their mean, are rounding errors at a ReLU
+            nn.init.normal_(module.bias, std=0.1)
+    if name != "fp":
+        quantize(model, methods.method(name), weight_bits=2, activation_bits=2)
+    images, labels = batch(16, dtype)
+    images = images.to(memory_format=torch.channels_last)
+    model = place(model.to(dtype), configure("dataset=synthetic", *words), torch.device("cpu"))
+    calibrate(model, images)
+    return model, images, labels
+
+
+names = pytest.mark.parametrize("name", WORDS)
+
+
+def seen_by(model, kind):
+    """A list that fills with (module, input, output) of every module of a kind."""
+    seen = []
+    for module in model.modules():
+        if isinstance(module, kind):
+            module.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output)))
+    return seen

@@ -1,0 +1,122 @@
+"""`qexp runs show`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.commands import Qexp
+from support.stored_runs import SUMMARY, make
+
+# show
+
+
+def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path]) -> None:
+    path = store["daq"]
+    changes = {"versions": {"torch": "2.15.0+cpu", "numpy": "2.4.6"}, "time_resumed_at_steps": [120, 340]}
+    git = {"commit": "0a1b2c", "dirty": True, "changes": "0123456789abcdef"}
+    summary = {**SUMMARY, **changes, "git": git, "deterministic": True, "unsettled": list("vwxyz")}
+    (path / "summary.json").write_text(json.dumps(summary))
+    machine = {"qexp": "9.9", "device": "cpu", "device_name": "CPU", "cpu": "Abacus", "threads": 2}
+    sessions = [{"time_started": f"2026-01-0{day}"} for day in (1, 2)]
+    environment = {**machine, "hostname": "desk", "time_started": "2026-01-03", "earlier": sessions}
+    (path / "env.json").write_text(json.dumps(environment))
+    (path / "last.pt").write_bytes(bytes(1_234_567))
+    status = json.loads((path / "status.json").read_text())
+    lines = qexp("runs", "show", "abc").out.splitlines()
+    assert lines[:21] == [
+        "daq W2A2  resnet18 on digits  seed 0",
+        "  run              runs/digits/resnet18/daq-w2a2/s0-abcdefgh",
+        f"  state            done  ({status['time']}, pid {status['pid']} on {status['host']})",
+        "  top-1            98.61 %  hard, last epoch, 1,360 test images",
+        "  best             98.89 % in epoch 15, chosen by test accuracy",
+        "  top-1 soft       98.50 %",
+        "  quantizer gap    -0.11 points  (soft - hard)",
+        "  float top-1      98.06 %",
+        "  difference       +0.56 points to float",
+        "  WARNING          5 quantizers did not end at the lowest bit-width (v, w, x, ...)",
+        "  protocol         short",
+        "  epochs           20",
+        "  batch            64",
+        "  start            fp",
+        "  deterministic    yes",
+        "  time             11.5 s  (2,834 images/s)",
+        "  resumed at step  120 (2026-01-02), 340 (2026-01-03)",
+        "  versions         qexp 9.9, torch 2.15.0+cpu, numpy 2.4.6",
+        "  git              0a1b2c and uncommitted changes 0123456789abcdef (of their SHA-256)",
+        "  device           cpu, Abacus, threads 2",
+        "  machine          desk",
+    ]
+    assert lines[21].startswith("  files               1.2 MB  in all")
+    assert "                      1.2 MB  last.pt" in lines
+
+
+def test_a_float_run_has_one_accuracy(qexp: Qexp, workspace: Path) -> None:
+    changes = {"quantizer": "fp", "top1_soft": 98.611, "quantizer_gap": 0, "difference": 0, "best_top1_soft": 98.7}
+    make("fp-w32a32/s0-abcdefgh", summary=changes)
+    lines = qexp("runs", "show", "abcdefgh").out.splitlines()
+    assert lines[0] == "fp W32A32  resnet18 on digits  seed 0"
+    assert lines[3:5] == [
+        "  top-1            98.61 %  last epoch, 1,360 test images",
+        "  best             98.89 %, soft 98.70 % in epoch 15, chosen by test accuracy",
+    ]
+    assert not any("float" in line or "gap" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("git", "said"),
+    [
+        ({"commit": "0a", "dirty": False, "changes": None}, "0a"),
+        ({"commit": "0a", "dirty": False, "changes": "bb"}, "0a and uncommitted changes bb (of their SHA-256)"),
+        ({"commit": "0a", "dirty": True, "changes": None}, "0a and uncommitted changes outside of qexp and conf"),
+        ({"commit": "0a", "dirty": True}, "0a and uncommitted changes that are not identified"),
+    ],
+)
+def test_show_says_what_differs_from_the_commit(
+    qexp: Qexp, store: dict[str, Path], git: dict[str, Any], said: str
+) -> None:
+    (store["daq"] / "env.json").write_text(json.dumps({"git": git}))
+    assert f"\n  git              {said}\n" in qexp("runs", "show", "abcdefgh").out
+
+
+def test_show_says_why_a_run_failed_and_where_to_read_on(qexp: Qexp, store: dict[str, Path]) -> None:
+    (store["ste"] / "error.txt").write_text("Traceback")
+    lines = qexp("runs", "show", str(store["ste"])).out.splitlines()
+    assert lines[0] == "ste W1A1  resnet18 on digits  seed 0"
+    assert lines[2].startswith("  state            failed  (")
+    assert lines[3:5] == [
+        "  message          the disk is full",
+        f"  traceback        {store['ste']}/error.txt",
+    ]
+
+
+def test_show_says_how_far_an_interrupted_run_came(qexp: Qexp, store: dict[str, Path]) -> None:
+    with (store["dqa"] / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 8, "epo')
+    lines = qexp("runs", "show", "bbbb").out.splitlines()
+    assert lines[3:5] == [
+        "  message          stopped by SIGTERM",
+        "  epochs trained   7/20, then at 97.00 % hard",
+    ]
+
+
+def test_show_says_that_a_process_ended_without_a_word(qexp: Qexp, workspace: Path) -> None:
+    make("daq-w2a2/s0-abcdefgh", "running")
+    lines = qexp("runs", "show", "abcdefgh").out.splitlines()
+    assert lines[2].startswith("  state            interrupted  (")
+    assert lines[3] == "  message          its process has ended without a word"
+
+
+def test_show_reads_a_directory_anywhere(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store["daq"].parent)
+    assert qexp("runs", "show", "s0-abcdefgh").out.startswith("daq W2A2  resnet18 on digits  seed 0\n")
+
+
+def test_show_as_json_holds_everything(qexp: Qexp, store: dict[str, Path]) -> None:
+    found = json.loads(qexp("runs", "show", "--json", "abcdefgh").out)
+    assert found["summary"] == SUMMARY
+    assert found["status"] == json.loads((store["daq"] / "status.json").read_text())
+    assert found["config"]["recipe"]["epochs"] == 20
+    assert found["files"] == {path.name: path.stat().st_size for path in store["daq"].iterdir()}
+    assert found["environment"] is None

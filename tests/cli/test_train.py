@@ -1,0 +1,138 @@
+"""`qexp train` from outside: what it prints, how it ends, and what it shows without running."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from qexp.config.config import load_yaml
+from support.commands import STE, TINY, Configure, OnlyRun, Qexp, Sweep, Train
+from support.endings import failing
+from support.jobs import choices
+from support.run_files import state
+
+
+def test_a_sweep_ends_with_a_table(sweep: Sweep) -> None:
+    table = sweep.out[sweep.out.index("\n2 runs") :].splitlines()
+    header = next(line.split() for line in table if "quantizer" in line)
+    assert " ".join(header) == "dataset model quantizer seed float top-1 difference gap kB time state run"
+    rows = [line for line in table if " synthetic " in line]
+    for row, method in zip(rows, ("daq", "dqa"), strict=True):
+        found = json.loads((sweep.run(method) / "summary.json").read_text())
+        assert f"{method} W2A2" in row
+        assert f"{found['float_top1']:.2f} %" in row
+        assert f"{found['top1_hard']:.2f} %" in row
+        assert f"{found['difference']:+.2f}" in row
+        assert row.split()[-2:] == ["done", found["key"]]
+
+
+def test_a_run_ends_with_a_report(qexp: Qexp, sweep: Sweep) -> None:
+    words = (*TINY, "recipe.epochs=2", f"runs_dir={sweep.store}", "quantizer=daq", "bits=2")
+    result = qexp("train", *words)
+    found = json.loads((sweep.run("daq") / "summary.json").read_text())
+    for part in (
+        f"float top-1      {found['float_top1']:.2f} %",
+        f"quantized top-1  {found['top1_hard']:.2f} %  hard",
+        f"difference       {found['difference']:+.2f} points",
+        "quantizer gap    +0.00 points",
+        f"weights          {found['weight_kilobytes']:.1f} kB, float {found['float_weight_kilobytes']:.1f} kB",
+        "time  ",
+        str(sweep.run("daq")),
+    ):
+        assert part in result.out
+
+
+def test_a_dry_run_names_the_directories_that_are_used_afterwards(qexp: Qexp, sweep: Sweep) -> None:
+    words = (*TINY, "recipe.epochs=2", f"runs_dir={sweep.store}", "quantizer=daq,dqa", "bits=2")
+    result = qexp("train", "--dry-run", "-m", *words)
+    named = [line.split() for line in result.out.splitlines() if line.startswith("    ")]
+    assert named == [[str(sweep.run("daq")), "done"], [str(sweep.run("dqa")), "done"]]
+
+
+def test_a_change_of_folder_by_hydra_does_not_carry_the_run_away(train: Train, only_run: OnlyRun) -> None:
+    """With hydra.job.chdir=true a relative store would lie in Hydra's scratch folder, which is deleted."""
+    result = train(*STE, "hydra.job.chdir=true")
+    assert (result.code, result.out) == (2, "")
+    assert result.errors == [
+        "qexp train: error: hydra.job.chdir=true: qexp keeps the working directory; runs_dir= says where runs go"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError("out of luck"), "RuntimeError: out of luck"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "OSError: [Errno 28] No space left on device"),
+    ],
+)
+def test_a_failed_run_exits_with_1_and_one_line(
+    train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch, error: Exception, message: str
+) -> None:
+    with monkeypatch.context() as patch:
+        failing(patch, error)
+        result = train(*STE)
+    path = only_run("ste")
+    assert (result.code, state(path)) == (1, "failed")
+    assert result.errors == [f"qexp train: error: {message}  (see {path}/error.txt)"]
+    assert "Traceback" not in result.out
+    assert "Traceback" in (path / "error.txt").read_text()
+    assert json.loads((path / "status.json").read_text())["message"] == message
+    assert not Path("runs/.jobs").exists()
+    again = train(*STE)
+    assert (again.code, state(path), (path / "error.txt").exists()) == (0, "done", False)
+
+
+def test_debug_shows_where_it_failed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, RuntimeError("out of luck"))
+    result = train("--debug", "quantizer=ste", "init=scratch")
+    assert result.code == 1
+    assert "Traceback" in result.err
+    assert "RuntimeError: out of luck" in result.err
+
+
+def test_a_diverged_run_exits_with_4(train: Train, only_run: OnlyRun) -> None:
+    result = train(*STE, "recipe.optimizer.weight.lr=1e30", "recipe.epochs=4")
+    path = only_run("ste")
+    assert (result.code, state(path)) == (4, "diverged")
+    (line,) = result.errors
+    assert line.startswith("qexp train: error: diverged in epoch ")
+    assert not (path / "summary.json").exists()
+
+
+# Looking without running
+
+
+def test_cfg_job_prints_the_configuration(qexp: Qexp) -> None:
+    result = qexp("train", "--cfg", "job", "quantizer=dqa", "bits=4", "recipe.epochs=7")
+    tree = OmegaConf.create(result.out)
+    assert (result.code, result.err) == (0, "")
+    assert (tree.quantizer.name, tree.weight_bits, tree.recipe.epochs) == ("dqa", 4, 7)
+    assert list(Path().iterdir()) == []
+
+
+def test_help_lists_groups_their_choices_and_every_option(qexp: Qexp) -> None:
+    result = qexp("train", "--help")
+    assert (result.code, result.err) == (0, "")
+    for group in ("dataset", "model", "quantizer", "recipe", "protocol"):
+        assert f"{group}: {', '.join(choices(group))}" in result.out
+    for option in (*load_yaml(Path(__file__).parents[2] / "conf" / "quantizer" / "daq.yaml"), "bits", "keep_float"):
+        assert f"{option}:" in result.out
+    assert "--dry-run" in result.out
+    assert list(Path().iterdir()) == []
+
+
+def test_a_dry_run_prints_jobs_and_directories_and_creates_nothing(qexp: Qexp, configure: Configure) -> None:
+    result = qexp("train", "--dry-run", "-m", "bits=2,4", "quantizer=ste")
+    keys = [configure(f"bits={bits}", "quantizer=ste").key for bits in (2, 4)]
+    assert result.out.splitlines() == [
+        "bits=2 quantizer=ste",
+        f"    runs/digits/resnet18/ste-w2a2/s0-{keys[0]}  not run",
+        "bits=4 quantizer=ste",
+        f"    runs/digits/resnet18/ste-w4a4/s0-{keys[1]}  not run",
+        "2 jobs; nothing was created",
+    ]
+    assert (result.code, result.err) == (0, "")
+    assert list(Path().iterdir()) == []

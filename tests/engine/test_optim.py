@@ -1,0 +1,41 @@
+"""Optimizers: one for each group of options, roles by name, states laid out as their parameters."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from qexp.engine.optim import Optimizers
+from support.fitting import ROLES, schedule
+
+
+def test_roles_get_their_own_optimizer_and_rate():
+    """SGD and Adam side by side; a role of a new method falls back to `quantizer`."""
+    parameters = {role: [nn.Parameter(torch.ones(2))] for role in ("weight", "range", "mask")}
+    optimizers = Optimizers(parameters, ROLES, schedule("step", milestones=(0.5,), factor=0.1))
+    optimizers.set_progress(0.0)
+    assert optimizers.learning_rates() == {"weight": 0.1, "range": 0.01, "mask": 0.01}
+    assert [type(one).__name__ for one in optimizers.optimizers] == ["SGD", "Adam"]
+    optimizers.set_progress(0.5)
+    assert optimizers.learning_rates() == pytest.approx({"weight": 0.01, "range": 0.001, "mask": 0.001})
+    for (parameter,) in parameters.values():
+        parameter.grad = torch.ones(2)
+    optimizers.step(torch.amp.GradScaler("cpu", enabled=False))
+    assert parameters["weight"][0].tolist() == pytest.approx([1 - 0.01 * 1.01] * 2)
+    assert parameters["range"][0].tolist() == pytest.approx([1 - 0.001] * 2)
+    optimizers.zero_grad()
+    assert all(parameter.grad is None for (parameter,) in parameters.values())
+
+
+def test_momentum_is_laid_out_as_its_parameter() -> None:
+    """torch's fused optimizers go through memory from end to end, whatever the strides."""
+    weight = nn.Parameter(torch.randn(4, 3, 2, 2))
+    optimizers = Optimizers({"weight": [weight]}, ROLES, schedule())
+    state = copy.deepcopy(optimizers.state_dict())
+    last = torch.arange(48.0).view(4, 3, 2, 2)
+    state["SGD"]["state"][0]["momentum_buffer"] = last.to(memory_format=torch.channels_last)
+    optimizers.load_state_dict(state)
+    (found,) = (own["momentum_buffer"] for own in optimizers.optimizers[0].state.values())
+    assert found.stride() == weight.stride()
+    assert torch.equal(found, last)

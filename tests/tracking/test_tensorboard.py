@@ -1,0 +1,70 @@
+"""What TensorBoard shows of a run."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from support.commands import Sweep
+
+
+@pytest.fixture(scope="module")
+def events(sweep: Sweep) -> EventAccumulator:
+    """The event file of the DQA run."""
+    (path,) = sweep.run("dqa").rglob("*tfevents*")
+    assert path.parent == sweep.run("dqa")
+    accumulator = EventAccumulator(str(path), size_guidance={"tensors": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def test_the_scalars_are_those_of_the_metrics(sweep: Sweep, events: EventAccumulator) -> None:
+    lines = [json.loads(line) for line in (sweep.run("dqa") / "metrics.jsonl").read_text().splitlines()]
+    expected = {
+        "loss/train": [line["train"]["loss"] for line in lines],
+        "loss/penalty": [line["penalty"] for line in lines],
+        "loss/test": [line["hard"]["loss"] for line in lines],
+        "accuracy/top1_train": [line["train"]["top1"] for line in lines],
+        "accuracy/top1_hard": [line["hard"]["top1"] for line in lines],
+        "accuracy/top1_soft": [line["soft"]["top1"] for line in lines],
+        "accuracy/top5_hard": [line["hard"]["top5"] for line in lines],
+        "accuracy/quantizer_gap": [line["gap"] for line in lines],
+    }
+    for tag, values in expected.items():
+        found = events.Scalars(tag)
+        assert [event.step for event in found] == [1, 2]
+        assert [event.value for event in found] == pytest.approx(values, rel=1e-6)
+    assert [event.step for event in events.Scalars("loss/step")] == [1, 2, 3, 4]
+
+
+def test_learning_rates_of_every_role_and_statistics_of_every_quantizer_are_logged(events: EventAccumulator) -> None:
+    tags = events.Tags()["scalars"]
+    assert {"lr/weight", "lr/norm", "lr/attention"} <= set(tags)
+    for layer in ("layer1.0.conv1", "layer3.2.conv2"):
+        for side in ("weight", "input"):
+            named = [tag for tag in tags if tag.startswith(f"quantizer/{layer}/{side}/")]
+            assert any("temperature" in tag for tag in named)
+            assert any("attention" in tag for tag in named)
+    assert not any(tag.startswith(("quantizer/conv1/", "quantizer/linear/")) for tag in tags)
+
+
+def test_weights_are_drawn_and_the_configuration_is_shown(sweep: Sweep, events: EventAccumulator) -> None:
+    tags = events.Tags()
+    assert {f"weights/{name}.weight" for name in ("conv1", "layer1.0.conv1", "linear")} <= set(tags["histograms"])
+    (text,) = events.Tensors("config/text_summary")
+    shown = text.tensor_proto.string_val[0].decode()
+    assert (sweep.run("dqa") / "config.yaml").read_text() in shown
+
+
+def test_hparams_and_final_metrics_are_in_the_same_event_file(sweep: Sweep, events: EventAccumulator) -> None:
+    data = events.PluginTagToContent("hparams")
+    assert set(data) == {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
+    begin = HParamsPluginData.FromString(data["_hparams_/session_start_info"]).session_start_info.hparams
+    assert (begin["quantizer"].string_value, begin["weight_bits"].number_value) == ("dqa", 2)
+    asked = HParamsPluginData.FromString(data["_hparams_/experiment"]).experiment.metric_infos
+    found = json.loads((sweep.run("dqa") / "summary.json").read_text())
+    assert "result/top1_hard" in {metric.name.tag for metric in asked}
+    for metric in asked:
+        (event,) = events.Scalars(metric.name.tag)
+        assert event.value == pytest.approx(found[metric.name.tag.removeprefix("result/")], rel=1e-6)
