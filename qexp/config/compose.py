@@ -91,7 +91,8 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
         raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
     Plugins.instance().register(_FolderOfTheUser)
     _FolderOfTheUser.folder = Path(config_dir) if config_dir else None
-    GlobalHydra.instance().clear()
+    instance, before = GlobalHydra.instance(), GlobalHydra.instance().hydra
+    instance.clear()
     try:
         with (
             initialize_config_dir(str(conf_dir()), job_name="qexp", version_base="1.3"),
@@ -99,7 +100,7 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
         ):
             yield Composer(config_name)
     finally:
-        _FolderOfTheUser.folder = None
+        instance.hydra, _FolderOfTheUser.folder = before, None
 
 
 class Composer:

@@ -14,6 +14,7 @@ from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.quantizers import (
     anneal,
+    named_quantizers,
     numerics,
     parameter_roles,
     penalty,

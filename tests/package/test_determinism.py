@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from qexp.experiment.training import determinism
 
 from qexp import runs
+from qexp.experiment.build import determinism
 from support.commands import TINY
 from support.crashes import command, difference, only_run, result, run_child
 

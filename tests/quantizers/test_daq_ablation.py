@@ -13,6 +13,7 @@ from torch import nn
 from qexp.data.datasets import Digits
 from qexp.quantizers import calibrate, evaluation, named_quantizers, quantize
 from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware
+from qexp.quantizers.numerics import mean_and_std
 from support import methods, plain
 
 

@@ -4,12 +4,12 @@ from functools import partial
 
 import pytest
 import torch
-from qexp.experiment.training import place
 from torch import nn
 
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
+from qexp.experiment.build import place
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     cached_weights,
@@ -59,6 +59,22 @@ def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=F
     return model.train()
 
 
+class WholeStep(Step):
+    """A step that is taken by a call."""
+
+    def __call__(self, images, labels):
+        return take(self, images, labels)
+
+
+def take(step, images, labels):
+    """The lines of `fit` that train on one batch; return what the step gave."""
+    with step.cached_weights():
+        for part in step.parts(images, labels):
+            step.backward(step.forward(part))
+    step.update()
+    return step.output
+
+
 def make(model, **options):
     """A step of the model with its penalty and the usual optimizers."""
     usual = {
@@ -66,7 +82,7 @@ def make(model, **options):
         "penalty": partial(penalty, model),
         "cached_weights": partial(cached_weights, model),
     }
-    return Step(model, criterion=cross_entropy(0.1), **(usual | options))
+    return WholeStep(model, criterion=cross_entropy(0.1), **(usual | options))
 
 
 def gradients(model):
