@@ -1,6 +1,6 @@
 """Quantizers, the methods that make them, and `quantize`, which puts them into a plain model."""
 
-from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
+from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer, straight_through
 from qexp.quantizers.br import BR
 from qexp.quantizers.convert import (
     anneal,
@@ -49,6 +49,7 @@ __all__ = [
     "named_quantizers",
     "recompute",
     "stats",
+    "straight_through",
     "weight_levels",
     "weight_memory_bytes",
 ]
