@@ -13,7 +13,7 @@ Scalar = float | Tensor
 
 
 def precision(x: Tensor) -> torch.dtype:
-    """Return the type to compute in: single precision at least, because bf16 arithmetic moves values to other levels."""
+    """Return the type to compute in: single precision at least, as bf16 arithmetic moves values to other levels."""
     return x.dtype if x.dtype == torch.float64 else torch.float32
 
 
