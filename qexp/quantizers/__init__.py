@@ -7,21 +7,18 @@ from qexp.quantizers.convert import (
     cached_weights,
     calibrate,
     evaluation,
-    has_soft_form,
     named_quantizers,
-    parameter_roles,
     penalty,
     quantize,
     quantized_layers,
     recompute,
-    stats,
-    weight_levels,
-    weight_memory_bytes,
 )
 from qexp.quantizers.daq import DAQ
 from qexp.quantizers.dqa import DQA
 from qexp.quantizers.fp import FP
+from qexp.quantizers.inspection import has_soft_form, stats, weight_levels, weight_memory_bytes
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
+from qexp.quantizers.parameter_groups import parameter_roles
 from qexp.quantizers.ste import STE
 
 __all__ = [
@@ -38,15 +35,15 @@ __all__ = [
     "QuantLinear",
     "Quantizer",
     "anneal",
+    "cached_weights",
     "calibrate",
     "evaluation",
     "has_soft_form",
-    "cached_weights",
+    "named_quantizers",
     "parameter_roles",
     "penalty",
     "quantize",
     "quantized_layers",
-    "named_quantizers",
     "recompute",
     "stats",
     "straight_through",
