@@ -22,5 +22,3 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytes
     assert str(caught.value) == f"cannot write {tmp_path}/a: No space left on device; {advice}"
     assert caught.value.exit_code == 1
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"before")]
-
-
