@@ -49,12 +49,7 @@ def soft_index(
     result lies on one.
 
     Args:
-        x: any shape.
-        lower: scalar, begin of the range.
-        upper: scalar, end of the range.
-        bits: there are 2**bits levels.
-        sigma: kernel width.
-        gamma: temperature constant.
+        x, lower, upper, bits, sigma, gamma: as for `distance_aware`.
         temperature: a fixed one instead of the controller's, with levels that are not stretched: then D(x) lies between
             the levels, as in the soft quantizers that the paper compares with.
     """
@@ -163,10 +158,8 @@ class _DistanceAwareRounding(torch.autograd.Function):
 
         index = nearest_(position(as_float(x), begin, delta, standard).clamp_(0, steps))
         if size is None:
-            levels = to_level_(index, sign, steps)
-        else:
-            levels = index.mul_((1 + sign) * size).sub_(sign * steps * size)
-        return levels.to(x.dtype)
+            return to_level_(index, sign, steps).to(x.dtype)
+        return index.mul_((1 + sign) * size).sub_(sign * steps * size).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
