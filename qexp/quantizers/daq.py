@@ -46,12 +46,8 @@ def soft_index(
 
     Distance scores exp(-|t - q|) times a kernel exp(-(q - q*)^2 / sigma^2) around the nearer level q*; the controller
     sets the temperature to gamma / |s_1 - s_0|, a constant for the gradient, and the levels are stretched so that the
-    result lies on one.
-
-    Args:
-        x, lower, upper, bits, sigma, gamma: as for `distance_aware`.
-        temperature: a fixed one instead of the controller's, with levels that are not stretched: then D(x) lies between
-            the levels, as in the soft quantizers that the paper compares with.
+    result lies on one. A fixed `temperature` leaves the levels as they are: then D(x) lies between them, as in the soft
+    quantizers that the paper compares with. The other arguments are those of `distance_aware`.
     """
     steps = 2**bits - 1
     t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
