@@ -175,6 +175,6 @@ def cached_weights(model: nn.Module) -> Iterator[None]:
 
 
 def recompute(model: nn.Module, enabled: bool) -> None:
-    """Choose whether quantized inputs and weights are kept for the backward pass, or made again in it."""
+    """Choose whether quantized inputs and weights are kept for the backward pass, or computed again in it."""
     for _, layer in quantized_layers(model):
         layer.recompute = enabled
