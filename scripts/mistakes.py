@@ -91,10 +91,10 @@ MISTAKES = (
     Mistake("BR: mix does not add up to 1", "br.py", "(omega + len(self.grids) - 1)", "(omega + len(self.grids))"),
     Mistake("running range used while training", "spans.py", "if self.training else", "if False else"),
     Mistake("batch range used in evaluation", "spans.py", "if self.training else", "if True else"),
-    Mistake("running range counts a batch twice", "layers.py", "input_quantizer.recall, x", "input_quantizer, x"),
+    Mistake("running range counts a batch twice", "layers.py", "input_quantizer.requantize, x", "input_quantizer, x"),
     Mistake("blocks: no short last one", "blocks.py", "range(0, count, size)", "range(0, count - size + 1, size)"),
     Mistake("blocks: a gradient in its own layout", "blocks.py", "x.stride() == model.stride() else", "True else"),
-    Mistake("held weights: no gradient behind them", "prepare.py", "        if graded:\n", "        if False:\n"),
+    Mistake("cached weights: no gradient behind them", "prepare.py", "        if graded:\n", "        if False:\n"),
     Mistake(
         "resume: momentum forgotten",
         "step.py",

@@ -19,9 +19,8 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from qexp.config.compose import compose_job, composing
+from qexp.config.compose import Composer, composing
 from qexp.config.config import Config
-from qexp.config.variants import Variants
 from support.commands import STE, TINY, OnlyRun, Result, Sweep, call
 from support.stored_runs import make
 
@@ -103,8 +102,8 @@ def configure() -> Callable[..., Config]:
     """`configure(*words)` is the configuration that `qexp train *words` would run."""
 
     def compose(*words: str) -> Config:
-        with composing():
-            job = compose_job(words)
+        with composing() as composer:
+            job = composer.job(words)
         assert job.config is not None, job.problems
         return job.config
 
@@ -178,5 +177,6 @@ def store(workspace: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def variants() -> Variants:
-    return Variants()
+def composer() -> Iterator[Composer]:
+    with composing() as composer:
+        yield composer

@@ -1,27 +1,102 @@
 """What a run and a sweep say at their end."""
 
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
-from rich.table import Table
+from rich.console import Console
 
-from qexp.experiment.runner import Outcome
-
-
-def percent(value: float | None, *, signed: bool = False) -> str:
-    """Return a percentage or a difference with two digits, or that it was not run."""
-    if value is None:
-        return "not run"
-    return f"{value:+.2f}" if signed else f"{value:.2f} %"
+from qexp.cli.jobs import JobRecord, where_to_look
+from qexp.cli.text import grid, named_rows
+from qexp.experiment.runner import FAILED, RunOutcome, say
+from qexp.utils.errors import Diverged, QexpError
+from qexp.utils.text import NOT_CONVERGED, method_label, model_label, percent, plural, unconverged_warning
 
 
-def label(summary: dict[str, Any]) -> str:
-    """Return `daq W2A2`."""
-    return f"{summary['quantizer']} W{summary['weight_bits']}A{summary['activation_bits']}"
+def say_how_it_ended(outcome: RunOutcome, console: Console) -> None:
+    """Say in one line how a job of a sweep ended."""
+    if outcome.state in FAILED:
+        print(
+            f"qexp train: {outcome.state}: {outcome.message}  ({where_to_look(outcome)})", file=sys.stderr, flush=True
+        )
+    else:
+        said = f"top-1 {percent(outcome.summary['top1_hard'])}" if outcome.summary else outcome.message
+        say(console, f"{outcome.state}: {said}  {outcome.path}")
 
 
-def run_report(outcome: Outcome) -> str:
+def report_run(record: JobRecord) -> int:
+    """Print the closing report of a single run and return the exit code."""
+    outcome = record.outcome
+    if outcome.state == "skipped":
+        print(f"already done, nothing to train (overwrite=true repeats it): {outcome.path}")
+    if outcome.state == "locked":
+        print(f"skipped: {outcome.message}")
+    if outcome.summary:
+        print(run_report(outcome))
+    if outcome.state not in FAILED:
+        return 0
+    file = where_to_look(outcome)
+    details = f"  (see {file})" if file.endswith("error.txt") else ""
+    print(f"qexp train: error: {outcome.message}{details}", file=sys.stderr)
+    return record.code or (Diverged.exit_code if outcome.state == "diverged" else QexpError.exit_code)
+
+
+def report_sweep(records: Sequence[JobRecord], jobs: int, words: Sequence[str], overrides: Sequence[str]) -> int:
+    """Print the closing report of a sweep and return the exit code.
+
+    Args:
+        records: of the jobs that ended.
+        jobs: how many there were to be.
+        words: of the command, flags included.
+        overrides: those of the words that are no flags.
+    """
+    outcomes = [record.outcome for record in records]
+    if outcomes:
+        print(sweep_table(outcomes))
+    if any(outcome.summary and outcome.summary["unsettled"] for outcome in outcomes):
+        print(f"* {NOT_CONVERGED}; the run's own report names where")
+    print(summary_line(records, jobs))
+    failed = [record for record in records if record.outcome.state in FAILED]
+    if not failed:
+        return 3 if len(records) < jobs else 0
+    for record in failed:
+        print(f"  {record.outcome.state}: {' '.join(record.overrides)}  ({where_to_look(record.outcome)})")
+    flags = without(words, [*overrides, *(word for word in words if word in ("-m", "--multirun"))])
+    print(f"again, without those that are done: {shlex.join(['qexp', 'train', *retry_words(words, flags, records)])}")
+    return 3
+
+
+def summary_line(records: Sequence[JobRecord], jobs: int | None) -> str:
+    """Return `12 jobs: 7 done, 3 skipped, 1 failed, 1 not run`; `jobs` is how many there were to be, where known."""
+    states = [record.outcome.state for record in records]
+    missing = 0 if jobs is None else max(jobs - len(records), 0)
+    counts = {state: states.count(state) for state in dict.fromkeys(states)} | ({"not run": missing} if missing else {})
+    listed = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{plural(len(records) + missing, 'job')}: {listed}"
+
+
+def retry_words(words: Sequence[str], flags: Sequence[str], records: Sequence[JobRecord]) -> list[str]:
+    """Return the words of `qexp train` that run those jobs again that failed: alone, or the whole sweep.
+
+    Args:
+        words: of the command, flags included.
+        flags: of the command, but for -m.
+        records: of its jobs.
+    """
+    failed = [record for record in records if record.outcome.state in FAILED]
+    return [*flags, *failed[0].overrides] if len(failed) == 1 else list(words)
+
+
+def without(words: Sequence[str], removed: Sequence[str]) -> list[str]:
+    """Return words without some of them, each taken out once."""
+    rest = list(words)
+    for word in removed:
+        rest.remove(word)
+    return rest
+
+
+def run_report(outcome: RunOutcome) -> str:
     """Return the closing report of one run."""
     summary = outcome.summary or {}
     rows = _accuracy_rows(summary)
@@ -30,14 +105,19 @@ def run_report(outcome: Outcome) -> str:
     rows.append(("weights", size + (f" ({full / kilobytes:.1f}x smaller)" if kilobytes < full else "")))
     rows.append(("time", f"{summary['time_seconds']:.1f} s  ({summary['time_images_per_second']:,.0f} images/s)"))
     rows.append(("run", outcome.path))
-    head = f"{label(summary)}  {summary['model']} on {summary['dataset']}  seed {summary['seed']}"
-    head += f"  {summary['epochs']} epochs" + (
-        "" if summary["protocol"] == "paper" else f", protocol {summary['protocol']}"
-    )
-    lines = [head, *(f"  {name:<17}{value}" for name, value in rows)]
     if summary["unsettled"]:
-        lines.append(f"  WARNING: {_unsettled(summary['unsettled'])}")
-    return "\n".join(lines)
+        rows.append(("WARNING", unconverged_warning(summary["unsettled"])))
+    protocol = "" if summary["protocol"] == "paper" else f", protocol {summary['protocol']}"
+    head = f"{_label(summary)}  {_model(summary)} on {summary['dataset']}  seed {summary['seed']}"
+    return named_rows(f"{head}  {plural(summary['epochs'], 'epoch')}{protocol}", rows)
+
+
+def _label(summary: dict[str, Any]) -> str:
+    return method_label(summary["quantizer"], summary["weight_bits"], summary["activation_bits"])
+
+
+def _model(summary: dict[str, Any]) -> str:
+    return model_label(summary["model"], summary.get("width"))
 
 
 def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
@@ -57,30 +137,14 @@ def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("quantizer gap", f"{percent(summary['quantizer_gap'], signed=True)} points  (soft {soft} - hard)")]
 
 
-def _unsettled(names: Sequence[str]) -> str:
-    return (
-        f"attention of {len(names)} quantizers did not end at the lowest bit-width ({', '.join(names[:3])}"
-        f"{', ...' if len(names) > 3 else ''}); the hard accuracy is of a network that training did not converge to"
-    )
-
-
-def sweep_table(outcomes: Sequence[Outcome]) -> Table:
+def sweep_table(outcomes: Sequence[RunOutcome]) -> str:
     """Return the table that closes a sweep."""
-    table = Table(
-        box=box.SIMPLE_HEAD, title=f"{len(outcomes)} run{'' if len(outcomes) == 1 else 's'}", title_justify="left"
-    )
-    for name in ("dataset", "model", "quantizer", "seed"):
-        table.add_column(name)
-    for name in ("float", "top-1", "difference", "gap", "kB", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("state")
-    table.add_column("run", overflow="fold")
-    for outcome in outcomes:
-        table.add_row(*_sweep_row(outcome))
-    return table
+    numeric = ("float", "top-1", "difference", "gap", "kB", "time")
+    headers = ("dataset", "model", "quantizer", "seed", *numeric, "state", "run")
+    return grid(headers, map(_sweep_row, outcomes), numeric, title=plural(len(outcomes), "run"))
 
 
-def _sweep_row(outcome: Outcome) -> list[str]:
+def _sweep_row(outcome: RunOutcome) -> list[str]:
     *_, dataset, model, method, run = outcome.path.split("/")
     summary = outcome.summary
     if summary is None:
@@ -88,8 +152,8 @@ def _sweep_row(outcome: Outcome) -> list[str]:
         return [dataset, model, method, seed, *["-"] * 6, outcome.state, run.partition("-")[2]]
     return [
         dataset,
-        model,
-        label(summary) + ("*" if summary["unsettled"] else ""),
+        _model(summary),
+        _label(summary) + ("*" if summary["unsettled"] else ""),
         str(summary["seed"]),
         percent(summary["float_top1"]),
         percent(summary["top1_hard"]),

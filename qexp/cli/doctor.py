@@ -8,9 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import qexp
-from qexp import runs
 from qexp.cli.parser import Parser
-from qexp.config.config import conf_dir
+from qexp.config.places import conf_dir, data_root, store_root
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
@@ -23,7 +22,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         ("torch", _torch),
         ("cpu", _cpu),
         ("cuda", _cuda),
-        ("run store", lambda: _writable(runs.store_root(None))),
+        ("run store", lambda: _writable(store_root(None))),
         ("data", _data),
     ]
     failed = False
@@ -73,7 +72,7 @@ def _writable(path: Path) -> str:
 
 
 def _data() -> str:
-    root = runs.data_root(None)
+    root = data_root(None)
     names = {"cifar10": "cifar-10-batches-py", "cifar100": "cifar-100-python", "mnist": "MNIST/raw"}
     found = [name for name, folder in names.items() if (root / name).is_dir() or (root / folder).is_dir()]
     listed = ", ".join(found) or "nothing; torchvision's datasets are downloaded there"

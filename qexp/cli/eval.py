@@ -4,24 +4,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydra import compose
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from qexp import runs
-from qexp.cli.closing import label, percent
 from qexp.cli.parser import Parser
-from qexp.config.compose import COMPOSITION_ERRORS, compose_job, composing, explain, group_problem, parse_overrides
-from qexp.config.config import RUNTIME, Config, load_yaml, parse_config, with_younger_options
-from qexp.config.schema import UNFIT, Invalid, Problem, one_line, suggest
+from qexp.cli.text import named_rows
+from qexp.config.compose import Composer, composing
+from qexp.config.config import Config, load_yaml, recorded_config
+from qexp.config.explain import COMPOSITION_ERRORS, explain
+from qexp.config.identity import RUNTIME, with_younger_options
+from qexp.config.places import find_run, store_root
+from qexp.config.schema import Invalid, Problem
 from qexp.utils.errors import UsageError
-
-if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
-    from qexp.experiment.train import Session
+from qexp.utils.text import UNFIT, one_line, percent, suggest
 
 CHECKPOINTS = ("last", "best")
 LONGEST_WORD = 4096  # of a path on Linux
@@ -47,7 +46,7 @@ keys for both: dataset=NAME, dataset.*, device, threads, data_dir, recipe.eval_b
 
 
 @dataclass(frozen=True)
-class Request:
+class EvalRequest:
     """What the words of a command ask for."""
 
     run: str | None
@@ -72,7 +71,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     return 0
 
 
-def understand(words: Sequence[str]) -> Request:
+def understand(words: Sequence[str]) -> EvalRequest:
     """Return what is asked for.
 
     Raises:
@@ -90,7 +89,7 @@ def understand(words: Sequence[str]) -> Request:
             named[key] = value  # as it stands: a path may hold what Hydra's grammar takes for something else
         else:
             overrides.append(word)
-    request = Request(words[0] if has_run else None, named.get("checkpoint"), named.get("format"), tuple(overrides))
+    request = EvalRequest(words[0] if has_run else None, named.get("checkpoint"), named.get("format"), tuple(overrides))
     if problem := _contradiction(request):
         raise UsageError(problem)
     return request
@@ -103,7 +102,7 @@ def _holds_run(word: str) -> bool:
         return False
 
 
-def _contradiction(request: Request) -> str | None:
+def _contradiction(request: EvalRequest) -> str | None:
     run, checkpoint, format_ = request.run, request.checkpoint, request.format
     as_file = "qexp eval checkpoint=FILE format=daq"
     if format_ is not None and format_ not in FORMATS:
@@ -121,68 +120,44 @@ def _contradiction(request: Request) -> str | None:
     return None
 
 
-def evaluate_run(request: Request) -> tuple[dict[str, Any], str]:
+def evaluate_run(request: EvalRequest) -> tuple[dict[str, Any], str]:
     """Return the result for a run's checkpoint, as data and as text; raise UsageError or Invalid."""
     name = request.checkpoint or "last"
-    with composing():
-        overrides = _checked(request.overrides, CHANGEABLE_OF_A_RUN)
+    with composing() as composer:
+        overrides = _checked(composer, request.overrides, CHANGEABLE_OF_A_RUN)
         store = next((str(o.value()) for o in overrides if o.key_or_group == "runs_dir"), None)
         path = _find_run(store, str(request.run))
-        config = _recorded_config(path, overrides)
-    from qexp.experiment.build import assemble, check_evaluation
-    from qexp.experiment.train import Session
+        config = _recorded(composer, path, overrides)
+    from qexp.experiment import evaluate  # imports torch
 
-    parts = assemble(config)
-    check_evaluation(config, parts)
-    session = Session(config, parts, checkpoint_file=path / f"{name}.pt")
-    recorded = runs.read_summary(path) or {}
-    result = {
-        "run": str(path),
-        "checkpoint": name,
-        **_measured(session),
-        "recorded_top1_hard": recorded.get("top1_hard" if name == "last" else "best_top1_hard"),
-    }
-    head = f"{label(recorded)}  " if recorded else ""
+    result = evaluate.evaluate_run(config, path, name)
+    head = f"{config.label}  {name} checkpoint of {path}"
     rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
-    return result, _text(f"{head}{name} checkpoint of {path}", rows)
+    return result, named_rows(head, rows)
 
 
 def _find_run(store: str | None, text: str) -> Path:
     """Return the directory of a run; raise UsageError."""
     try:
         if text:
-            return runs.find_run(runs.store_root(store), text)
+            return find_run(store_root(store), text)
     except (OSError, RuntimeError) as error:
         raise UsageError(f"no run '{one_line(text)}': {error}") from error
     raise UsageError("no run '': name its directory, or the beginning of its hash (see qexp runs)")
 
 
-def evaluate_file(request: Request) -> tuple[dict[str, Any], str]:
+def evaluate_file(request: EvalRequest) -> tuple[dict[str, Any], str]:
     """Return the result for a published file, as data and as text; raise UsageError or Invalid."""
-    with composing():
-        _checked(request.overrides, CHANGEABLE_OF_A_FILE)
-        from qexp.experiment import published
+    with composing(config_name=f"eval_{request.format}") as composer:
+        _checked(composer, request.overrides, CHANGEABLE_OF_A_FILE)
+        from qexp.experiment import evaluate  # imports torch
+        from qexp.experiment.daq_files import read_daq
 
-        file = published.read_daq(Path(str(request.checkpoint)).expanduser())
-        job = compose_job((*file.overrides, *request.overrides), f"eval_{request.format}")
-    if job.config is None:
-        raise Invalid(list(job.problems))
-    config = job.config
-    session, translation = published.open_session(config, file)
-    result = {
-        "file": str(file.path),
-        "format": request.format,
-        "quantizer": config.quantizer.name,
-        "weight_bits": config.weight_bits,
-        "activation_bits": config.activation_bits,
-        **_measured(session),
-        "mean": config.dataset.options["mean"],
-        "std": config.dataset.options["std"],
-        "tensors": len(file.tensors),
-        "unused_tensors": translation.unused,
-    }
-    head = f"{label(result)}  {file.path} (format {request.format})"
-    return result, _text(head, [*_rows(result), *_file_rows(result)])
+        file = read_daq(Path(str(request.checkpoint)).expanduser())
+        config = evaluate.published_config(composer, file, request.overrides)
+    result = evaluate.evaluate_published(config, file)
+    head = f"{config.label}  {file.path} (format {request.format})"
+    return result, named_rows(head, [*_rows(result), *_file_rows(result)])
 
 
 def _file_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -194,16 +169,17 @@ def _file_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _checked(words: Sequence[str], changeable: Sequence[str]) -> list[Override]:
+def _checked(composer: Composer, words: Sequence[str], changeable: Sequence[str]) -> list[Override]:
     """Return the words as overrides; raise Invalid with every one that cannot be applied."""
-    overrides, problems = parse_overrides(words)
-    problems += [problem for override in overrides if (problem := _problem(override, changeable))]
+    overrides, problems = composer.parse(words)
+    problems += [found for one in overrides if (found := _problem(one, changeable) or composer.problem_of(one))]
     if problems:
         raise Invalid(problems)
     return overrides
 
 
 def _problem(override: Override, changeable: Sequence[str]) -> Problem | None:
+    """Return why an override cannot be one of an evaluation."""
     line, key = str(override.input_line), override.key_or_group
     if key not in changeable and not key.startswith("dataset."):
         listed = ", ".join(("dataset", "dataset.*", "checkpoint", *changeable[1:]))
@@ -211,25 +187,25 @@ def _problem(override: Override, changeable: Sequence[str]) -> Problem | None:
         return Problem(line, f"cannot be changed for an evaluation{hint}")
     if override.is_sweep_override():
         return Problem(line, "names several values; evaluate them one by one")
-    return group_problem(override)
+    return None
 
 
-def _recorded_config(path: Path, overrides: Sequence[Override]) -> Config:
+def _recorded(composer: Composer, path: Path, overrides: Sequence[Override]) -> Config:
     """Return the configuration of a run with overrides applied; raise UsageError or Invalid."""
     values = {override.key_or_group: override.value() for override in overrides}
     try:
-        defaults: Any = OmegaConf.to_container(compose("train"), resolve=True)
-        recorded = with_younger_options(_record(path / "config.yaml"))
-        raw = {key: defaults[key] for key in RUNTIME} | recorded  # some options may be younger than the record
+        tree = with_younger_options(_record(path / "config.yaml"))
+        defaults = composer.job(()).tree
+        tree = {key: defaults[key] for key in RUNTIME} | tree  # some options may be younger than the record
         if "dataset" in values:
-            raw["dataset"] = dict(compose("train", overrides=[f"dataset={values.pop('dataset')}"])["dataset"])
-        tree = OmegaConf.create(raw)
+            tree["dataset"] = composer.job((f"dataset={values.pop('dataset')}",)).tree["dataset"]
+        changed = OmegaConf.create(tree)
         for key, value in values.items():
-            OmegaConf.update(tree, key, value, force_add=True)
-        raw = OmegaConf.to_container(tree, resolve=True)  # type: ignore[assignment]
+            OmegaConf.update(changed, key, value, force_add=True)
+        tree = OmegaConf.to_container(changed, resolve=True)  # type: ignore[assignment]
     except (*COMPOSITION_ERRORS, AssertionError) as error:
         raise Invalid([Problem(*explain(error))]) from error
-    return parse_config(raw)
+    return recorded_config(tree)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -245,20 +221,6 @@ def _record(path: Path) -> dict[str, Any]:
     raise UsageError(f"{path}: is not the record of a run")
 
 
-def _measured(session: "Session") -> dict[str, Any]:
-    hard, soft = session.evaluate()
-    return {
-        "dataset": session.config.dataset.name,
-        "test_images": hard.images,
-        "correct": hard.correct,
-        "top1_hard": hard.top1,
-        "top5_hard": hard.top5,
-        "top1_soft": soft.top1,
-        "quantizer_gap": soft.top1 - hard.top1,
-        "test_loss": hard.loss,
-    }
-
-
 def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     images = f"{result['test_images']:,}"
     return [
@@ -268,7 +230,3 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("top-1 soft", percent(result["top1_soft"])),
         ("quantizer gap", f"{percent(result['quantizer_gap'], signed=True)} points"),
     ]
-
-
-def _text(head: str, rows: Sequence[tuple[str, str]]) -> str:
-    return "\n".join([head, *(f"  {name:<17}{value}" for name, value in rows)])

@@ -8,9 +8,9 @@ from importlib import import_module
 from types import FrameType
 
 import qexp
-from qexp.config.schema import one_line, suggest
 from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.signals import handling
+from qexp.utils.text import one_line, suggest
 
 HELP = """\
 qexp: quantization-aware training, from a table in a paper to the same table with your own numbers in it
@@ -36,7 +36,7 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 3 a sweep with failures; 4 the run diverged; 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
-GOES_ON = dict.fromkeys(("train", "table"), "; the same command goes on from here")
+RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
 COMMANDS = ("train", "eval", "table", "runs", "doctor")
 
 
@@ -79,7 +79,7 @@ def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bo
         print(f"qexp {name}: error: {one_line(str(error), 900)}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Interrupted) as error:
-        print(f"qexp {name}: interrupted{GOES_ON.get(name, '')}", file=sys.stderr)
+        print(f"qexp {name}: interrupted{RESUMES.get(name, '')}", file=sys.stderr)
         return error.exit_code if isinstance(error, Interrupted) else 130
 
 

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from qexp import runs
-from qexp.cli.closing import percent
 from qexp.cli.parser import Parser
-from qexp.cli.show import page, printable, size
-from qexp.config.schema import suggest
+from qexp.cli.show import page
+from qexp.cli.text import grid
+from qexp.config.places import store_root
 from qexp.runs import query
 from qexp.runs.query import STATES, Entry, number
 from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.text import percent, plural, printable, size, suggest
 
 ACTIONS = ("list", "show", "rm")
 USAGE = """\
@@ -42,7 +38,7 @@ or the answer is no; 1 something that was to be removed stays; 2 a wrong word.
 def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Do what is asked; return the exit code."""
     arguments = _arguments(words)
-    root, states = runs.store_root(arguments.runs_dir), _states(arguments.state)
+    root, states = store_root(arguments.runs_dir), _states(arguments.state)
     if arguments.action == "show":
         return _show(root, arguments)
     if arguments.action == "rm":
@@ -51,7 +47,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     if arguments.json:
         print(json.dumps([_brief(entry) for entry in found], indent=2))
     elif found:
-        print(_table(found), end="")
+        print(_table(found))
     else:
         print(f"no such runs in {root}{suggest(arguments.words[0], ACTIONS) if arguments.words else ''}")
     return 0
@@ -91,19 +87,9 @@ def _states(text: str | None) -> tuple[str, ...]:
 
 
 def _table(found: Sequence[Entry]) -> str:
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("dataset", "model", "quantizer", "seed"):
-        table.add_column(name)
-    for name in ("top-1", "float", "difference", "epochs", "time"):
-        table.add_column(name, justify="right")
-    for name in ("protocol", "state", "hash"):
-        table.add_column(name)
-    for entry in found:
-        table.add_row(*map(printable, _row(entry)))
-    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
-    with console.capture() as captured:  # rich would end the program where the reader of its output has left
-        console.print(table)
-    return captured.get()
+    numeric = ("top-1", "float", "difference", "epochs", "time")
+    headers = ("dataset", "model", "quantizer", "seed", *numeric, "protocol", "state", "hash")
+    return grid(headers, (list(map(printable, _row(entry))) for entry in found), numeric)
 
 
 def _row(entry: Entry) -> list[str]:
@@ -111,7 +97,7 @@ def _row(entry: Entry) -> list[str]:
     top1, difference, seconds = (number(summary, key) for key in ("top1_hard", "difference", "time_seconds"))
     return [
         entry.dataset,
-        entry.model,
+        entry.model_label,
         entry.method,
         entry.seed,
         "-" if top1 is None else percent(top1),
@@ -195,7 +181,7 @@ def _announce(going: Sequence[Entry], others: Sequence[Entry]) -> None:
 
 
 def _count(entries: Sequence[Entry]) -> str:
-    return f"{len(entries)} run{'' if len(entries) == 1 else 's'} ({size(sum(entry.bytes for entry in entries))})"
+    return f"{plural(len(entries), 'run')} ({size(sum(entry.bytes for entry in entries))})"
 
 
 def _agreed(question: str) -> bool:

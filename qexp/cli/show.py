@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from qexp.cli.closing import percent
+from qexp.cli.text import named_rows
 from qexp.runs.query import Entry, number
+from qexp.utils.text import percent, printable, size, unconverged_warning
 
 Rows = list[tuple[str, str]]
 
@@ -13,28 +14,10 @@ _PACKAGES = ("torch", "torchvision", "numpy")  # those that take part in the num
 
 def page(entry: Entry) -> str:
     """Return the page of a run: a line that says what it is, then a row for everything that is known."""
-    head = f"{_label(entry)}  {entry.model} on {entry.dataset}  seed {entry.seed}"
+    head = f"{entry.label}  {entry.model_label} on {entry.dataset}  seed {entry.seed}"
     rows = [("run", str(entry.path)), *_state(entry), *_accuracies(entry), *_training(entry), *_origin(entry)]
     rows += _files(entry)
-    return "\n".join(printable(line) for line in (head, *(f"  {name:<16} {value}" for name, value in rows)))
-
-
-def printable(text: str) -> str:
-    """Return text that stays on its line and can be encoded: what others wrote may hold anything."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as `12.3 MB`."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"
-
-
-def _label(entry: Entry) -> str:
-    method, _, bits = entry.method.rpartition("-")
-    return f"{method} {bits.upper()}" if method else entry.method
+    return named_rows(printable(head), [(printable(name), printable(value)) for name, value in rows])
 
 
 def _state(entry: Entry) -> Rows:
@@ -69,9 +52,7 @@ def _accuracies(entry: Entry) -> Rows:
         rows += [("float top-1", percent(number(summary, "float_top1")))] if "float_top1" in summary else []
         rows += [] if difference is None else [("difference", f"{percent(difference, signed=True)} points to float")]
     if names := _list(summary, "unsettled"):
-        more = ", ..." if len(names) > 3 else ""
-        listed = ", ".join(map(str, names[:3]))
-        rows.append(("WARNING", f"{len(names)} quantizers did not end at the lowest bit-width ({listed}{more})"))
+        rows.append(("WARNING", unconverged_warning(map(str, names))))
     return rows
 
 

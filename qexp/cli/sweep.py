@@ -1,31 +1,36 @@
-"""What the jobs of one command leave for it, and what it tells them, in whatever processes they run."""
+"""Jobs that a launcher of Hydra's runs in other processes: what they leave for their command, what it tells them."""
 
 import os
 import shutil
+import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 
 from qexp import runs
-from qexp.experiment.runner import Outcome
-from qexp.utils.errors import cannot_write
+from qexp.cli.closing import say_how_it_ended
+from qexp.cli.jobs import JobRecord, run_job_to_its_end, top1
+from qexp.cli.launch import hydra_main
+from qexp.cli.text import WIDTH_OF_A_PIPE
+from qexp.config.config import parse_config
+from qexp.experiment.runner import FAILED, RunOutcome
+from qexp.utils import signals
+from qexp.utils.errors import Interrupted, QexpError, cannot_write
+from qexp.utils.signals import StopRequest
 
-SCRATCH = "QEXP_SCRATCH"  # names the folder to jobs in other processes
-
-FAILED = ("failed", "diverged")
-
-
-@dataclass(frozen=True)
-class Record:
-    """How a job ended: its number and overrides, the outcome of its run, and the exit code if it was alone."""
-
-    number: int
-    overrides: tuple[str, ...]
-    outcome: Outcome
-    code: int = 0
+# What jobs in other processes are told: the folder they share, whether to show tracebacks, the command's own process.
+SCRATCH, DEBUG, MAIN = "QEXP_SCRATCH", "QEXP_DEBUG", "QEXP_MAIN"
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,17 @@ class Exchange:
         """Whether no job shall begin any more."""
         return self.stop_file.exists() or (self.folder / "halt").exists()
 
-    def put(self, record: Record) -> None:
+    def put(self, record: JobRecord) -> None:
         """Leave a record; raises QexpError."""
         runs.write_json(self.folder / f"job-{record.number:06d}.json", asdict(record))
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[JobRecord]:
         """Return the records of all jobs that left one, in the order of the jobs."""
         found = []
         for path in sorted(self.folder.glob("job-*.json")):
             if data := runs.read_json(path):
-                outcome, words = Outcome(**data.pop("outcome")), tuple(data.pop("overrides"))
-                found.append(Record(outcome=outcome, overrides=words, **data))
+                outcome, words = RunOutcome(**data.pop("outcome")), tuple(data.pop("overrides"))
+                found.append(JobRecord(outcome=outcome, overrides=words, **data))
         return found
 
     def remove(self) -> None:
@@ -118,23 +123,68 @@ def in_progress() -> Exchange:
     return Exchange(Path(os.environ[SCRATCH]))
 
 
-def summary_line(records: Sequence[Record], jobs: int | None) -> str:
-    """Return `12 jobs: 7 done, 3 skipped, 1 failed, 1 not run`; `jobs` is how many there were to be, where known."""
-    states = [record.outcome.state for record in records]
-    missing = 0 if jobs is None else max(jobs - len(records), 0)
-    counts = {state: states.count(state) for state in dict.fromkeys(states)} | ({"not run": missing} if missing else {})
-    total = len(records) + missing
-    listed = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"{total} job{'' if total == 1 else 's'}: {listed}"
-
-
-def again(words: Sequence[str], flags: Sequence[str], records: Sequence[Record]) -> list[str]:
-    """Return the words of `qexp train` that run those jobs again that failed: alone, or the whole sweep.
+def run_elsewhere(
+    words: Sequence[str], store: Path, *, debug: bool
+) -> tuple[list[JobRecord], int, BaseException | None]:
+    """Let a launcher of Hydra's run the jobs of a command.
 
     Args:
-        words: of the command, flags included.
-        flags: of the command, but for -m.
-        records: of its jobs.
+        words: of the command, Hydra's flags first.
+        store: the run store.
+        debug: show tracebacks.
+
+    Returns:
+        What the jobs left, Hydra's exit code, and what stopped them.
     """
-    failed = [record for record in records if record.outcome.state in FAILED]
-    return [*flags, *failed[0].overrides] if len(failed) == 1 else list(words)
+    os.environ[DEBUG], os.environ[MAIN] = "1" if debug else "", str(os.getpid())
+    with exchange(store) as shared, signals.handling(partial(_on_signal, shared)):
+        stopped: BaseException | None = None
+        code = 0
+        try:
+            code = hydra_main(words, job_elsewhere)
+        except (Interrupted, KeyboardInterrupt) as error:
+            stopped = error
+        number = signals.stop_number(shared.stop_file)
+        if stopped is None and number is not None:
+            stopped = Interrupted(number)
+        return shared.records(), code, stopped
+
+
+def _on_signal(shared: Exchange, number: int, frame: FrameType | None) -> None:
+    """Pass a signal on to jobs in other processes."""
+    if signals.stop_number(shared.stop_file) is not None:
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        return
+    try:
+        signals.ask_to_stop(shared.stop_file, number)
+    except OSError:  # a full disk: the jobs cannot be asked
+        raise Interrupted(number) from None
+    name = signal.Signals(number).name
+    signals.say(f"\n{name}: the running jobs save their state and stop; Ctrl-C again does not wait\n")
+
+
+def job_elsewhere(tree: DictConfig) -> float:
+    """Carry out one job inside Hydra, in whatever process its launcher chose; return hard top-1 for sweepers."""
+    plain: Any = OmegaConf.to_container(tree, resolve=True)
+    config, settings, shared = parse_config(plain), HydraConfig.get(), in_progress()
+    if shared.is_halted:
+        return float("nan")
+    # Jobs that a launcher runs side by side share the terminal: a progress bar each would overwrite the others.
+    is_alone = os.getpid() == int(os.environ[MAIN])
+    console = Console() if is_alone else Console(force_terminal=False, width=WIDTH_OF_A_PIPE)
+    debug, stop = bool(os.environ.get(DEBUG)), StopRequest(shared.stop_file)
+    end = run_job_to_its_end(config, None, console, debug, stop)
+    try:
+        shared.put(JobRecord(settings.job.num, tuple(settings.overrides.task), end.outcome, end.code))
+        say_how_it_ended(end.outcome, console)
+    except QexpError as error:  # a full disk: this line and the exit code are all that can be left
+        print(f"qexp train: error: {end.outcome.message or error}  ({end.outcome.path})", file=sys.stderr, flush=True)
+    if end.outcome.state in FAILED and config.on_error == "stop":
+        shared.halt()
+    if end.stopped is not None and is_alone:
+        raise end.stopped
+    if not is_alone:
+        # A process that waits for its next job shall not die of a Ctrl-C that the running ones have to heed.
+        signal.signal(signal.SIGINT, lambda *_: None)
+    return top1(end.outcome)

@@ -1,10 +1,8 @@
-"""The typed configuration of one run, its checks, and the key that identifies what the run computes."""
+"""The typed configuration of one run: whole from the start, or refused with everything that is wrong."""
 
-import copy
-import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +10,11 @@ from typing import Annotated, Any, Literal
 from omegaconf import OmegaConf
 
 from qexp.config import schema
+from qexp.config.identity import float_parent, identity, is_float, normalized, run_key
+from qexp.config.places import file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem
+from qexp.utils.errors import UsageError
+from qexp.utils.text import method_label, model_label, suggest
 from qexp.utils.types import (
     Count,
     Fraction,
@@ -27,18 +29,6 @@ from qexp.utils.types import (
 
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 Parallel = Annotated[int, Range(low=0, high=1024)]  # a million threads end in an abort of the whole process
-
-# Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
-# refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
-RUNTIME = (
-    *("device", "threads", "workers", "compile", "channels_last", "recompute", "deterministic"),
-    *("data_dir", "runs_dir", "overwrite", "on_error", "stuck_after", "checkpoint", "tracking", "bits", "protocol"),
-)
-INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
-
-# Options of a recipe that are younger than the first runs, with the value that means "as before": at that value they
-# are not part of the key, and where a stored configuration lacks them they have it.
-YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1}
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,13 @@ class CheckpointIntervals:
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run. `raw` is the resolved YAML tree it was made from, `init_digest` stands for the file `init` names."""
+    """One run, whole and normalized: what is typed here and what stands in `tree` are the same values.
+
+    Attributes:
+        tree: the normalized YAML tree that all other values come from; config.yaml of the run.
+        start_digest: SHA-256 of the checkpoint that `init` names; None where it names none, or where the record of a
+            run does not tell and the file is gone.
+    """
 
     dataset: Section
     model: Section
@@ -115,42 +111,91 @@ class Config:
     stuck_after: Fraction | None
     checkpoint: CheckpointIntervals
     tracking: Tracking
-    raw: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    init_digest: str | None = None
-
-    @property
-    def key(self) -> str:
-        """Eight letters that identify what the run computes."""
-        return _hash(self.identity)
+    tree: Mapping[str, Any] = field(compare=False, repr=False)
+    start_digest: str | None
 
     @property
     def identity(self) -> dict[str, Any]:
         """All that changes what the run computes."""
-        return identity({**self.raw, "init": self.init_digest or self.raw["init"]})
+        return identity(self.tree, self.start_digest)
+
+    @property
+    def key(self) -> str:
+        """Eight letters that identify what the run computes."""
+        return run_key(self.identity)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether this is a run of the float method."""
+        return is_float(self.tree)
+
+    @property
+    def label(self) -> str:
+        """`daq W2A2  resnet18 x0.25 on digits`: what is trained, with all that makes it another network."""
+        method = method_label(self.quantizer.name, self.weight_bits, self.activation_bits)
+        return f"{method}  {model_label(self.model.name, self.width)} on {self.dataset.name}"
+
+    @property
+    def width(self) -> float | None:
+        """The factor on the channels of the model, None for a model without one."""
+        return self.model.options.get("width")
 
 
 SECTIONS = ("dataset", "model", "quantizer")
 GROUPS = {"recipe": Recipe, "tracking": Tracking, "checkpoint": CheckpointIntervals}
 
 
-def parse_config(raw: Mapping[str, Any]) -> Config:
-    """Return the typed form of a resolved configuration tree.
+_MADE = ("tree", "start_digest")  # fields that no option sets
+
+
+def parse_config(tree: Mapping[str, Any]) -> Config:
+    """Return the configuration of a run that a resolved tree describes.
 
     Raises:
         Invalid: with every problem that shows without loading a dataset, model or method.
     """
-    plain = {key: value for key, value in raw.items() if key not in SECTIONS}
-    sections, problems = parse_sections(raw)
-    known = {
-        key: value for key, value in schema.options(Config).items() if key not in (*SECTIONS, "raw", "init_digest")
-    }
-    for key in plain.keys() - known.keys():
-        nested = [f"{group}.{key}" for group, kind in GROUPS.items() if key in schema.options(kind)]
-        close = f" (did you mean '{nested[0]}'?)" if nested else schema.suggest(key, [*known, *SECTIONS])
-        hint = close or "; qexp train --help lists the options"
-        problems.append(Problem(key, f"unknown option{hint}", plain[key]))
+    values = _typed(tree)  # as it was written, so that what is wrong is said in the user's words
+    try:
+        start = starting_checkpoint(values["init"], values["runs_dir"])
+        digest = None if start is None else file_digest(start)
+    except (UsageError, OSError) as error:
+        key, _, why = str(error).partition(": ")
+        raise Invalid([Problem(key, why)]) from error
+    return _made(tree, digest)
+
+
+def recorded_config(tree: Mapping[str, Any]) -> Config:
+    """Return the configuration that a run left on record; the checkpoint that it began with may be gone.
+
+    Raises:
+        Invalid: with every problem.
+    """
+    values, digest = _typed(tree), None
+    with suppress(UsageError, OSError):
+        if start := starting_checkpoint(values["init"], values["runs_dir"]):
+            digest = file_digest(start)
+    return _made(tree, digest)
+
+
+def float_parent_of(config: Config) -> Config:
+    """Return the configuration of the float run with the same data, model, recipe and seed."""
+    return parse_config(float_parent(config.tree))
+
+
+def _made(tree: Mapping[str, Any], digest: str | None) -> Config:
+    """Return the configuration of a checked tree, which is normalized first: there is one set of values."""
+    tree = normalized(tree)
+    return Config(**_typed(tree), tree=tree, start_digest=digest)
+
+
+def _typed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a configuration that options set, each of its type; raise Invalid."""
+    plain = {key: value for key, value in tree.items() if key not in SECTIONS}
+    sections, problems = parse_sections(tree)
+    known = {key: hint for key, (hint, _) in schema.options(Config).items() if key not in (*SECTIONS, *_MADE)}
+    problems += [_unknown(key, plain[key], known) for key in plain.keys() - known.keys()]
     values: dict[str, Any] = {}
-    for key, (hint, _) in known.items():
+    for key, hint in known.items():
         try:
             if key not in plain:
                 raise Invalid([Problem(key, "missing option")])
@@ -159,8 +204,13 @@ def parse_config(raw: Mapping[str, Any]) -> Config:
             problems += error.problems
     if problems:
         raise Invalid(problems)
-    found: dict[str, Any] = {**values, **sections}
-    return Config(**found, raw=normalized(raw))
+    return {**values, **sections}
+
+
+def _unknown(key: str, value: Any, known: Iterable[str]) -> Problem:
+    nested = [f"{group}.{key}" for group, kind in GROUPS.items() if key in schema.options(kind)]
+    close = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, [*known, *SECTIONS])
+    return Problem(key, f"unknown option{close or '; qexp train --help lists the options'}", value)
 
 
 def parse_sections(raw: Mapping[str, Any]) -> tuple[dict[str, Section], list[Problem]]:
@@ -194,88 +244,6 @@ def _section(key: str, raw: Any) -> Section:
     if problems:
         raise Invalid(problems)
     return Section(str(name), str(target), options)
-
-
-def conf_dir() -> Path:
-    """Return the folder of the YAML files: beside the package in a checkout, inside it when installed."""
-    here = Path(__file__).resolve().parent.parent
-    for place in (here / "conf", here.parent / "conf"):
-        if (place / "train.yaml").is_file():
-            return place
-    raise FileNotFoundError(
-        f"qexp's conf/train.yaml is neither in {here} nor beside it: the installation is incomplete"
-    )
-
-
-def is_float(raw: Mapping[str, Any]) -> bool:
-    """Whether this is a run of the float method."""
-    return bool(raw["quantizer"]["name"] == "fp")
-
-
-def normalized(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree without what cannot matter: a float run has no quantizer parameters and no float parent."""
-    tree: dict[str, Any] = copy.deepcopy(dict(raw))
-    if is_float(tree):
-        tree["keep_float"] = []
-        tree["init"] = "scratch" if tree["init"] == "fp" else tree["init"]
-        for role in set(tree["recipe"]["optimizer"]) - {"weight", "norm"}:
-            tree["recipe"]["optimizer"][role] = dict(tree["recipe"]["optimizer"]["weight"])
-    return tree
-
-
-def float_parent(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of the float run that `init=fp` starts from: same data, model, recipe and seed."""
-    tree = copy.deepcopy(dict(raw))
-    fp = OmegaConf.to_container(OmegaConf.load(conf_dir() / "quantizer" / "fp.yaml"))
-    tree |= {
-        "quantizer": fp,
-        "bits": 32,
-        "weight_bits": 32,
-        "activation_bits": 32,
-        "init": "scratch",
-        "overwrite": False,
-    }
-    return normalized(tree)
-
-
-def identity(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything in the tree that changes what the run computes, in one spelling."""
-    tree = {key: value for key, value in copy.deepcopy(dict(raw)).items() if key not in RUNTIME}
-    for group, key in INDIRECT:
-        tree[group].pop(key, None)
-    for key, usual in YOUNGER.items():
-        if tree["recipe"].get(key) == usual:
-            del tree["recipe"][key]
-    return {str(key): _canonical(value) for key, value in tree.items()}
-
-
-def run_key(raw: Mapping[str, Any]) -> str:
-    """Return eight letters that identify what a tree computes.
-
-    Letters only, because Hydra reads init=12345678 as an integer and init=5988e126 as infinity.
-    """
-    return _hash(identity(raw))
-
-
-def _hash(identity: Mapping[str, Any]) -> str:
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
-
-
-def _canonical(value: Any) -> Any:
-    """Make 1 and 1.0 the same, and lists and tuples."""
-    if isinstance(value, Mapping):
-        return {str(key): _canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
-
-
-def with_younger_options(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of a stored run with those options of its recipe that came later."""
-    return {**raw, "recipe": {**YOUNGER, **raw.get("recipe", {})}}
 
 
 def to_yaml(raw: Mapping[str, Any]) -> str:

@@ -4,20 +4,21 @@ The signature is the schema: its keyword-only parameters (or a dataclass' fields
 their types, `Annotated[..., Range]` their bounds and `Literal` their choices.
 """
 
-import difflib
+import errno
 import inspect
-import re
+import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, TypeVar, Union
 
+from qexp.utils.errors import UsageError
+from qexp.utils.text import UNFIT, one_line, suggest
 from qexp.utils.types import Range
 
+T = TypeVar("T")
 _LARGEST = 2**63 - 1  # of the integers that torch and numpy can hold
-# Control characters, line ends, writing directions, halves of letters: not in a line, a path or a YAML file.
-UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,6 @@ class Problem:
     def __str__(self) -> str:
         shown = self.key if self.value is None else f"{self.key}={_shown(self.value)}"
         return f"{one_line(shown)}: {one_line(self.message, 700)}"
-
-
-def one_line(text: str, most: int = 200) -> str:
-    """Return `text` on one line that any terminal can show, and cut to `most` characters."""
-    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def _shown(value: Any) -> str:
@@ -54,10 +49,18 @@ class Invalid(ValueError):
         self.problems = problems
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` for the nearest known word, or an empty string."""
-    close = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.55)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
+    """Return what `action` gives; where a user's mistake stops it, add that to `problems` and return None."""
+    try:
+        return action()
+    except Invalid as error:
+        problems += error.problems
+    except OSError as error:
+        problems.append(Problem(str(error.filename), os.strerror(error.errno or errno.EIO)))
+    except (UsageError, ValueError) as error:
+        key, _, rest = str(error).partition(": ")
+        problems.append(Problem(key, rest) if rest else Problem("error", str(error)))
+    return None
 
 
 def options(target: Callable) -> dict[str, tuple[Any, bool]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from qexp.config.schema import one_line
 from qexp.data.images import Images
 from qexp.utils.errors import UsageError
+from qexp.utils.text import one_line
 
 Shape = tuple[int, int, int]  # H, W, C
 

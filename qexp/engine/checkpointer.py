@@ -1,4 +1,4 @@
-"""The checkpoints of a run: written by time and steps, verified, found again.
+"""The checkpoints of a run: written by time and steps, verified when they are read.
 
 last.pt            the latest state of a training; of a finished run its network alone
 previous.pt        the state before that, while the run is not finished
@@ -17,20 +17,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from qexp.engine.divergence import check_finite
-from qexp.engine.loop import Keeper
-from qexp.engine.train_state import Training, to_cpu
-from qexp.engine.weights import few, load_file, load_into
+from qexp.engine.divergence import check_training
+from qexp.engine.loop import NoCheckpointer
+from qexp.engine.train_state import TrainState, to_cpu
+from qexp.engine.weights import load_file, load_into
 from qexp.utils import atomic
-from qexp.utils.callback import EpochRecord, Observer
+from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import UsageError
+from qexp.utils.text import few
 
 LAST, PREVIOUS, BEST, BEST_PREVIOUS = "last.pt", "previous.pt", "best.pt", "best-previous.pt"
 NETWORK = ("model", "epoch", "top1", "run")  # what best.pt, and last.pt of a finished run, hold: `run` is its identity
 
 
-class Checkpoints(Keeper):
-    """Keeps the states of a run.
+class Checkpointer(NoCheckpointer):
+    """Saves the states of a run, and finds the latest whole one.
 
     Args:
         directory: the run's.
@@ -51,9 +52,9 @@ class Checkpoints(Keeper):
     ):
         self.directory, self.identity, self.steps, self.seconds = directory, dict(identity), steps, seconds
         self.best_top1, self.best_soft, self.best_epoch = -1.0, -1.0, 0
-        self.observers: Sequence[Observer] = ()
+        self.callbacks: Sequence[Callback] = ()
         self._warn = warn
-        self.resumed_at: list[int] = []  # steps at which a new process went on
+        self.resumed_at: list[int] = []  # steps at which a new process resumed
         self._pending: dict[str, Any] | None = None  # a best network that is not on the disk yet
         self._time_before = 0.0
         self._began = self._saved_at = time.monotonic()
@@ -70,17 +71,17 @@ class Checkpoints(Keeper):
         """How long this run has been trained, in all processes."""
         return self._time_before + time.monotonic() - self._began
 
-    # Going on
+    # Resuming
 
-    def restore(self, training: Training, prepare: Callable[[int], None]) -> None:
+    def restore(self, state: TrainState, prepare: Callable[[int], None]) -> None:
         if self.found is None:
             return
         prepare(self.found["training"]["done"])
-        load_into(training.model, self.found["model"], str(self.directory))
-        training.load_state_dict(self.found["training"])
+        load_into(state.model, self.found["model"], str(self.directory))
+        state.load_state_dict(self.found["training"])
         self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
-        self.resumed_at = [*self.found["resumed_at"], training.done]
-        self._time_before, self._saved_step = self.found["time_seconds"], training.done
+        self.resumed_at = [*self.found["resumed_at"], state.done]
+        self._time_before, self._saved_step = self.found["time_seconds"], state.done
         self._choose_best()
         self.found = None  # the memory is needed
 
@@ -92,7 +93,7 @@ class Checkpoints(Keeper):
             if not path.exists():
                 continue
             try:
-                content = read(path)
+                content = read_checkpoint(path)
             except UsageError as error:
                 self._warn(f"warning: {error}")
                 damaged = True
@@ -100,23 +101,21 @@ class Checkpoints(Keeper):
             if "training" in content:
                 self._check_identity(path, content["run"])
                 if damaged:
-                    self._warn(f"warning: going on from {path}, the checkpoint before it")
+                    self._warn(f"warning: resuming from {path}, the checkpoint before it")
                 return content
         if damaged:
-            self._warn(f"warning: no checkpoint in {self.directory} can be used; the run starts over")
+            self._warn(f"warning: no checkpoint in {self.directory} can be used; the run restarts")
         return None
 
     def _check_identity(self, path: Path, found: Mapping[str, Any]) -> None:
-        if differing := differences(self.identity, found):
-            raise UsageError(
-                f"{path} is of another run: {few(differing)}; overwrite=true starts this run over, without it"
-            )
+        if differing := option_differences(self.identity, found):
+            raise UsageError(f"{path} is of another run: {few(differing)}; overwrite=true restarts this run without it")
 
     def _choose_best(self) -> None:
         """Make best.pt the one that the state knows: a later one belongs to epochs that are trained again."""
         for name in (BEST, BEST_PREVIOUS):
             with suppress(UsageError):
-                if read(self.directory / name)["epoch"] == self.best_epoch:
+                if read_checkpoint(self.directory / name)["epoch"] == self.best_epoch:
                     atomic.rename(self.directory / name, BEST)
                     return
         atomic.remove(self.directory / BEST)
@@ -132,55 +131,55 @@ class Checkpoints(Keeper):
             values = (network, record.epoch, record.hard.top1, self.identity)
             self._pending = dict(zip(NETWORK, values, strict=True))
 
-    def save_if_due(self, training: Training) -> None:
-        by_steps = self.steps and training.done - self._saved_step >= self.steps
+    def save_if_due(self, state: TrainState) -> None:
+        by_steps = self.steps and state.done - self._saved_step >= self.steps
         if by_steps or (self.seconds and time.monotonic() - self._saved_at >= self.seconds):
-            self.save(training)
+            self.save(state)
 
-    def save(self, training: Training) -> None:
+    def save(self, state: TrainState) -> None:
         """Write the state of a training.
 
         Raises:
             Diverged: it is not finite, and not worth keeping.
             QexpError: it cannot be written; the files are as they were before.
         """
-        check_finite(training.model, training.step.guard, f"diverged by step {training.done}")
-        written = {name: size for observer in self.observers for name, size in observer.position().items()}
+        check_training(state.model, state.step.guard, f"diverged by step {state.done}")
+        written = {name: size for callback in self.callbacks for name, size in callback.position().items()}
         if self._pending is not None:
             self._write(BEST, self._pending, BEST_PREVIOUS)
             self._pending = None
-        state = {
-            **_network(training.model, training.last, self.identity),
-            "training": training.state_dict(),
+        content = {
+            **_network(state.model, state.last, self.identity),
+            "training": state.state_dict(),
             "best": (self.best_top1, self.best_soft, self.best_epoch),
             "files": written,
             "resumed_at": self.resumed_at,
             "time_seconds": self.time_seconds,
         }
-        self._write(LAST, state, PREVIOUS)
-        self._saved_at, self._saved_step = time.monotonic(), training.done
+        self._write(LAST, content, PREVIOUS)
+        self._saved_at, self._saved_step = time.monotonic(), state.done
 
     def _write(self, name: str, content: Mapping[str, Any], previous: str | None = None) -> None:
         kept = None if previous is None else self.directory / previous
-        write(self.directory / name, content, previous=kept)
+        write_checkpoint(self.directory / name, content, previous=kept)
 
 
-def write(path: Path, content: Mapping[str, Any], *, previous: Path | None = None) -> None:
+def write_checkpoint(path: Path, content: Mapping[str, Any], *, previous: Path | None = None) -> None:
     """Write a checkpoint, whole or not at all; raises QexpError. What was there before goes to `previous`."""
     buffer = io.BytesIO()  # torch reports a full disk in its own words, and files.write in one line
     torch.save(content, buffer)
     atomic.write(path, buffer.getbuffer(), previous=previous)
 
 
-def keep_network(directory: Path) -> None:
+def strip_training_state(directory: Path) -> None:
     """Leave of a finished run its last and its best network; the summary has to be written before.
 
     Raises:
         QexpError: the disk is full, or last.pt is damaged.
     """
-    content = read(directory / LAST)
+    content = read_checkpoint(directory / LAST)
     if "training" in content:
-        write(directory / LAST, {key: content[key] for key in NETWORK})
+        write_checkpoint(directory / LAST, {key: content[key] for key in NETWORK})
     for name in (PREVIOUS, BEST_PREVIOUS):
         atomic.remove(directory / name)
 
@@ -191,8 +190,8 @@ def _network(model: nn.Module, last: EpochRecord | None, identity: Mapping[str, 
     return dict(zip(NETWORK, values, strict=True))
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint that `Checkpoints` wrote.
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the content of a checkpoint that `Checkpointer` wrote.
 
     Raises:
         UsageError: no such file, or one with a single wrong bit.
@@ -211,13 +210,13 @@ def read(path: Path) -> dict[str, Any]:
     return content
 
 
-def differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+def option_differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     """Return `key=found instead of expected` for everything in which two trees of options differ."""
     lines: list[str] = []
     for key in sorted({*expected, *found}):
         ours, theirs = expected.get(key), found.get(key)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            lines += differences(ours, theirs, f"{prefix}{key}.")
+            lines += option_differences(ours, theirs, f"{prefix}{key}.")
         elif ours != theirs:
             lines.append(f"{prefix}{key}={theirs} instead of {ours}")
     return lines

@@ -2,12 +2,14 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from qexp.utils.errors import Diverged
+from qexp.utils.types import Progress
 
 WINDOW = 5  # epochs that are looked at together
 SURE = 3.0  # standard errors above chance that count as having learned something
@@ -38,7 +40,7 @@ class LossGuard:
         self._first = torch.full((2,), -1.0, device=device)  # its step, its value
 
     def see(self, loss: Tensor) -> None:
-        """Take note of a loss (0-dim) of the step under way; raises NotFinite."""
+        """Look at a loss (0-dim) of the step under way; raises NotFinite."""
         if not self._waits:
             if not math.isfinite(value := loss.item()):
                 raise NotFinite(self.step + 1, value)
@@ -61,8 +63,25 @@ class LossGuard:
                 raise NotFinite(int(step), value)
 
 
+@contextmanager
+def located(model: nn.Module, images: Tensor, now: Progress) -> Iterator[None]:
+    """Turn a loss that is not finite inside the block into Diverged, which says where in training and in the network.
+
+    Args:
+        model: under training.
+        images: of the step, (N, C, H, W), to look for the layer with.
+        now: the step.
+    """
+    try:
+        yield
+    except NotFinite as error:
+        epoch = (error.step - 1) * now.epochs // now.steps + 1
+        cause = first_cause(model, images)
+        raise Diverged(f"diverged in epoch {epoch}, step {error.step} of {now.steps}: {error}; {cause}") from None
+
+
 @torch.no_grad()
-def check_finite(model: nn.Module, guard: LossGuard, where: str) -> None:
+def check_training(model: nn.Module, guard: LossGuard, where: str) -> None:
     """Raise Diverged, with `where` as its beginning, for a loss, parameter or buffer that is not finite."""
     try:
         guard.check()
@@ -115,7 +134,7 @@ class ChanceGuard:
 
     Args:
         stuck_after: fraction of the epochs after which to judge, None for never.
-        recent: (right answers, images) of the latest epochs, where a training goes on.
+        recent: (right answers, images) of the latest epochs of a training that resumes.
     """
 
     def __init__(self, stuck_after: float | None, recent: Iterable[tuple[int, int]] = ()):
@@ -123,7 +142,7 @@ class ChanceGuard:
         self.recent = deque((tuple(pair) for pair in recent), maxlen=WINDOW)
 
     def see(self, correct: int, images: int, classes: int, epoch: int, epochs: int) -> None:
-        """Take note of an epoch (from 1); raise Diverged if the last five together are no better than guessing."""
+        """Count an epoch (from 1); raise Diverged if the last five together are no better than guessing."""
         self.recent.append((correct, images))
         if self.stuck_after is None or classes < 2 or len(self.recent) < WINDOW or epoch < self.stuck_after * epochs:
             return
@@ -132,5 +151,5 @@ class ChanceGuard:
         if right <= total * chance + SURE * math.sqrt(total * chance * (1 - chance)):
             raise Diverged(
                 f"diverged by epoch {epoch}: stuck at chance; training top-1 of the last {WINDOW} epochs is "
-                f"{100 * right / total:.2f} %, guessing gives {100 * chance:.4g} % (stuck_after=null goes on anyway)"
+                f"{100 * right / total:.2f} %, guessing gives {100 * chance:.4g} % (stuck_after=null trains on anyway)"
             )

@@ -1,14 +1,14 @@
 """The training loop.
 
-a state that was saved is restored                 engine/state.py, engine/saving.py
+a saved state is restored                              checkpointer.py, train_state.py
 for epoch
     for batch
         anneal quantizers, set learning rates          pure functions of the step
-        forward, backward, optimizer step              engine/step.py
-        -> observers.step
+        forward, backward, update                      step.py
+        -> callbacks.step
         save the state if that is due; leave here if a signal asked for it
     every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
-    -> observers.epoch
+    -> callbacks.epoch
 """
 
 import math
@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from qexp.engine.divergence import NotFinite, check_finite, first_cause
+from qexp.engine.divergence import check_training, located
 from qexp.engine.step import Step
-from qexp.engine.train_state import Training
-from qexp.utils.callback import EpochRecord, Metrics, Observer, StepRecord
+from qexp.engine.train_state import TrainState
+from qexp.utils.callback import Callback, EpochRecord, Metrics, StepRecord
 from qexp.utils.errors import Diverged, Interrupted
 from qexp.utils.types import Progress
 
-Anneal = Callable[[Progress], None]
+Evaluate = Callable[[], tuple[Metrics, Metrics]]
 
 
-class Batches(Protocol):
+class TrainingBatches(Protocol):
     """Training data: `epoch(e, start)` yields (images, labels) from batch `start` on, a pure function of both."""
 
     def __len__(self) -> int: ...
@@ -38,36 +38,39 @@ class Batches(Protocol):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
-class Keeper(Observer):
-    """Keeps states of a training to go on from; this one keeps none."""
+class NoCheckpointer:
+    """Saves states of a training to resume from; this one saves none."""
 
-    def restore(self, training: Training, prepare: Callable[[int], None]) -> None:
-        """Put a kept state into `training`, if there is one.
+    def restore(self, state: TrainState, prepare: Callable[[int], None]) -> None:
+        """Put a saved state into `state`, if there is one.
 
         Args:
-            training: at its beginning.
+            state: of a training at its beginning.
             prepare: to be called with the number of steps done, before the network is loaded.
         """
 
-    def save_if_due(self, training: Training) -> None:
+    def epoch(self, record: EpochRecord, model: nn.Module) -> None:
+        """Called after every epoch, before the callbacks."""
+
+    def save_if_due(self, state: TrainState) -> None:
         """Called between two steps, and at the end of an epoch."""
 
-    def save(self, training: Training) -> None:
+    def save(self, state: TrainState) -> None:
         """Called where training ends or is interrupted."""
 
 
 def fit(
     model: nn.Module,
-    batches: Batches,
+    batches: TrainingBatches,
     *,
     step: Step,
-    anneal: Anneal,
-    evaluate: Callable[[], tuple[Metrics, Metrics]],
+    anneal: Callable[[Progress], None],
+    evaluate: Evaluate,
     epochs: int,
     eval_interval: int = 1,
     stuck_after: float | None = None,
-    observers: Sequence[Observer] = (),
-    keeper: Keeper | None = None,
+    callbacks: Sequence[Callback] = (),
+    checkpointer: NoCheckpointer | None = None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> EpochRecord:
     """Train `model` in place and return the record of the last epoch.
@@ -77,45 +80,56 @@ def fit(
     Args:
         model: images to logits.
         batches: to train on.
-        step: one optimizer step.
+        step: forward, backward and update of one batch.
         anneal: sets what follows a schedule.
         evaluate: returns (hard, soft) metrics.
         epochs: in all.
         eval_interval: epochs between evaluations; the last one always has one.
         stuck_after: fraction of the epochs after which training at chance level has diverged, None for never.
-        observers: are told of steps and epochs.
-        keeper: keeps states to go on from.
+        callbacks: are told of steps and epochs.
+        checkpointer: saves states to resume from.
         check_stop: raises Interrupted where training shall stop; it is called where the state is exact.
 
     Raises:
         Diverged: a loss or weight is not finite, or training is stuck at chance.
         Interrupted: by `check_stop`; the state has been saved.
     """
-    training, keeper, per_epoch = Training(model, step, stuck_after), keeper or Keeper(), len(batches)
-    steps = epochs * per_epoch
-    keeper.restore(training, lambda done: anneal(Progress(done, steps, (done - 1) // per_epoch, epochs)))
+    state, checkpointer = TrainState(model, step, stuck_after), checkpointer or NoCheckpointer()
+    per_epoch, steps = len(batches), epochs * len(batches)
+    checkpointer.restore(state, lambda done: anneal(Progress(done, steps, (done - 1) // per_epoch, epochs)))
     try:
-        for epoch in range(training.epochs, epochs):
-            training.begin_epoch()
-            for images, labels in _until_stopped(batches.epoch(epoch, training.done - epoch * per_epoch), check_stop):
-                record = _take(training, images, labels, anneal, Progress(training.done + 1, steps, epoch, epochs))
-                for observer in observers:
-                    observer.step(record)
-                keeper.save_if_due(training)
+        for epoch in range(state.epochs, epochs):
+            state.begin_epoch()
+            for images, labels in _until_stopped(batches.epoch(epoch, state.done - epoch * per_epoch), check_stop):
+                now = Progress(state.done + 1, steps, epoch, epochs)
+                anneal(now)
+                step.set_learning_rates(state.done / steps)
+                with located(model, images, now):
+                    with step.cached_weights():
+                        for part in step.parts(images, labels):
+                            loss = step.forward(part)
+                            step.backward(loss)
+                    step.update()
+                output, rates = step.output, step.optimizers.learning_rates()
+                state.count(output, labels)
+                for callback in callbacks:
+                    callback.step(StepRecord(now.step, steps, epoch, len(labels), output.loss, rates))
+                checkpointer.save_if_due(state)
                 check_stop()
-            is_due = (epoch + 1) % eval_interval == 0 or epoch + 1 == epochs
-            result = _end_epoch(training, epoch, epochs, evaluate if is_due else None)
-            for observer in (keeper, *observers):
-                observer.epoch(result, model)
-            training.end_epoch(result)
-            keeper.save_if_due(training)
+            is_evaluated = (epoch + 1) % eval_interval == 0 or epoch + 1 == epochs
+            record = _end_epoch(state, epoch, epochs, evaluate if is_evaluated else None)
+            checkpointer.epoch(record, model)
+            for callback in callbacks:
+                callback.epoch(record, model)
+            state.end_epoch(record)
+            checkpointer.save_if_due(state)
             check_stop()
     except Interrupted:
-        keeper.save(training)
+        checkpointer.save(state)
         raise
-    keeper.save(training)
-    assert training.last is not None
-    return training.last
+    checkpointer.save(state)
+    assert state.last is not None
+    return state.last
 
 
 def _until_stopped(
@@ -133,35 +147,19 @@ def _until_stopped(
         yield batch
 
 
-def _take(training: Training, images: Tensor, labels: Tensor, anneal: Anneal, now: Progress) -> StepRecord:
-    """Take one step; raise Diverged where its loss is not finite."""
-    step = training.step
-    anneal(now)
-    step.optimizers.set_progress(training.done / now.steps)
-    try:
-        outcome = step(images, labels)
-    except NotFinite as error:
-        epoch = (error.step - 1) * now.epochs // now.steps + 1
-        cause = first_cause(training.model, images)
-        raise Diverged(f"diverged in epoch {epoch}, step {error.step} of {now.steps}: {error}; {cause}") from None
-    training.count(outcome, labels)
-    return StepRecord(now.step, now.steps, now.epoch, len(labels), outcome.loss, step.optimizers.learning_rates())
-
-
-def _end_epoch(
-    training: Training, epoch: int, epochs: int, evaluate: Callable[[], tuple[Metrics, Metrics]] | None
-) -> EpochRecord:
-    train, penalty = training.tally.read()
-    trained_seconds = training.seconds
+def _end_epoch(state: TrainState, epoch: int, epochs: int, evaluate: Evaluate | None) -> EpochRecord:
+    """Return the record of an epoch, evaluated where that is due; raise Diverged."""
+    train, penalty = state.tally.read()
+    trained_seconds = state.seconds
     where = f"diverged in epoch {epoch + 1}"
-    check_finite(training.model, training.step.guard, f"{where}, by its last step")
+    check_training(state.model, state.step.guard, f"{where}, by its last step")
     if not math.isfinite(train.loss + penalty):
         raise Diverged(f"{where}: the training means are loss {train.loss:g}, penalty {penalty:g}")
     hard, soft = evaluate() if evaluate else (None, None)
     if hard and not math.isfinite(hard.loss):
         raise Diverged(f"{where}: the test loss is {hard.loss:g}")
     # Last: an evaluation that was interrupted is done again, and this must not count twice.
-    training.chance.see(train.correct, train.images, training.tally.classes, epoch + 1, epochs)
+    state.chance.see(train.correct, train.images, state.tally.classes, epoch + 1, epochs)
     return EpochRecord(
         epoch=epoch + 1,
         epochs=epochs,
@@ -169,8 +167,8 @@ def _end_epoch(
         penalty=penalty,
         hard=hard,
         soft=soft,
-        learning_rates=training.step.optimizers.learning_rates(),
-        time_seconds=training.seconds,
+        learning_rates=state.step.optimizers.learning_rates(),
+        time_seconds=state.seconds,
         time_images_per_second=train.images / trained_seconds,
     )
 

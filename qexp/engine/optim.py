@@ -45,8 +45,8 @@ class Optimizers:
     def _groups(self) -> Iterator[dict]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
 
-    def set_progress(self, done: float) -> None:
-        """Set the learning rates for the fraction of training that is done."""
+    def set_learning_rates(self, done: float) -> None:
+        """Set them for the fraction of training that is done."""
         factor = self.schedule(done)
         for group in self._groups():
             group["lr"] = group["base_lr"] * factor

@@ -1,4 +1,4 @@
-"""One optimizer step: forward and backward over a batch, whole or in parts, in the precision asked for."""
+"""Forward, backward and update of one batch, whole or in parts, in the precision asked for."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +14,7 @@ from qexp.utils.types import Precision
 Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> mean task loss
 
 
-class Outcome(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step saw: logits (N, classes), mean task loss, penalty."""
 
     logits: Tensor
@@ -22,8 +22,17 @@ class Outcome(NamedTuple):
     penalty: Tensor | float
 
 
+class BatchPart(NamedTuple):
+    """Images (n, C, H, W) and labels (n,) of a part, its fraction of the batch, and whether it is the last one."""
+
+    images: Tensor
+    labels: Tensor
+    fraction: float
+    is_last: bool
+
+
 class Step:
-    """Trains on one batch at a time.
+    """Trains on one batch at a time: `forward` and `backward` for each of its parts, then `update`.
 
     With `bfloat16` or `float16`, convolutions and matrix products of the forward pass are computed in that precision
     (torch's autocast) while weights, statistics and the loss stay in float32; float16 also scales the loss, and leaves
@@ -37,7 +46,10 @@ class Step:
         precision: of the forward pass.
         accumulate: parts that a batch is cut into, whose gradients add up to that of the batch; batch
             normalization sees the parts.
-        hold: entered around the parts of a batch, for work on the weights that all of them share.
+        cached_weights: entered around the parts of a batch, for work on the weights that all of them share.
+
+    Attributes:
+        output: of the latest batch.
     """
 
     def __init__(
@@ -49,23 +61,58 @@ class Step:
         penalty: Callable[[], Tensor | float] = lambda: 0.0,
         precision: Precision = "float32",
         accumulate: int = 1,
-        hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+        cached_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         self.model, self.criterion, self.optimizers, self.penalty = model, criterion, optimizers, penalty
-        self.accumulate, self.hold = accumulate, hold if accumulate > 1 else nullcontext
-        device = next(model.parameters()).device.type
-        self._autocast = torch.autocast(device, getattr(torch, precision), enabled=precision != "float32")
-        self._scaler = torch.amp.GradScaler(device, enabled=precision == "float16")
-        self.guard = LossGuard(next(model.parameters()).device)
+        self.accumulate, self.cached_weights = accumulate, cached_weights if accumulate > 1 else nullcontext
+        device = next(model.parameters()).device
+        self._autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        self.guard = LossGuard(device)
+        self._outputs: list[StepOutput] = []
 
-    def __call__(self, images: Tensor, labels: Tensor) -> Outcome:
-        """Update the parameters once; raises NotFinite, see `LossGuard`."""
+    def set_learning_rates(self, done: float) -> None:
+        """Set them for the fraction of training that is done."""
+        self.optimizers.set_learning_rates(done)
+
+    def parts(self, images: Tensor, labels: Tensor) -> list[BatchPart]:
+        """Return the parts of a new batch, and drop the gradients of the one before."""
         self.optimizers.zero_grad()
-        with self.hold():
-            outcome = self._backward(images, labels)
+        self._outputs = []
+        count = max(1, min(self.accumulate, len(images) // 2))  # batch norm cannot train on a single image
+        pairs = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+        return [
+            BatchPart(own, own_labels, len(own) / len(images), index + 1 == count)
+            for index, (own, own_labels) in enumerate(pairs)
+        ]
+
+    def forward(self, part: BatchPart) -> Tensor:
+        """Return task loss and penalty of a part; raises NotFinite, see `LossGuard`."""
+        with self._autocast:
+            logits = self.model(part.images)
+        loss = self.criterion(logits.float(), part.labels) * part.fraction
+        penalty = self.penalty() if part.is_last else 0.0
+        total = loss + penalty
+        self.guard.see(total.detach())
+        self._outputs.append(StepOutput(logits.detach(), loss.detach(), penalty))
+        return total
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those of the parts before it."""
+        self._scaler.scale(loss).backward()
+
+    def update(self) -> None:
+        """Update the parameters once; raises NotFinite, see `LossGuard`."""
         self.optimizers.step(self._scaler)
         self.guard.stepped()
-        return outcome
+
+    @property
+    def output(self) -> StepOutput:
+        """What the latest batch gave."""
+        if len(self._outputs) == 1:
+            return self._outputs[0]
+        logits, losses, penalties = zip(*self._outputs, strict=True)
+        return StepOutput(torch.cat(logits), torch.stack(losses).sum(), penalties[-1])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of optimizers and scaler."""
@@ -76,25 +123,6 @@ class Step:
         self.optimizers.load_state_dict(state["optimizers"])
         self._scaler.load_state_dict(state["scaler"])
         self.guard.step = done
-
-    def _backward(self, images: Tensor, labels: Tensor) -> Outcome:
-        """Add up the gradients of loss and penalty over the parts of a batch."""
-        all_logits, losses = [], []
-        count = max(1, min(self.accumulate, len(images) // 2))  # batch norm cannot train on a single image
-        parts = list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
-        for index, (part, part_labels) in enumerate(parts):
-            with self._autocast:
-                logits = self.model(part)
-            loss = self.criterion(logits.float(), part_labels) * (len(part) / len(images))
-            penalty = self.penalty() if index + 1 == len(parts) else 0.0
-            total = loss + penalty
-            self.guard.see(total.detach())
-            self._scaler.scale(total).backward()
-            all_logits.append(logits.detach())
-            losses.append(loss.detach())
-        if len(parts) == 1:
-            return Outcome(all_logits[0], losses[0], penalty)
-        return Outcome(torch.cat(all_logits), torch.stack(losses).sum(), penalty)
 
 
 def cross_entropy(label_smoothing: float) -> Criterion:

@@ -1,22 +1,24 @@
 """All that changes while a network trains, as data and back."""
 
+import random
 import time
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from qexp.engine.divergence import ChanceGuard
-from qexp.engine.generators import random_state, restore_random_state
 from qexp.engine.metrics import Tally
-from qexp.engine.step import Outcome, Step
+from qexp.engine.step import Step, StepOutput
 from qexp.utils.callback import EpochRecord, Metrics
 
 
-class Training:
+class TrainState:
     """A network under training, and how far it is.
 
-    Its state between two steps is exact: a training that goes on from it computes what it would have computed anyway.
+    It is exact between two steps: a training that resumes from it computes what it would have computed anyway.
 
     Attributes:
         done: optimizer steps that are done.
@@ -36,7 +38,7 @@ class Training:
         self._started = time.perf_counter()
 
     def begin_epoch(self) -> None:
-        """Set the clock of an epoch going."""
+        """Start the clock of an epoch."""
         self.model.train()
         self._started = time.perf_counter() - self._before
 
@@ -45,13 +47,13 @@ class Training:
         """Time since the beginning of the epoch under way."""
         return time.perf_counter() - self._started
 
-    def count(self, outcome: Outcome, labels: Tensor) -> None:
-        """Take note of a step."""
+    def count(self, output: StepOutput, labels: Tensor) -> None:
+        """Count a step."""
         self.done += 1
-        self.tally.add(outcome.logits, labels, outcome.loss, outcome.penalty)
+        self.tally.add(output.logits, labels, output.loss, output.penalty)
 
     def end_epoch(self, record: EpochRecord) -> None:
-        """Take note of an epoch, which has been reported."""
+        """Count an epoch, which has been reported."""
         self.epochs, self.last = self.epochs + 1, record
         self.tally, self._before = Tally(self.device), 0.0
         self._started = time.perf_counter()
@@ -89,3 +91,25 @@ def _record(data: dict[str, Any]) -> EpochRecord:
 def to_cpu(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return a copy of a state dict in the memory of the CPU."""
     return {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of torch's generators (CPU and CUDA devices), Python's and NumPy's."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),  # type: ignore[union-attr]
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set all generators to what `random_state` returned; devices that are not here are left out."""
+    torch.set_rng_state(state["torch"])
+    for device, own in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(own, device)
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

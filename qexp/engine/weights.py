@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.utils.errors import UsageError
+from qexp.utils.text import few
 
 SAFETENSORS = ".safetensors"
 
@@ -83,7 +84,7 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
         key for key, value in state.items() if value.is_floating_point() and not bool(value.float().isfinite().all())
     ]
     if bad:
-        raise UsageError(f"{source}: cannot be a start, with infinite values or NaN in {few(bad)}")
+        raise UsageError(f"{source}: cannot be a start, with infinite values or NaN in {few(sorted(bad))}")
 
 
 def holds_quantizers(state: Mapping[str, Tensor]) -> bool:
@@ -104,15 +105,15 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Raise UsageError that names the keys, shapes and types in which `state` differs from those of `model`."""
     own = model.state_dict()
-    problems = differences({key: value.shape for key, value in own.items()}, state)
+    problems = key_differences({key: value.shape for key, value in own.items()}, state)
     if not problems:  # torch would take integers, such as the codes of another program, for weights
         integers = [key for key in own if own[key].is_floating_point() and not state[key].is_floating_point()]
-        problems = f"integers instead of floats: {few(integers)}" if integers else ""
+        problems = f"integers instead of floats: {few(sorted(integers))}" if integers else ""
     if problems:
         raise UsageError(f"{source}: does not fit this network; {problems}")
 
 
-def differences(expected: Mapping[str, Sequence[int]], found: Mapping[str, Tensor]) -> str:
+def key_differences(expected: Mapping[str, Sequence[int]], found: Mapping[str, Tensor]) -> str:
     """Return in one line the keys and shapes in which `found` differs from {key: shape}; empty where it does not."""
     shapes = [
         f"{key} {tuple(found[key].shape)} instead of {tuple(expected[key])}"
@@ -121,10 +122,4 @@ def differences(expected: Mapping[str, Sequence[int]], found: Mapping[str, Tenso
     ]
     missing, unexpected = expected.keys() - found.keys(), found.keys() - expected.keys()
     parts = (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
-    return "; ".join(f"{title}: {few(keys)}" for title, keys in parts if keys)
-
-
-def few(names: Iterable[str], most: int = 4) -> str:
-    """Return the first names in alphabetical order, and how many more there are."""
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
+    return "; ".join(f"{title}: {few(sorted(keys))}" for title, keys in parts if keys)

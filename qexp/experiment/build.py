@@ -1,30 +1,34 @@
-"""Configuration -> parts: find what the configuration names, and check that it all fits before anything starts."""
+"""Configuration -> the objects of a run: dataset, model, method, network, training step, on their device."""
 
-import errno
+import ctypes
 import importlib
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from qexp import quantizers, runs
+from qexp import quantizers
 from qexp.config import schema
-from qexp.config.config import PLACES, Config, Recipe, Section, is_float
-from qexp.config.schema import Invalid, Problem
+from qexp.config.config import PLACES, Config, Recipe, Section
+from qexp.config.places import file_digest, starting_checkpoint
+from qexp.config.schema import Invalid, Problem, attempt
 from qexp.data.datasets import Source
 from qexp.engine import weights
-from qexp.experiment import trial
+from qexp.engine.optim import Optimizers
+from qexp.engine.schedules import make_schedule
+from qexp.engine.step import Step, cross_entropy
 from qexp.models import pretrained
-from qexp.utils.errors import UsageError, cannot_write
+from qexp.utils.errors import UsageError
 
-T = TypeVar("T")
 _OF_DATA = ["classes", "channels", "image_size"]  # the first parameters of every model
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def build_method(config: Config) -> quantizers.Method:
     try:
         method: quantizers.Method = target(**options)
         method.check(config.weight_bits, config.activation_bits)
-        if isinstance(method, quantizers.FP) != is_float(config.raw):
+        if isinstance(method, quantizers.FP) != config.is_float:
             raise ValueError("only the float network is called fp")
     except ValueError as error:
         bits = f"weight_bits={config.weight_bits} activation_bits={config.activation_bits}"
@@ -96,143 +100,6 @@ def assemble(config: Config) -> Parts:
         raise Invalid(problems)
     build, options = model
     return Parts(source, partial(build, source.classes, source.channels, source.image_size, **options), method)
-
-
-def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
-    """Return what `action` gives; where a user's mistake stops it, add that to `problems` and return None."""
-    try:
-        return action()
-    except Invalid as error:
-        problems += error.problems
-    except OSError as error:
-        problems.append(Problem(str(error.filename), os.strerror(error.errno or errno.EIO)))
-    except (UsageError, ValueError) as error:
-        key, _, rest = str(error).partition(": ")
-        problems.append(Problem(key, rest) if rest else Problem("error", str(error)))
-    return None
-
-
-def check(config: Config, *, fetch: bool) -> None:
-    """Check everything that can be known before a run starts.
-
-    Args:
-        config: of the run.
-        fetch: the run is to start: download a dataset, or torchvision's weights, where they are not there.
-
-    Raises:
-        Invalid: with every problem.
-    """
-    problems: list[Problem] = []
-    attempt(problems, lambda: check_store(config, write=fetch))
-    start = attempt(problems, lambda: runs.initial_checkpoint(config))
-    attempt(problems, lambda: pick_device(config.device))
-    attempt(problems, lambda: check_accumulate(config.recipe))
-    parts = attempt(problems, lambda: assemble(config))
-    # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
-    source = parts.source if parts else attempt([], lambda: build_source(config))
-    if source is not None:
-        attempt(problems, lambda: source.check_crop(config.recipe.crop))
-    images = attempt(problems, lambda: check_images(config, source, fetch=fetch)) if source else None
-    if parts is not None:
-        if config.init == "torchvision":
-            start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
-        attempt(problems, lambda: check_network(config, parts, start, images))
-    if problems:
-        raise Invalid(problems)
-
-
-def check_store(config: Config, *, write: bool) -> None:
-    """Raise QexpError if the run store is no folder, or if it is to be written and cannot."""
-    store = _folder("runs_dir", runs.store_root, config.runs_dir)
-    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
-    if not place.is_dir():
-        raise cannot_write(store, OSError(errno.ENOTDIR, ""))
-    if write and not os.access(place, os.W_OK | os.X_OK):
-        is_fixed = os.statvfs(place).f_flag & os.ST_RDONLY
-        raise cannot_write(store, OSError(errno.EROFS if is_fixed else errno.EACCES, ""))
-
-
-def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> Path:
-    try:
-        return root(value)
-    except RuntimeError as error:  # ~somebody
-        raise UsageError(f"{key}={value}: {error}") from error
-
-
-def check_images(config: Config, source: Source, *, fetch: bool) -> int:
-    """Return the number of training images; raise UsageError where they cannot be used."""
-    train, test = source.prepare(_folder("data_dir", runs.data_root, config.data_dir), download=fetch)
-    _check_memory(source, train, test)
-    if (size := config.recipe.batch_size) > train:
-        there = "there is 1 training image" if train == 1 else f"there are {train} training images"
-        raise UsageError(f"recipe.batch_size={size}: {there}")
-    return train
-
-
-def _check_memory(source: Source, train: int, test: int) -> None:
-    what = f"{train:,} training and {test:,} test images of {source.image_size}x{source.image_size} pixels"
-    trial.check_memory(source.memory_bytes(train, test), f"dataset={source.name}: {what}")
-
-
-def check_evaluation(config: Config, parts: Parts) -> None:
-    """Raise UsageError where images or network cannot even be made, whatever the checkpoint."""
-    _check_memory(parts.source, parts.source.train_size or 0, parts.source.test_size or 0)
-    check_batches(config, parts, config.recipe.batch_size)
-
-
-def check_accumulate(recipe: Recipe) -> None:
-    """Raise UsageError where a part of a batch would be a single image, which batch norm cannot train on."""
-    if recipe.accumulate > 1 and recipe.batch_size < 2 * recipe.accumulate:
-        raise UsageError(
-            f"recipe.accumulate={recipe.accumulate}: parts of two images or more need a recipe.batch_size of "
-            f"{2 * recipe.accumulate} or more, not {recipe.batch_size}"
-        )
-
-
-def check_sections(sections: Mapping[str, Section]) -> list[Problem]:
-    """Return what is wrong with the options of dataset, model and method where the rest of a configuration is wrong."""
-    problems: list[Problem] = []
-    for key, section in sections.items():
-        attempt(problems, partial(resolve, section, key))
-    return problems
-
-
-def torchvision_weights(config: Config, parts: Parts, *, download: bool) -> Path | None:
-    """Return the file for `init=torchvision`; None where it is not there and `download` is false.
-
-    Raises:
-        UsageError: no such weights, another network, or no file.
-    """
-    pretrained.check_same(config.model.name, parts.build_model)  # before a download
-    return pretrained.fetch(config.model.name, download=download)
-
-
-def starting_file(config: Config) -> Path | None:
-    """Return the checkpoint that `init` names, None for `fp` and `scratch`; raises UsageError."""
-    if config.init == "torchvision":
-        return pretrained.fetch(config.model.name)
-    return runs.initial_checkpoint(config)
-
-
-def check_network(config: Config, parts: Parts, start: Path | None, images: int | None) -> None:
-    """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
-    check_batches(config, parts, images or config.recipe.batch_size)
-    state, source = None if start is None else weights.load_state(start), f"init={config.init}"
-    with torch.device("meta"):
-        build_network(config, parts, state, source=source, load=weights.check_fits)
-    if state is not None:
-        weights.check_finite(state, source)
-
-
-def check_batches(config: Config, parts: Parts, images: int) -> None:
-    """Raise UsageError if the network cannot be trained in the batches that so many images are cut into."""
-    recipe, source = config.recipe, parts.source
-    sizes = trial.piece_sizes(images, recipe.batch_size, recipe.accumulate)
-    try:
-        trial.try_batches(parts.build_model, sizes, source.channels, source.image_size)
-    except trial.DoesNotFit as error:
-        options = " ".join(f"model.{key}={value}" for key, value in config.model.options.items())
-        raise UsageError(f"model={config.model.name} with {options}: {error}") from error
 
 
 def pick_device(name: str) -> torch.device:
@@ -258,11 +125,26 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def starting_file(config: Config) -> Path | None:
+    """Return the checkpoint that `init` names, None for `fp` and `scratch`.
+
+    Raises:
+        UsageError: it is gone, or another one than when the command was checked.
+    """
+    if config.init == "torchvision":
+        return pretrained.fetch(config.model.name)
+    path = starting_checkpoint(config.init, config.runs_dir)
+    if path is not None and file_digest(path) != config.start_digest:
+        raise UsageError(f"init={config.init}: {path} has changed since the command was checked; start it again")
+    return path
+
+
 def build_network(
     config: Config,
     parts: Parts,
     state: Mapping[str, Tensor] | None = None,
     *,
+    model: nn.Module | None = None,
     source: str = "",
     load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = weights.load_into,
 ) -> nn.Module:
@@ -272,15 +154,16 @@ def build_network(
         config: of the run.
         parts: of the run.
         state: a state dict to begin with: that of a float network is loaded before quantization, else after it.
+        model: the float network, changed in place; None builds it.
         source: where `state` comes from, for messages.
-        load: what to do with `state`; `checkpoint.check_fits` only compares.
+        load: what to do with `state`; `weights.check_fits` only compares.
 
     Raises:
         UsageError: `state` does not fit.
         ValueError: options that do not fit the network.
     """
     is_quantized = state is not None and weights.holds_quantizers(state)
-    model = parts.build_model()
+    model = model or parts.build_model()
     if state is not None and not is_quantized:
         load(model, _with_counters(state, model), source)
     model = quantizers.quantize(
@@ -302,3 +185,72 @@ def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, T
     """
     counters = {key: value for key, value in model.state_dict().items() if key.endswith(".num_batches_tracked")}
     return {**counters, **state}
+
+
+def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+    """Return `model` on its device, in the memory layout and with the treatment of activations asked for."""
+    quantizers.recompute(model, config.recompute)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = not config.deterministic  # else each process may choose other algorithms
+    else:
+        keep_freed_memory()
+    if config.channels_last:
+        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))  # batches come channels last
+    return model.to(device)
+
+
+@contextmanager
+def determinism(enabled: bool) -> Iterator[None]:
+    """With `enabled`, allow only operations that give the same bits twice; others raise RuntimeError."""
+    if not enabled:
+        yield
+        return
+    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+    before, kept = torch.are_deterministic_algorithms_enabled(), (cudnn.deterministic, memory.fill_uninitialized_memory)
+    # cuBLAS reads this when the process uses it for the first time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    cudnn.deterministic, memory.fill_uninitialized_memory = True, False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        cudnn.deterministic, memory.fill_uninitialized_memory = kept
+
+
+def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> Step:
+    """Return the training step of a recipe; call it when the model is on its device and calibrated.
+
+    Args:
+        model: the network.
+        recipe: how to train it.
+        compiled: let torch.compile fuse the network and the penalty, one graph for each size of batch.
+    """
+    penalty: Callable[[], Tensor | float] = partial(quantizers.penalty, model)
+    if compiled:
+        model.compile(dynamic=False)
+        if isinstance(penalty(), Tensor):
+            penalty = torch.compile(penalty, dynamic=False)
+    return Step(
+        model,
+        criterion=cross_entropy(recipe.label_smoothing),
+        optimizers=Optimizers(quantizers.parameter_roles(model), recipe.optimizer, make_schedule(recipe.schedule)),
+        penalty=penalty,
+        precision=recipe.precision,
+        accumulate=recipe.accumulate,
+        cached_weights=partial(quantizers.cached_weights, model),
+    )
+
+
+def keep_freed_memory() -> bool:
+    """Let the process keep what it frees for its next allocation; return whether the C library can (glibc).
+
+    By default glibc maps every tensor of 32 MB or more anew, and gives it back when it is freed: the kernel then clears
+    each of its pages again in each step. docs/PERFORMANCE.md has the times with and without.
+    """
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # not Linux, or another C library
+        return False
+    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))

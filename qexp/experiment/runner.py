@@ -2,89 +2,97 @@
 
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from qexp import runs
-from qexp.config import config as configuration
-from qexp.config.config import Config
+from qexp.config.config import Config, float_parent_of
+from qexp.config.places import starting_checkpoint
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
 from qexp.utils.signals import StopRequest
 
+if TYPE_CHECKING:  # torch takes seconds to import, and a finished run needs none
+    from qexp.experiment.build import Parts
+
+EndState = Literal["done", "skipped", "locked", "interrupted", "failed", "diverged"]
+FAILED = ("failed", "diverged")
+
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended.
 
-    State: done, skipped (it was done before), elsewhere (another process trains it), interrupted, failed or diverged.
+    State: done, skipped (it was done before), locked (another process trains it), interrupted, failed or diverged.
     """
 
-    state: str
+    state: EndState
     path: str
     summary: dict[str, Any] | None = None
     message: str = ""
 
 
-def identified(config: Config) -> Config:
-    """Return `config` with the digest of the checkpoint that `init` names, which makes its key depend on the content.
-
-    `init=torchvision` needs none: the word stands for one file per model, whose hash is checked before it is used. So
-    the key is the same before the download and on every machine.
-
-    Raises:
-        UsageError: `init` names nothing.
-    """
-    start = runs.initial_checkpoint(config)
-    return config if start is None else replace(config, init_digest=runs.file_digest(start))
-
-
-def perform(
-    config: Config, console: Console, *, debug: bool = False, wait: bool = False, stop: StopRequest | None = None
-) -> Outcome:
-    """Carry out one run, go on with it, or find it done.
+def run_experiment(
+    config: Config,
+    console: Console,
+    *,
+    parts: "Parts | None" = None,
+    debug: bool = False,
+    wait: bool = False,
+    stop: StopRequest | None = None,
+) -> RunOutcome:
+    """Carry out one run, resume it, or find it done.
 
     Args:
         config: of the run.
         console: for progress.
+        parts: of the run, where a check has made them; None makes them where they are needed.
         debug: print the traceback of an error.
         wait: wait for a run that another process is training, instead of skipping it.
         stop: asks for an early end; without it, signals do.
 
     Raises:
-        Interrupted: a signal, or `stop`, asked for it; the run goes on with the same command.
+        Interrupted: a signal, or `stop`, asked for it; the same command resumes the run.
         QexpError: the run could not even be begun.
     """
-    stop = stop or StopRequest()
+    stop, path = stop or StopRequest(), runs.run_directory(config)
+    starting_checkpoint(config.init, config.runs_dir)  # it may be gone since the check
     with stop.listening():
-        config = identified(config)
-        path = runs.run_directory(config)
         try:
             with runs.claim(path):
-                return _perform_claimed(path, config, console, debug, stop)
-        except runs.RunningElsewhere as error:
+                return _run_claimed(path, config, parts, console, debug, stop)
+        except runs.RunLocked as error:
             if not wait:
-                return Outcome("elsewhere", str(path), message=str(error))
-            _say(console, f"waiting: {error}")
+                return RunOutcome("locked", str(path), message=str(error))
+            say(console, f"waiting: {error}")
         with runs.claim(path, wait=True):
-            return _perform_claimed(path, config, console, debug, stop)
+            return _run_claimed(path, config, parts, console, debug, stop)
 
 
-def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, stop: StopRequest) -> Outcome:
+def _run_claimed(
+    path: Path, config: Config, parts: "Parts | None", console: Console, debug: bool, stop: StopRequest
+) -> RunOutcome:
     before = (runs.read_json(path / "status.json") or {}).get("state")
     summary = runs.read_summary(path)
     if summary and not config.overwrite:
-        if before != "done" or not runs.is_tidy(path):
-            _tidy(path)
-        return Outcome("skipped", str(path), summary)
-    if summary or (config.overwrite and before in ("failed", "diverged")):
+        if before != "done" or not runs.is_stripped(path):
+            _finish(path)
+        return RunOutcome("skipped", str(path), summary)
+    if summary or (config.overwrite and before in FAILED):
         runs.clear(path)
     try:
         runs.write_status(path, "running")
-        summary = _train(path, config, console, debug, stop)
+        start, baseline = _starting_point(config, console, debug, stop)
+        say(console, f"{config.label}  seed {config.seed}  -> {path}")
+        atomic.remove(path / "error.txt")
+        from qexp.experiment.build import assemble  # these two import torch
+        from qexp.experiment.train import train
+
+        parts = parts or assemble(config)
+        summary = train(path, config, parts, start=start, baseline=baseline, console=console, stop=stop)
         runs.write_status(path, "done")
         stop.check()  # a signal may have come after the last step
     except (KeyboardInterrupt, Interrupted) as error:
@@ -92,36 +100,33 @@ def _perform_claimed(path: Path, config: Config, console: Console, debug: bool, 
             _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
         raise
     except Exception as error:
-        if debug:
-            traceback.print_exc()
-        state: runs.State = "diverged" if isinstance(error, Diverged) else "failed"
-        message = str(error) if isinstance(error, QexpError) else _first_line(error)
-        _try_status(path, state, message)
-        with suppress(OSError):
-            path.joinpath("error.txt").write_text(traceback.format_exc())
-        return Outcome(state, str(path), message=message)
-    return Outcome("done", str(path), summary)
+        return _failed(path, error, debug)
+    return RunOutcome("done", str(path), summary)
 
 
-def _train(path: Path, config: Config, console: Console, debug: bool, stop: StopRequest) -> dict[str, Any]:
-    from qexp.experiment.train import train_in  # imports torch's parts only when something trains
+def _failed(path: Path, error: Exception, debug: bool) -> RunOutcome:
+    """Record why a run failed, and return that."""
+    if debug:
+        traceback.print_exception(error)
+    state: Literal["failed", "diverged"] = "diverged" if isinstance(error, Diverged) else "failed"
+    message = str(error) if isinstance(error, QexpError) else _first_line(error)
+    _try_status(path, state, message)
+    with suppress(OSError):
+        path.joinpath("error.txt").write_text("".join(traceback.format_exception(error)))
+    return RunOutcome(state, str(path), message=message)
 
-    start, baseline = _starting_point(config, console, debug, stop)
-    _say(console, banner(config, path))
-    atomic.remove(path / "error.txt")
-    return train_in(path, config, start, baseline, console, stop)
+
+def say(console: Console, line: str) -> None:
+    """Print one line as it stands: paths may hold what rich takes for markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)  # paths may hold what rich takes for markup
-
-
-def _tidy(path: Path) -> None:
-    """Bring a run to its end that could not get there after its summary was written."""
-    from qexp.engine.checkpointer import keep_network  # imports torch
+def _finish(path: Path) -> None:
+    """Bring a run to its end that was killed after its summary was written."""
+    from qexp.engine.checkpointer import strip_training_state  # imports torch
 
     with suppress(QexpError):  # the result is whole without it
-        keep_network(path)
+        strip_training_state(path)
         runs.write_status(path, "done")
 
 
@@ -136,36 +141,24 @@ def _first_line(error: Exception) -> str:
     return next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")
 
 
-def banner(config: Config, path: Path) -> str:
-    """Return the line that opens a run."""
-    what = f"{config.quantizer.name} W{config.weight_bits}A{config.activation_bits}"
-    return f"{what}  {config.model.name} on {config.dataset.name}  seed {config.seed}  -> {path}"
-
-
 def _starting_point(
     config: Config, console: Console, debug: bool, stop: StopRequest
 ) -> tuple[Path | None, float | None]:
     """Return (checkpoint to begin with, float top-1 where known), training the float net for `init=fp` if need be."""
-    from qexp.experiment.build import starting_file  # imports torch, see above
+    from qexp.experiment.build import starting_file  # imports torch
 
-    if configuration.is_float(config.raw):
+    if config.is_float:
         return starting_file(config), None
-    parent = float_config(config)
+    parent = float_parent_of(config)
     where = runs.run_directory(parent)
     if config.init != "fp":
         known = runs.read_summary(where) if runs.state_of(where) == "done" else None
         return starting_file(config), known["top1_hard"] if known else None
-    outcome = perform(parent, console, debug=debug, wait=True, stop=stop)
+    outcome = run_experiment(parent, console, debug=debug, wait=True, stop=stop)
     if outcome.summary is None:
         kind = Diverged if outcome.state == "diverged" else QexpError
         raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
     found = "found" if outcome.state == "skipped" else "trained"
     top1 = outcome.summary["top1_hard"]
-    _say(console, f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}")
+    say(console, f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}")
     return Path(outcome.path) / "last.pt", top1
-
-
-def float_config(config: Config) -> Config:
-    """Return the configuration of the float run with the same data, model, recipe and seed."""
-    raw = configuration.float_parent(config.raw)
-    return configuration.parse_config(raw)

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from qexp import quantizers, runs
-from qexp.config.config import Config, is_float
-from qexp.engine.checkpointer import Checkpoints
+from qexp.config.config import Config
+from qexp.engine.checkpointer import Checkpointer
 from qexp.experiment.environment import environment
 from qexp.utils.callback import EpochRecord
 
-# What has to be the same for a run that goes on to be equal, bit for bit, to one that was not interrupted.
+# What has to be the same for a run that resumes to be equal, bit for bit, to one that was not interrupted.
 SAME_BITS = (
     *("qexp", "python", "versions", "git", "platform", "cpu", "cpu_capability", "device", "device_name", "threads"),
     *("cuda", "cudnn", "deterministic", "compile", "channels_last", "recompute"),
@@ -57,7 +57,7 @@ def summarize(
     model: nn.Module,
     config: Config,
     last: EpochRecord,
-    keeper: Checkpoints,
+    checkpointer: Checkpointer,
     *,
     train_images: int,
     baseline: float | None,
@@ -71,21 +71,21 @@ def summarize(
         model: as it was trained.
         config: of the run.
         last: the record of the last epoch, with its evaluation.
-        keeper: knows the best epoch.
+        checkpointer: knows the best epoch.
         train_images: how many there are.
         baseline: float top-1, where it is known.
         env: the environment.
     """
     return {
         **_computed(config, train_images),
-        **_measured(last, keeper, config.tracking.eval_interval),
-        **_compared(last, baseline, is_the_baseline=is_float(config.raw)),
+        **_measured(last, checkpointer, config.tracking.eval_interval),
+        **_compared(last, baseline, is_the_baseline=config.is_float),
         **_network(model),
         "deterministic": config.deterministic,
         **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
-        "time_seconds": round(keeper.time_seconds, 3),
+        "time_seconds": round(checkpointer.time_seconds, 3),
         "time_images_per_second": round(last.time_images_per_second, 1),
-        "time_resumed_at_steps": keeper.resumed_at,
+        "time_resumed_at_steps": checkpointer.resumed_at,
     }
 
 
@@ -94,18 +94,19 @@ def _computed(config: Config, train_images: int) -> dict[str, Any]:
         "key": config.key,
         "dataset": config.dataset.name,
         "model": config.model.name,
+        "width": config.width,
         "quantizer": config.quantizer.name,
         "weight_bits": config.weight_bits,
         "activation_bits": config.activation_bits,
         "seed": config.seed,
-        "init": config.raw["init"],
+        "init": config.init,
         "protocol": config.protocol,
         "epochs": config.recipe.epochs,
         "train_images": train_images,
     }
 
 
-def _measured(last: EpochRecord, keeper: Checkpoints, eval_interval: int) -> dict[str, Any]:
+def _measured(last: EpochRecord, checkpointer: Checkpointer, eval_interval: int) -> dict[str, Any]:
     hard, soft = last.hard, last.soft
     assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
     return {
@@ -118,9 +119,9 @@ def _measured(last: EpochRecord, keeper: Checkpoints, eval_interval: int) -> dic
         "train_top1": last.train.top1,
         "train_loss": last.train.loss,
         "test_loss": hard.loss,
-        "best_epoch": keeper.best_epoch,
-        "best_top1_hard": keeper.best_top1,
-        "best_top1_soft": keeper.best_soft,
+        "best_epoch": checkpointer.best_epoch,
+        "best_top1_hard": checkpointer.best_top1,
+        "best_top1_soft": checkpointer.best_soft,
         "eval_interval": eval_interval,
     }
 
@@ -138,5 +139,5 @@ def _network(model: nn.Module) -> dict[str, Any]:
         "most_weight_levels": max(quantizers.weight_levels(model).values(), default=None),
         "weight_kilobytes": at_bits / 1000,
         "float_weight_kilobytes": as_float / 1000,
-        "unsettled": [name for name, quantizer in quantizers.quantizers(model) if not quantizer.settled()],
+        "unsettled": [name for name, quantizer in quantizers.named_quantizers(model) if not quantizer.converged()],
     }

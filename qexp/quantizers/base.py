@@ -43,8 +43,8 @@ class Quantizer(Part):
     def forward(self, x: Tensor) -> Tensor:
         """Return the fake-quantized tensor, of the shape of `x`."""
 
-    def recall(self, *arguments: Tensor) -> Tensor:
-        """Return once more what `forward` returned since the last step: no gradient, nothing taken note of."""
+    def requantize(self, *arguments: Tensor) -> Tensor:
+        """Return again what `forward` returned since the last step: without gradient, and updating no state."""
         with torch.no_grad():
             return self(*arguments)
 
@@ -73,7 +73,7 @@ class Quantizer(Part):
         present = [term for term in [quantizer.penalty() for quantizer in quantizers] if term is not None]
         return torch.stack(present).sum() if present else None
 
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         """Whether training ended in the quantizer that hard evaluation uses."""
         return True
 
@@ -83,30 +83,27 @@ class Quantizer(Part):
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where a quantizer sits: what a method may need to know about its layer and the network."""
+class LayerInfo:
+    """What a method may need to know about a quantizer's layer and the network; by default it is the only one."""
 
-    layer_weights: int  # weights in this layer
-    total_weights: int  # weights in all quantized layers
-    layers: int  # quantized layers
-
-
-ALONE = Site(layer_weights=1, total_weights=1, layers=1)
+    layer_weights: int = 1  # weights in this layer
+    total_weights: int = 1  # weights in all quantized layers
+    layers: int = 1  # quantized layers
 
 
 class Method(ABC):
-    """A published method: makes the quantizers of every site. Its fields are the options of its YAML file."""
+    """A published method: makes the quantizers of every layer. Its fields are the options of its YAML file."""
 
     weight_bits: ClassVar[Collection[int]] = range(1, 9)
     activation_bits: ClassVar[Collection[int]] = range(1, 9)
     output_scale: ClassVar[bool] = False  # does a layer learn a scale |beta|? Weight quantizers are given it, then
 
     @abstractmethod
-    def weight(self, bits: int, site: Site = ALONE) -> Quantizer:
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> Quantizer:
         """Return a new quantizer for a layer's weight; raise ValueError for options that cannot go together."""
 
     @abstractmethod
-    def activation(self, bits: int, site: Site = ALONE) -> Quantizer:
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> Quantizer:
         """Return a new quantizer for a layer's input."""
 
     def check(self, weight_bits: int, activation_bits: int) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from qexp.quantizers.base import ALONE, Site
+from qexp.quantizers.base import LayerInfo
 from qexp.quantizers.grids import Member
 from qexp.quantizers.mixture import GridQuantizer, MixMethod
 from qexp.utils.types import Fraction, Progress, Range
@@ -37,7 +37,7 @@ class BRQuantizer(GridQuantizer):
         self.register_buffer("mix", torch.full((len(mix),), 1 / len(mix)))
         self._is_hard = False  # in the second phase
 
-    def shares(self) -> Tensor | None:
+    def mixing_weights(self) -> Tensor | None:
         return None if self._is_hard else self.mix
 
     def anneal(self, progress: Progress) -> None:
@@ -64,8 +64,8 @@ class BR(MixMethod):
     omega_end: Annotated[float, Range(low=1)]
     hard_from: Fraction | None
 
-    def weight(self, bits: int, site: Site = ALONE) -> BRQuantizer:
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> BRQuantizer:
         return BRQuantizer(self.mix_of((bits,), of_weights=True), self.omega_end, self.hard_from)
 
-    def activation(self, bits: int, site: Site = ALONE) -> BRQuantizer:
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> BRQuantizer:
         return BRQuantizer(self.mix_of((bits,), of_weights=False), self.omega_end, self.hard_from)

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, Method, Part, Quantizer, Site
+from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Part, Quantizer
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
 from qexp.utils.types import Progress
 
@@ -51,11 +51,11 @@ def quantize(
     chosen = {name: layer for name, layer in layers.items() if sides[name]}
     total = sum(layer.weight.numel() for layer in chosen.values())
     for name, layer in chosen.items():
-        site = Site(layer.weight.numel(), total, len(chosen))
+        info = LayerInfo(layer.weight.numel(), total, len(chosen))
         new = QuantConv2d.around(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.around(layer)
         new.attach(
-            method.weight(weight_bits, site) if "weight" in sides[name] else None,
-            method.activation(activation_bits, site) if "input" in sides[name] else None,
+            method.weight(weight_bits, info) if "weight" in sides[name] else None,
+            method.activation(activation_bits, info) if "input" in sides[name] else None,
             scale=method.output_scale,
         )
         new.to(layer.weight.device).train(layer.training)
@@ -89,7 +89,7 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, QuantLayer))
 
 
-def quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
+def named_quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
     """Yield (name, quantizer) for every quantizer."""
     return ((name, module) for name, module in model.named_modules() if isinstance(module, Quantizer))
 
@@ -123,7 +123,7 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
 @torch.no_grad()
 def anneal(model: nn.Module, progress: Progress) -> None:
     """Move every quantizer's schedule to `progress`, and refresh the ranges of weights that are due."""
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.anneal(progress)
     for _, layer in quantized_layers(model):
         own = layer.weight_quantizer
@@ -134,7 +134,7 @@ def anneal(model: nn.Module, progress: Progress) -> None:
 def penalty(model: nn.Module) -> Tensor | float:
     """Return the sum of the quantizers' penalties, 0.0 where no method has one."""
     members: dict[type[Quantizer], list[Quantizer]] = {}
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         members.setdefault(type(quantizer), []).append(quantizer)
     terms = [kind.penalties(group) for kind, group in members.items()]
     return sum((term for term in terms if term is not None), 0.0)
@@ -142,41 +142,41 @@ def penalty(model: nn.Module) -> Tensor | float:
 
 def has_soft_form(model: nn.Module) -> bool:
     """Whether soft and hard evaluation can differ."""
-    return any(quantizer.has_soft_form for _, quantizer in quantizers(model))
+    return any(quantizer.has_soft_form for _, quantizer in named_quantizers(model))
 
 
 @contextmanager
 def evaluation(model: nn.Module, mode: Literal["soft", "hard"]) -> Iterator[None]:
     """Evaluate in `mode` inside the block; outside, evaluation is hard."""
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.evaluation = mode
     try:
         yield
     finally:
-        for _, quantizer in quantizers(model):
+        for _, quantizer in named_quantizers(model):
             quantizer.evaluation = "hard"
 
 
 @contextmanager
-def held_weights(model: nn.Module) -> Iterator[None]:
+def cached_weights(model: nn.Module) -> Iterator[None]:
     """Quantize every weight once; all forward passes inside the block use that.
 
-    Gradients gather on the held weights, and go through the quantizers to the weights at the end of the block.
+    Gradients add up on the cached weights, and go through the quantizers to the weights at the end of the block.
     """
-    held: list[tuple[QuantLayer, Tensor, Tensor]] = []
+    cached: list[tuple[QuantLayer, Tensor, Tensor]] = []
     try:
         for _, layer in quantized_layers(model):
             weight = layer.quantized_weight()
             if weight is not layer.weight:
-                layer.held_weight = weight.detach().requires_grad_(weight.requires_grad)
-                held.append((layer, weight, layer.held_weight))
+                layer.cached_weight = weight.detach().requires_grad_(weight.requires_grad)
+                cached.append((layer, weight, layer.cached_weight))
         yield
-        graded = [(weight, leaf.grad) for _, weight, leaf in held if leaf.grad is not None]
+        graded = [(weight, leaf.grad) for _, weight, leaf in cached if leaf.grad is not None]
         if graded:
             torch.autograd.backward([weight for weight, _ in graded], [grad for _, grad in graded])
     finally:
-        for layer, _, _ in held:
-            layer.held_weight = None
+        for layer, _, _ in cached:
+            layer.cached_weight = None
 
 
 def recompute(model: nn.Module, enabled: bool) -> None:

@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, TINY, Method, Quantizer, Site
-from qexp.quantizers.blocks import (
+from qexp.quantizers.base import TINY, LayerInfo, Method, Quantizer
+from qexp.quantizers.numerics import (
     Scalar,
     as_float,
     as_tensor,
@@ -28,9 +28,7 @@ from qexp.quantizers.blocks import (
     dense,
     dot,
     float_copy,
-    in_blocks,
     laid_out_as,
-    mapped,
     mean_and_std,
     scalar,
     total,
@@ -41,14 +39,12 @@ Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope
 Standard = tuple[Scalar, Scalar]  # mean and deviation
 
 
-def position(
-    x: Tensor, lower: Scalar, delta: Scalar, standard: Standard | None = None, out: Tensor | None = None
-) -> Tensor:
-    """Return t = (x - lower) / delta, not clamped, in `out` or a new tensor; `standard` standardizes x first."""
+def position(x: Tensor, lower: Scalar, delta: Scalar, standard: Standard | None = None) -> Tensor:
+    """Return t = (x - lower) / delta, not clamped, in a new tensor; `standard` standardizes x first."""
     if standard is None:
-        return torch.sub(x, lower, out=out).div_(delta)
+        return torch.sub(x, lower).div_(delta)
     mean, std = standard
-    return torch.sub(x, mean, out=out).div_(std).sub_(lower).div_(delta)
+    return torch.sub(x, mean).div_(std).sub_(lower).div_(delta)
 
 
 def nearest_(t: Tensor) -> Tensor:
@@ -84,13 +80,12 @@ class _DistanceAwareRounding(torch.autograd.Function):
         delta = at_least(end - begin, TINY) / steps
         size = None if scale is None else scalar(scale.abs()) / steps
 
-        def to_levels(values: Tensor, out: Tensor | None) -> Tensor:
-            index = nearest_(position(values, begin, delta, standard, out).clamp_(0, steps))
-            if size is None:
-                return to_level_(index, sign, steps)
-            return index.mul_((1 + sign) * size).sub_(sign * steps * size)
-
-        return mapped(x, to_levels)
+        index = nearest_(position(as_float(x), begin, delta, standard).clamp_(0, steps))
+        if size is None:
+            levels = to_level_(index, sign, steps)
+        else:
+            levels = index.mul_((1 + sign) * size).sub_(sign * steps * size)
+        return levels.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -102,30 +97,21 @@ class _DistanceAwareRounding(torch.autograd.Function):
         factor = ctx.gamma / (4 * math.sinh(ctx.gamma)) * (1 + sign) * size / width * (end > begin)
         mean, std = ctx.standard or (0.0, 1.0)
         first, delta = mean + std * begin, std * width / steps  # of x itself, not standardized
-        one, dx = torch.ones((), dtype=lower.dtype, device=x.device), torch.empty_like(x)
-        by_position: Scalar = 0.0
-        whole: Scalar = 0.0
-        by_index: Scalar = 0.0
-        upstream_total: Scalar = 0.0
-        for source, upstream, target, t, work, slope in in_blocks(x, laid_out_as(grad, x), dx, scratch=3):
-            g = as_float(upstream)
-            t = position(as_float(source), first, delta, out=t)
-            inside = float_copy(t, work).eq_(t.clamp_(0, steps))  # 1, ends included as in torch.clamp, or 0
-            slope = torch.mul(inside, g, out=slope)
-            # coth(a / 2) / 2 = 1 / (4 sigmoid(a) - 2), a = |1 - 2r| + 1 / sigma^2
-            a = torch.sub(one, torch.frac(t, out=work), alpha=2, out=work).abs_().add_(1 / ctx.sigma**2)
-            slope.div_(a.sigmoid_().sub_(0.5))
-            by_position = by_position + dot(t, slope)
-            whole = whole + total(slope)
-            target.copy_(slope.mul_(factor / std))
-            if scale is not None:
-                by_index = by_index + dot(nearest_(t), g)
-                upstream_total = upstream_total + total(g)
+        g = as_float(laid_out_as(grad, x))
+        t = position(as_float(x), first, delta)
+        inside = float_copy(t).eq_(t.clamp_(0, steps))  # 1, lower and upper included as in torch.clamp, or 0
+        slope = inside.mul_(g)
+        # coth(a / 2) / 2 = 1 / (4 sigmoid(a) - 2), a = |1 - 2r| + 1 / sigma^2
+        a = torch.frac(t).mul_(-2).add_(1).abs_().add_(1 / ctx.sigma**2)
+        slope.div_(a.sigmoid_().sub_(0.5))
+        by_position, whole = dot(t, slope), total(slope)
         d_upper = -factor * by_position / steps
         d_lower = -factor * whole - d_upper
         d_scale = None
         if scale is not None:
-            d_scale = scale.sign() * (((1 + sign) * by_index - sign * steps * upstream_total) / steps)
+            by_index, upstream = dot(nearest_(t), g), total(g)
+            d_scale = scale.sign() * (((1 + sign) * by_index - sign * steps * upstream) / steps)
+        dx = slope.mul_(factor / std).to(x.dtype)
         return dx, as_tensor(d_lower, lower), as_tensor(d_upper, upper), d_scale, None, None, None, None, None
 
 
@@ -261,8 +247,8 @@ class DAQ(Method):
     activation_sigma: Sigma
     activation_gamma: Positive
 
-    def weight(self, bits: int, site: Site = ALONE) -> DAQWeight:
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQWeight:
         return DAQWeight(bits, sigma=self.weight_sigma, gamma=self.weight_gamma)
 
-    def activation(self, bits: int, site: Site = ALONE) -> DAQActivation:
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQActivation:
         return DAQActivation(bits, sigma=self.activation_sigma, gamma=self.activation_gamma)

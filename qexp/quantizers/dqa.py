@@ -11,7 +11,7 @@ falls from 100 to 0.03 over all training steps; a penalty on high bit-widths pul
   weighed by its share of the weights (`layer_share`) small layers feel nothing: the first one ended at 4 bits
   (docs/results/dqa-penalty.md).
 * Inputs of layers have an attention and a penalty of their own.
-* Hard evaluation uses the lowest grid, whatever the attention says; `settled` tells whether they agree.
+* Hard evaluation uses the lowest grid, whatever the attention says; `converged` tells whether they agree.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import ALONE, TINY, Quantizer, Site
+from qexp.quantizers.base import TINY, LayerInfo, Quantizer
 from qexp.quantizers.grids import Member
 from qexp.quantizers.mixture import GridQuantizer, MixMethod
 from qexp.utils.types import NonNegative, Positive, Progress
@@ -67,7 +67,7 @@ class DQAQuantizer(GridQuantizer):
         """Return a = softmax(alpha / std(alpha) / T), shape (K,)."""
         return attention(self.alpha, self.temperature)
 
-    def shares(self) -> Tensor:
+    def mixing_weights(self) -> Tensor:
         return self.attention()
 
     def anneal(self, progress: Progress) -> None:
@@ -82,10 +82,10 @@ class DQAQuantizer(GridQuantizer):
         # All at once: an operation on three values costs as much as one on a thousand.
         members = cast(Sequence[DQAQuantizer], quantizers)
         temperatures = torch.stack([member.temperature for member in members])[:, None]
-        shares = attention(torch.stack([member.alpha for member in members]), temperatures)
-        return (shares * torch.stack([member.costs for member in members])).sum()
+        weights = attention(torch.stack([member.alpha for member in members]), temperatures)
+        return (weights * torch.stack([member.costs for member in members])).sum()
 
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         return int(self.alpha.argmax()) == 0
 
     def stats(self) -> dict[str, Tensor]:
@@ -109,16 +109,16 @@ class DQA(MixMethod):
     temperature_start: Positive
     temperature_end: Positive
 
-    def weight(self, bits: int, site: Site = ALONE) -> DQAQuantizer:
-        return self._make(self.mix_of((bits,), of_weights=True), site)
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DQAQuantizer:
+        return self._make(self.mix_of((bits,), of_weights=True), layer)
 
-    def activation(self, bits: int, site: Site = ALONE) -> DQAQuantizer:
-        return self._make(self.mix_of((bits,), of_weights=False), site)
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> DQAQuantizer:
+        return self._make(self.mix_of((bits,), of_weights=False), layer)
 
-    def _make(self, mix: list[Member], site: Site) -> DQAQuantizer:
+    def _make(self, mix: list[Member], layer: LayerInfo) -> DQAQuantizer:
         factor = {
-            "layer_share": site.layer_weights / site.total_weights,
-            "layers": 1 / site.layers,
-            "weights": 1 / site.total_weights,
+            "layer_share": layer.layer_weights / layer.total_weights,
+            "layers": 1 / layer.layers,
+            "weights": 1 / layer.total_weights,
         }[self.penalty_scale]
         return DQAQuantizer(mix, self.penalty * factor, (self.temperature_start, self.temperature_end))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from qexp.quantizers.base import ALONE, Method, Quantizer, Site
+from qexp.quantizers.base import LayerInfo, Method, Quantizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,8 +12,8 @@ class FP(Method):
     weight_bits = ()
     activation_bits = ()
 
-    def weight(self, bits: int, site: Site = ALONE) -> Quantizer:
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> Quantizer:
         raise ValueError(f"fp has no {bits}-bit form")
 
-    def activation(self, bits: int, site: Site = ALONE) -> Quantizer:
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> Quantizer:
         raise ValueError(f"fp has no {bits}-bit form")

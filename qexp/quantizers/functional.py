@@ -6,52 +6,49 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qexp.quantizers.blocks import (
-    FLOATS,
-    Scalar,
+from qexp.quantizers.grids import ScaledGrid
+from qexp.quantizers.numerics import (
     add_product_,
     as_float,
     as_tensor,
     dense,
     dot,
     float_copy,
-    in_blocks,
     laid_out_as,
-    mapped,
     scalar,
     scalars,
     total,
 )
-from qexp.quantizers.grids import Placed
 
 
 def project(
     x: Tensor,
-    grids: Sequence[Placed],
-    shares: Tensor | None = None,
+    grids: Sequence[ScaledGrid],
+    weights: Tensor | None = None,
     *,
     clip: tuple[Tensor, ...] | None = None,
     clipped: Sequence[bool] = (),
 ) -> Tensor:
-    """Return sum_k shares[k] * grid_k(x) (DQA, eq. 3), of the shape and type of `x`.
+    """Return sum_k weights[k] * grid_k(x) (DQA, eq. 3), of the shape and type of `x`.
 
-    The gradient to `x` is the upstream gradient (straight through); that to share k is its product with grid_k(x),
-    summed up. Grids that are clipped stop their part of the gradient outside of `clip`, whose ends receive it (PACT).
+    The gradient to `x` is the upstream gradient (straight through); that to weight k is its product with grid_k(x),
+    summed up. Grids that are clipped stop their part of the gradient outside of `clip`, and its lower or upper receives
+    it (PACT).
 
     Args:
         x: any shape.
         grids: K of them.
-        shares: (K,), adding up to 1; None for a single grid.
-        clip: lower and upper end, 0-dim; values on them count as inside, and as outside for the end's own gradient.
+        weights: (K,), adding up to 1; None for a single grid.
+        clip: (lower, upper), 0-dim; a value equal to one of them keeps its gradient, and the bound gets it as well.
         clipped: which grids `clip` belongs to.
     """
     lower, upper = clip or (None, None)
     part = None  # of the gradient that the clip decides about; None for all of it
-    if shares is not None:
-        shares = shares.to(x.dtype if x.dtype in FLOATS else torch.float32)
+    if weights is not None:
+        weights = weights.to(as_float(x[:0]).dtype)
         if clip and not all(clipped):
-            part = torch.stack([share for share, own in zip(shares.detach(), clipped, strict=True) if own]).sum()
-    return _Projection.apply(x, shares, lower, upper, part, grids)
+            part = torch.stack([weight for weight, own in zip(weights.detach(), clipped, strict=True) if own]).sum()
+    return _Projection.apply(x, weights, lower, upper, part, grids)
 
 
 class _Projection(torch.autograd.Function):
@@ -59,72 +56,58 @@ class _Projection(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        shares: Tensor | None,
+        weights: Tensor | None,
         lower: Tensor | None,
         upper: Tensor | None,
         part: Tensor | None,
-        grids: Sequence[Placed],
+        grids: Sequence[ScaledGrid],
     ) -> Tensor:
         x = dense(x)
         is_needed = upper is not None or ctx.needs_input_grad[1]
         ctx.save_for_backward(x if is_needed else None, lower, upper, part)
         ctx.grids = grids
-        return mapped(x, grids[0].to_levels) if shares is None else _mixed(x, grids, shares)
+        values = as_float(x)
+        return (grids[0].to_levels(values) if weights is None else _mixed(values, grids, weights)).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, lower, upper, part = ctx.saved_tensors
         if x is None:
             return grad, None, None, None, None, None
-        grad = laid_out_as(grad, x)
-        to_shares = _shares_gradient(x, grad, ctx.grids) if ctx.needs_input_grad[1] else None
+        values, upstream = as_float(x), as_float(laid_out_as(grad, x))
+        to_weights = _weights_gradient(values, upstream, ctx.grids) if ctx.needs_input_grad[1] else None
         if upper is None:
-            return grad, to_shares, None, None, None, None
-        to_x, to_lower, to_upper = _clip_gradients(x, grad, lower, upper, part)
-        return to_x, to_shares, to_lower, to_upper, None, None
+            return grad, to_weights, None, None, None, None
+        to_x, to_lower, to_upper = _clip_gradients(values, upstream, lower, upper, part)
+        return to_x.to(x.dtype), to_weights, to_lower, to_upper, None, None
 
 
-def _mixed(x: Tensor, grids: Sequence[Placed], shares: Tensor) -> Tensor:
-    """Return the sum over k of shares[k] * (codes_k * scale_k + offset_k)."""
-    parts = scalars(shares)
-    factors = [part * grid.scale for part, grid in zip(parts, grids, strict=True)]
-    offset = sum(part * grid.offset for part, grid in zip(parts, grids, strict=True))
-
-    def mix(values: Tensor, out: Tensor | None, codes: Tensor | None) -> Tensor:
-        mixture = grids[0].to_codes(values, out).mul_(factors[0]).add_(offset)
-        for grid, factor in zip(grids[1:], factors[1:], strict=True):
-            add_product_(mixture, grid.to_codes(values, codes), factor)
-        return mixture
-
-    return mapped(x, mix, scratch=1)
+def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
+    """Return the sum over k of weights[k] * (codes_k * scale_k + offset_k)."""
+    numbers = scalars(weights)
+    factors = [weight * grid.scale for weight, grid in zip(numbers, grids, strict=True)]
+    offset = sum(weight * grid.offset for weight, grid in zip(numbers, grids, strict=True))
+    mixture = grids[0].to_codes(x).mul_(factors[0]).add_(offset)
+    for grid, factor in zip(grids[1:], factors[1:], strict=True):
+        add_product_(mixture, grid.to_codes(x), factor)
+    return mixture
 
 
-def _shares_gradient(x: Tensor, grad: Tensor, grids: Sequence[Placed]) -> Tensor:
+def _weights_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
     """Return <grad, grid_k(x)> for every grid, shape (K,)."""
-    products: list[Scalar] = [0.0] * len(grids)
-    whole: Scalar = 0.0
-    for source, upstream, codes in in_blocks(x, grad, scratch=1):
-        values, g = as_float(source), as_float(upstream)
-        for k, grid in enumerate(grids):
-            products[k] = products[k] + dot(grid.to_codes(values, codes), g)
-        whole = whole + total(g)
-    sums = [product * grid.scale + whole * grid.offset for product, grid in zip(products, grids, strict=True)]
-    return torch.stack([as_tensor(value, as_float(x[:0])) for value in sums])
+    whole = total(grad)
+    sums = [dot(grid.to_codes(x), grad) * grid.scale + whole * grid.offset for grid in grids]
+    return torch.stack([as_tensor(value, x) for value in sums])
 
 
 def _clip_gradients(
     x: Tensor, grad: Tensor, lower: Tensor, upper: Tensor, part: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients to x, without its `part` (None for all of it) outside of the clip, and to both ends."""
+    """Return the gradients to x, without its `part` (None for all of it) outside of the clip, to lower and to upper."""
     share = 1.0 if part is None else scalar(part)
     low, high = scalar(lower), scalar(upper)
-    to_x = torch.empty_like(x)
-    below: Scalar = 0.0
-    above: Scalar = 0.0
-    for source, upstream, target, flags, kept in in_blocks(x, grad, to_x, scratch=2):
-        g = as_float(upstream)
-        below = below + dot(float_copy(source, flags).le_(low), g)
-        above = above + dot(float_copy(source, flags).ge_(high), g)
-        kept = float_copy(source, kept).lt_(low).add_(float_copy(source, flags).gt_(high))
-        target.copy_(kept.mul_(-share).add_(1).mul_(g))
+    below = dot(float_copy(x).le_(low), grad)
+    above = dot(float_copy(x).ge_(high), grad)
+    outside = float_copy(x).lt_(low).add_(float_copy(x).gt_(high))
+    to_x = outside.mul_(-share).add_(1).mul_(grad)
     return to_x, as_tensor(below * share, lower), as_tensor(above * share, upper)

@@ -1,4 +1,4 @@
-"""Grids: the levels that a bit-width allows between two ends, and projection onto them; mixes of them by name."""
+"""Grids: the levels that a bit-width allows from lower to upper, and projection onto them; mixes of them by name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -9,31 +9,31 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import FLOAT_BITS, TINY
-from qexp.quantizers.blocks import Scalar, at_least, float_copy, scalar
-from qexp.quantizers.pact import LearnedClip
-from qexp.quantizers.ranges import AbsoluteMean, KeptMean, RunningRange, Span, TensorRange, Unbounded
-from qexp.quantizers.sawb import Rule, SawbClip
+from qexp.quantizers.numerics import Scalar, at_least, float_copy, scalar
+from qexp.quantizers.pact import PactRange
+from qexp.quantizers.ranges import BinaryRange, MinMaxRange, NoRange, RangeEstimator, RunningMinMaxRange, TernaryRange
+from qexp.quantizers.sawb import Rule, SawbRange
 
 WeightGrid = Literal["minmax", "sawb", "twn", "bwn"]
 ActivationGrid = Literal["minmax", "pact"]
 WIDEST = 8  # bits; a wider member of a mix is full precision
 
 
-class Placed(NamedTuple):
-    """A grid between two ends: a value has a code 0, 1, ..., and the level code * scale + offset."""
+class ScaledGrid(NamedTuple):
+    """A grid scaled to a range: a value has a code 0, 1, ..., and the level code * scale + offset."""
 
-    to_codes: Callable[[Tensor, Tensor | None], Tensor]  # (float values, `out` or None) -> codes as floats
+    to_codes: Callable[[Tensor], Tensor]  # float values -> codes as floats, a new tensor
     scale: Scalar
     offset: Scalar
 
-    def to_levels(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """Return the level of every value of a float tensor, in `out` or a new tensor."""
-        return self.to_codes(x, out).mul_(self.scale).add_(self.offset)
+    def to_levels(self, x: Tensor) -> Tensor:
+        """Return the level of every value of a float tensor."""
+        return self.to_codes(x).mul_(self.scale).add_(self.offset)
 
 
 @dataclass(frozen=True)
 class Grid(ABC):
-    """The levels that a span's ends allow; passes no gradient.
+    """Levels from the lower to the upper end of a range; passes no gradient.
 
     `bits` is the nominal bit-width, which orders the grids of a mix and weighs its attention (DQA, eq. 7).
     """
@@ -46,23 +46,23 @@ class Grid(ABC):
         """How many there are."""
 
     @abstractmethod
-    def between(self, *ends: Scalar) -> Placed:
-        """Return the grid between the ends that its span returns, as numbers."""
+    def _scaled(self, *bounds: Scalar) -> ScaledGrid:
+        """Return the grid scaled to what its range estimator returned, as numbers."""
 
-    def placed(self, ends: Iterable[Tensor]) -> Placed:
-        """Return the grid between ends that may have a gradient, which does not pass."""
-        return self.between(*(scalar(end.detach()) for end in ends))
+    def scaled(self, bounds: Iterable[Tensor]) -> ScaledGrid:
+        """Return the grid scaled to (lower, upper) or (lower, upper, threshold), whose gradients stop here."""
+        return self._scaled(*(scalar(bound.detach()) for bound in bounds))
 
-    def codes(self, x: Tensor, ends: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index)."""
-        placed = self.placed(ends)
-        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype) * placed.scale + placed.offset
-        return placed.to_codes(x, None).to(torch.uint8), levels
+        scaled = self.scaled(bounds)
+        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype) * scaled.scale + scaled.offset
+        return scaled.to_codes(x).to(torch.uint8), levels
 
 
 @dataclass(frozen=True)
 class Uniform(Grid):
-    """2**bits evenly spaced levels, both ends included (DQA, eq. 10 and 11).
+    """2**bits evenly spaced levels, lower and upper included (DQA, eq. 10 and 11).
 
     Equation 13 of the paper with the offset that its print lacks: round((x - lower) / step), kept in range.
     """
@@ -71,42 +71,42 @@ class Uniform(Grid):
     def levels(self) -> int:
         return 2**self.bits
 
-    def between(self, *ends: Scalar) -> Placed:
-        lower, upper = ends
+    def _scaled(self, *bounds: Scalar) -> ScaledGrid:
+        lower, upper = bounds
         steps = self.levels - 1
         step = at_least(upper - lower, TINY) / steps
 
-        def to_codes(x: Tensor, out: Tensor | None) -> Tensor:
-            return torch.sub(x, lower, out=out).div_(step).round_().clamp_(0, steps)
+        def to_codes(x: Tensor) -> Tensor:
+            return torch.sub(x, lower).div_(step).round_().clamp_(0, steps)
 
-        return Placed(to_codes, step, lower)
+        return ScaledGrid(to_codes, step, lower)
 
 
 @dataclass(frozen=True)
 class Binary(Grid):
-    """The two ends, -beta and beta, by sign; zero maps to the upper one (DQA, eq. 14)."""
+    """-beta and beta, by sign; zero maps to beta (DQA, eq. 14)."""
 
     levels = 2
 
-    def between(self, *ends: Scalar) -> Placed:
-        lower, upper = ends
-        return Placed(lambda x, out: float_copy(x, out).ge_(0), 2 * upper, lower)
+    def _scaled(self, *bounds: Scalar) -> ScaledGrid:
+        lower, upper = bounds
+        return ScaledGrid(lambda x: float_copy(x).ge_(0), 2 * upper, lower)
 
 
 @dataclass(frozen=True)
 class Ternary(Grid):
-    """The two ends, -beta and beta, and zero where |x| is not above the threshold (DQA, eq. 15). Counts as 2 bits."""
+    """-beta and beta, and zero where |x| is not above the threshold (DQA, eq. 15). Counts as 2 bits."""
 
     levels = 3
 
-    def between(self, *ends: Scalar) -> Placed:
-        lower, upper, threshold = ends
+    def _scaled(self, *bounds: Scalar) -> ScaledGrid:
+        lower, upper, threshold = bounds
 
-        def to_codes(x: Tensor, out: Tensor | None) -> Tensor:
-            within = torch.clamp(x, -threshold, threshold, out=out)  # type: ignore[arg-type]
-            return torch.sub(x, within, out=out).sign_().add_(1)
+        def to_codes(x: Tensor) -> Tensor:
+            within = torch.clamp(x, -threshold, threshold)  # type: ignore[arg-type]
+            return torch.sub(x, within).sign_().add_(1)
 
-        return Placed(to_codes, upper, lower)
+        return ScaledGrid(to_codes, upper, lower)
 
 
 @dataclass(frozen=True)
@@ -115,26 +115,26 @@ class Float(Grid):
 
     levels = 0
 
-    def between(self, *ends: Scalar) -> Placed:
-        return Placed(float_copy, 1.0, 0.0)
+    def _scaled(self, *bounds: Scalar) -> ScaledGrid:
+        return ScaledGrid(float_copy, 1.0, 0.0)
 
-    def codes(self, x: Tensor, ends: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         raise ValueError("full precision has no codes")
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a mix: a grid, and the span it lies on, which members may share."""
+    """One member of a mix: a grid and its range estimator, which members may share."""
 
     grid: Grid
-    span: Span
+    range_estimator: RangeEstimator
 
 
 def usual_mix(grid: str, bits: Sequence[int], *, of_weights: bool) -> tuple[str, ...]:
     """Return the entries of a mix of one grid: `("sawb@2", "sawb@4", "sawb@8")`.
 
     Above 8 bits an entry is full precision. One-bit weights use BWN whatever the grid; BWN and TWN have one bit-width
-    each, so that wider entries beside them are min-max. One-bit inputs stay on the ends of their range: after a ReLU,
+    each, so that wider entries beside them are min-max. One-bit inputs keep their two min-max levels: after a ReLU,
     BWN would leave them a single value.
     """
 
@@ -159,7 +159,10 @@ def make_mix(entries: Sequence[str], *, of_weights: bool, sawb: Rule) -> list[Me
     Raises:
         ValueError: an entry that is no grid, or entries that are not in order.
     """
-    shared: dict[str, Span] = {"minmax": TensorRange() if of_weights else RunningRange(), "pact": LearnedClip()}
+    shared: dict[str, RangeEstimator] = {
+        "minmax": MinMaxRange() if of_weights else RunningMinMaxRange(),
+        "pact": PactRange(),
+    }
     members = [_member(entry, shared, of_weights=of_weights, sawb=sawb) for entry in entries]
     widths = [member.grid.bits for member in members]
     if widths != sorted(set(widths)):
@@ -167,20 +170,20 @@ def make_mix(entries: Sequence[str], *, of_weights: bool, sawb: Rule) -> list[Me
     return members
 
 
-def _member(entry: str, shared: dict[str, Span], *, of_weights: bool, sawb: Rule) -> Member:
+def _member(entry: str, shared: dict[str, RangeEstimator], *, of_weights: bool, sawb: Rule) -> Member:
     name, bits = _parsed(entry, ("minmax", "sawb", "bwn", "twn", "fp") if of_weights else ("minmax", "pact", "fp"))
     if name == "fp":
-        return Member(Float(bits), Unbounded())
+        return Member(Float(bits), NoRange())
     own = {"bwn": 1, "twn": 2}.get(name)
     if own is not None and bits != own:
         raise ValueError(f"mix entry '{entry}': the grid {name} has {own} bit{'' if own == 1 else 's'}, not {bits}")
     if not 1 <= bits <= WIDEST:
         raise ValueError(f"mix entry '{entry}': the grid {name} has 1 to {WIDEST} bits")
     if name == "bwn":
-        return Member(Binary(bits), AbsoluteMean())
+        return Member(Binary(bits), BinaryRange())
     if name == "twn":
-        return Member(Ternary(bits), KeptMean())
-    return Member(Uniform(bits), SawbClip(bits, sawb) if name == "sawb" else shared[name])
+        return Member(Ternary(bits), TernaryRange())
+    return Member(Uniform(bits), SawbRange(bits, sawb) if name == "sawb" else shared[name])
 
 
 def _parsed(entry: str, names: Sequence[str]) -> tuple[str, int]:

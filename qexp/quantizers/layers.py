@@ -18,7 +18,7 @@ class QuantLayer(nn.Module, ABC):
 
     Attributes:
         recompute: keep neither the quantized input nor the quantized weight for the backward pass; quantize again.
-        held_weight: the quantized weight to use instead of quantizing, see `qexp.quantizers.held_weights`.
+        cached_weight: the quantized weight to use instead of quantizing, see `qexp.quantizers.cached_weights`.
     """
 
     weight: Tensor
@@ -27,13 +27,13 @@ class QuantLayer(nn.Module, ABC):
     input_quantizer: Quantizer | None
     output_scale: nn.Parameter | None
     recompute: bool
-    held_weight: Tensor | None
+    cached_weight: Tensor | None
 
     def attach(self, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None, *, scale: bool) -> None:
         """Install the quantizers and, with `scale`, an output scale of 1."""
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
         self.output_scale = nn.Parameter(torch.ones((), device=self.weight.device)) if scale else None
-        self.recompute, self.held_weight = False, None
+        self.recompute, self.cached_weight = False, None
 
     @property
     def weight_bits(self) -> int:
@@ -49,8 +49,8 @@ class QuantLayer(nn.Module, ABC):
 
         Scaling the small weight instead of the large output gives the same product, at a fraction of the memory.
         """
-        if self.held_weight is not None:
-            return self.held_weight
+        if self.cached_weight is not None:
+            return self.cached_weight
         if self.weight_quantizer is None:
             return self.weight if self.output_scale is None else self.weight * self.output_scale.abs()
         return self.weight_quantizer(self.weight, *self._scales())
@@ -70,9 +70,9 @@ class QuantLayer(nn.Module, ABC):
             return self.apply_operation(quantized, weight, self.bias)
         again: dict[int, Callable[[], Tensor]] = {}  # by address: what stands for a tensor until backward
         if self.input_quantizer is not None:
-            again[quantized.data_ptr()] = partial(self.input_quantizer.recall, x.detach())
-        if self.weight_quantizer is not None and self.held_weight is None:
-            again[weight.data_ptr()] = partial(self.weight_quantizer.recall, self.weight, *self._scales())
+            again[quantized.data_ptr()] = partial(self.input_quantizer.requantize, x.detach())
+        if self.weight_quantizer is not None and self.cached_weight is None:
+            again[weight.data_ptr()] = partial(self.weight_quantizer.requantize, self.weight, *self._scales())
 
         def pack(tensor: Tensor) -> Tensor | tuple:
             make = again.get(tensor.data_ptr())

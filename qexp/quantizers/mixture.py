@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import Method, Quantizer
-from qexp.quantizers.blocks import as_float
 from qexp.quantizers.functional import project
 from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
-from qexp.quantizers.ranges import Span
+from qexp.quantizers.numerics import as_float
+from qexp.quantizers.ranges import RangeEstimator
 from qexp.quantizers.sawb import Rule
 
 
 class GridQuantizer(Quantizer):
     """Quantizes to a weighted sum of grids, lowest bit-width first; hard evaluation uses that first grid alone.
 
-    The gradient to the input is the weighted sum of the members' own: 1, but for spans that clip (PACT).
+    The gradient to the input is the weighted sum of the members' own: 1, except where a range clips (PACT).
 
     Args:
         mix: one member per grid, of growing bit-width.
@@ -27,55 +27,57 @@ class GridQuantizer(Quantizer):
     def __init__(self, mix: Sequence[Member]):
         super().__init__(mix[0].grid.bits)
         self.grids = [member.grid for member in mix]
-        spans = list(dict.fromkeys(member.span for member in mix))
-        self.spans = nn.ModuleList(spans)
-        self._place = [spans.index(member.span) for member in mix]  # grid -> its span
+        estimators = list(dict.fromkeys(member.range_estimator for member in mix))
+        self.spans = nn.ModuleList(estimators)  # the name they have in checkpoints; see `range_estimators`
+        self._index = [estimators.index(member.range_estimator) for member in mix]  # grid -> its range estimator
 
     @property
     def refresh_interval(self) -> int | None:
-        """Steps between calibrations of a weight's spans, None for only one."""
-        return min((span.refresh_interval for span in self._spans() if span.refresh_interval), default=None)
+        """Steps between calibrations of a weight's ranges, None for only one."""
+        intervals = [estimator.refresh_interval for estimator in self.range_estimators]
+        return min((interval for interval in intervals if interval), default=None)
 
-    def shares(self) -> Tensor | None:
+    def mixing_weights(self) -> Tensor | None:
         """Return the weights of the grids in the sum, shape (K,), adding up to 1; None for the first grid alone."""
         return None
 
-    def _spans(self) -> list[Span]:
-        return [cast(Span, span) for span in self.spans]
+    @property
+    def range_estimators(self) -> list[RangeEstimator]:
+        """The range estimators of the grids, in the order of their first use."""
+        return [cast(RangeEstimator, estimator) for estimator in self.spans]
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._quantize(x, observe=self.training)
+        return self._quantize(x, update=self.training)
 
-    def recall(self, *arguments: Tensor) -> Tensor:
+    def requantize(self, *arguments: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._quantize(*arguments, observe=False)
+            return self._quantize(*arguments, update=False)
 
-    def _quantize(self, x: Tensor, *, observe: bool) -> Tensor:
-        shares = self.shares() if self.is_soft else None
-        places = self._place if shares is not None else self._place[:1]
-        spans = self._spans()[: max(places) + 1]  # spans are numbered in the order of their first use
-        ends = [span(x.detach()) for span in spans]
-        if observe:
-            for span, own in zip(spans, ends, strict=True):
-                span.observe(own)
-        grids = zip(self.grids, places, strict=False)
+    def _quantize(self, x: Tensor, *, update: bool) -> Tensor:
+        weights = self.mixing_weights() if self.is_soft else None
+        index = self._index if weights is not None else self._index[:1]
+        estimators = self.range_estimators[: max(index) + 1]
+        bounds = [estimator(x.detach()) for estimator in estimators]
+        if update:
+            for estimator, own in zip(estimators, bounds, strict=True):
+                estimator.update(own)
         return project(
             x,
-            [grid.placed(ends[place]) for grid, place in grids],
-            shares,
-            clip=next((own for span, own in zip(spans, ends, strict=True) if span.clips), None),
-            clipped=[spans[place].clips for place in places],
+            [grid.scaled(bounds[i]) for grid, i in zip(self.grids, index, strict=False)],
+            weights,
+            clip=next((own for estimator, own in zip(estimators, bounds, strict=True) if estimator.clips), None),
+            clipped=[estimators[i].clips for i in index],
         )
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.grids[0].codes(as_float(x.detach()), self._spans()[0](x.detach()))
+        return self.grids[0].codes(as_float(x.detach()), self.range_estimators[0](x.detach()))
 
     def calibrate(self, x: Tensor) -> None:
-        for span in self._spans():
-            span.calibrate(as_float(x.detach()))
+        for estimator in self.range_estimators:
+            estimator.calibrate(as_float(x.detach()))
 
     def stats(self) -> dict[str, Tensor]:
-        return {name: value for span in self._spans() for name, value in span.stats().items()}
+        return {name: value for estimator in self.range_estimators for name, value in estimator.stats().items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,7 @@ class GridMethod(Method):
     sawb: Rule
 
     def mix_of(self, bits: Sequence[int], *, of_weights: bool) -> list[Member]:
-        """Return the members of one site at the bit-widths `bits`; raise ValueError for what a grid cannot do."""
+        """Return the members for one tensor at the bit-widths `bits`; raise ValueError for what a grid cannot do."""
         grid = self.grid if of_weights else self.activation_grid
         return make_mix(usual_mix(grid, bits, of_weights=of_weights), of_weights=of_weights, sawb=self.sawb)
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import TINY
-from qexp.quantizers.ranges import Span
+from qexp.quantizers.ranges import RangeEstimator
 
 
-class LearnedClip(Span):
+class PactRange(RangeEstimator):
     """[0, alpha] with a learned alpha; [-alpha, alpha] where calibration saw negative inputs."""
 
     roles = {"alpha": "clip"}

@@ -1,4 +1,4 @@
-"""Spans: where a grid begins and ends, found from the tensor at hand or kept from earlier ones."""
+"""Range estimators: the lower and upper end of a tensor's clipping range, measured, averaged or searched."""
 
 from abc import abstractmethod
 from typing import ClassVar
@@ -7,53 +7,53 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import Part
-from qexp.quantizers.blocks import absolute_mean, mean_above, scalar, value_range
+from qexp.quantizers.numerics import absolute_mean, mean_above, scalar, value_range
 
 TERNARY_THRESHOLD = 0.7  # times the mean absolute value (DQA, eq. 15)
 
 
-class Span(Part):
-    """Finds the lowest and the highest level of a grid, and what else decides between its levels.
+class RangeEstimator(Part):
+    """Estimates lower and upper, the lowest and the highest level of a grid, and a threshold where the grid has one.
 
-    A span that `clips` stops the gradient of what lies outside of it, and gives that to its ends.
+    Where an estimator `clips`, values outside of its range have no gradient; lower or upper receives it instead.
     """
 
-    refresh_interval: ClassVar[int | None] = None  # steps between calibrations of a weight's span; None: only one
+    refresh_interval: ClassVar[int | None] = None  # steps between calibrations of a weight's range; None: only one
     clips: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return (lower, upper) and what else the grid asks for, 0-dim; a pure function of `x` and what is kept."""
+        """Return (lower, upper), or (lower, upper, threshold), each 0-dim; changes no state."""
 
-    def observe(self, ends: tuple[Tensor, ...]) -> None:  # noqa: B027
-        """Take note of the ends of a training batch."""
+    def update(self, bounds: tuple[Tensor, ...]) -> None:  # noqa: B027
+        """Update running statistics with the (lower, upper) that `forward` returned for a training batch."""
 
     def calibrate(self, x: Tensor) -> None:
-        """Set what the span keeps from `x`."""
+        """Set parameters and buffers from `x`."""
 
     def stats(self) -> dict[str, Tensor]:
         """Return named 0-dim tensors to log."""
         return {}
 
 
-class Unbounded(Span):
-    """No ends: the span of full precision."""
+class NoRange(RangeEstimator):
+    """No range: for full precision."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return ()
 
 
-class TensorRange(Span):
+class MinMaxRange(RangeEstimator):
     """The smallest and largest value of the tensor at hand: the min-max range of a weight (DQA, eq. 10).
 
-    The paper does not say whether the ends carry a gradient; here they are constants.
+    The paper does not say whether lower and upper carry a gradient; here they are constants.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return value_range(x)
 
 
-class RunningRange(Span):
+class RunningMinMaxRange(RangeEstimator):
     """The range of a layer's input: the batch's own while training, a running average of them in evaluation.
 
     The DQA paper is silent about activation ranges; this is the reading of batch norm, with its momentum of 0.1.
@@ -71,8 +71,8 @@ class RunningRange(Span):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return value_range(x) if self.training else (self.lower, self.upper)
 
-    def observe(self, ends: tuple[Tensor, ...]) -> None:
-        for kept, new in zip((self.lower, self.upper), ends, strict=True):
+    def update(self, bounds: tuple[Tensor, ...]) -> None:
+        for kept, new in zip((self.lower, self.upper), bounds, strict=True):
             kept.lerp_(new.to(kept.dtype), self.momentum)
 
     def calibrate(self, x: Tensor) -> None:
@@ -85,7 +85,7 @@ class RunningRange(Span):
         return {"lower": self.lower, "upper": self.upper}
 
 
-class AbsoluteMean(Span):
+class BinaryRange(RangeEstimator):
     """-beta and beta with beta = mean|x| over the whole tensor (BWN; DQA, eq. 14; one scale per tensor, as printed)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -93,7 +93,7 @@ class AbsoluteMean(Span):
         return -beta, beta
 
 
-class KeptMean(Span):
+class TernaryRange(RangeEstimator):
     """-beta, beta and 0.7 mean|x|, with beta the mean of those |x| that exceed it (TWN; DQA, eq. 15)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

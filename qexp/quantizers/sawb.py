@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import TINY
-from qexp.quantizers.ranges import Span
+from qexp.quantizers.ranges import RangeEstimator
 
 Rule = Literal["search", "formula"]
 
@@ -61,7 +61,7 @@ def _least_error(clips: Tensor, values: Tensor, counts: Tensor, bits: int) -> Te
     return clips.take(errors)  # indexing would wait for the device
 
 
-class SawbClip(Span):
+class SawbRange(RangeEstimator):
     """[-c, c] with the clip c of a weight tensor, kept between calibrations.
 
     Args:

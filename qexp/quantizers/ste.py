@@ -5,7 +5,7 @@ On the min-max, SAWB, BWN and TWN grids these are the "plain" rows of the DQA pa
 
 from dataclasses import dataclass
 
-from qexp.quantizers.base import ALONE, Site
+from qexp.quantizers.base import LayerInfo
 from qexp.quantizers.mixture import GridMethod, GridQuantizer
 
 
@@ -13,8 +13,8 @@ from qexp.quantizers.mixture import GridMethod, GridQuantizer
 class STE(GridMethod):
     """One grid, straight-through gradient, nothing learned but what the grid learns (PACT's clip)."""
 
-    def weight(self, bits: int, site: Site = ALONE) -> GridQuantizer:
+    def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> GridQuantizer:
         return GridQuantizer(self.mix_of((bits,), of_weights=True))
 
-    def activation(self, bits: int, site: Site = ALONE) -> GridQuantizer:
+    def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> GridQuantizer:
         return GridQuantizer(self.mix_of((bits,), of_weights=False))

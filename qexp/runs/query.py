@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from qexp import runs
-from qexp.config.config import float_parent, load_yaml, run_key
-from qexp.config.schema import suggest
+from qexp.config.config import load_yaml
+from qexp.config.identity import float_parent, identity, run_key
+from qexp.config.places import find_run
 from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.text import method_label, model_label, suggest
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
 STATES = (*get_args(runs.State), DAMAGED)
@@ -39,6 +41,18 @@ class Entry:
     def name(self) -> str:
         """The path in the store."""
         return "/".join((self.dataset, self.model, self.method, self.run))
+
+    @property
+    def label(self) -> str:
+        """`daq W2A2`, as far as the path tells."""
+        name, _, bits = self.method.rpartition("-")
+        found = re.fullmatch(r"w(\d+)a(\d+)", bits)
+        return method_label(name, *found.groups()) if found else self.method
+
+    @property
+    def model_label(self) -> str:
+        """`resnet18 x0.25`."""
+        return model_label(self.model, self.summary["width"] if self.summary else runs.model_width(self.path))
 
     @cached_property
     def state(self) -> str:
@@ -167,7 +181,7 @@ def find(root: Path, text: str) -> Entry:
     if text and is_run(Path(text)):
         return Entry(Path(text))
     found = [entry for entry in entries(root) if entry.key.startswith(text)] if text else []
-    return found[0] if len(found) == 1 else Entry(runs.find_run(root, text))
+    return found[0] if len(found) == 1 else Entry(find_run(root, text))
 
 
 def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
@@ -247,7 +261,7 @@ def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entr
     for entry in others:
         if (entry.dataset, entry.model, entry.seed) in places and entry.config.get("init") == "fp":
             with suppress(LookupError, TypeError, AttributeError):  # a configuration that lacks something
-                found += [entry] if run_key(float_parent(entry.config)) in keys else []
+                found += [entry] if run_key(identity(float_parent(entry.config))) in keys else []
     return found
 
 
@@ -258,7 +272,7 @@ def remove(root: Path, entry: Entry) -> None:
     leaves nothing that looks done, but something that is still listed.
 
     Raises:
-        RunningElsewhere: another process holds the run.
+        RunLocked: another process holds the run.
         QexpError: it is not what was listed, or cannot be removed.
     """
     path = entry.path

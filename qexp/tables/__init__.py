@@ -1,1 +1,21 @@
-"""The papers' tables: as data, joined with runs, printed, and how long what is missing takes."""
+"""The papers' tables: published rows, joined with runs, and how they look."""
+
+from qexp.tables.format import around, as_csv, as_markdown, cells, comma_separated, markdown, missing_runs
+from qexp.tables.join import JoinedTable, TableRequest, join
+from qexp.tables.published import OWN, protocols, table_names
+
+__all__ = [
+    "OWN",
+    "JoinedTable",
+    "TableRequest",
+    "around",
+    "as_csv",
+    "as_markdown",
+    "cells",
+    "comma_separated",
+    "join",
+    "markdown",
+    "missing_runs",
+    "protocols",
+    "table_names",
+]

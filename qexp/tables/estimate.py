@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from qexp import quantizers, runs
 from qexp.config.config import Config, load_yaml
+from qexp.config.places import data_root, store_root
 from qexp.engine.loop import fit
-from qexp.experiment.build import assemble, build_network, build_source, pick_device
-from qexp.experiment.training import evaluate_both, make_step, place
+from qexp.experiment.build import assemble, build_network, build_source, make_step, pick_device, place
+from qexp.experiment.evaluate import evaluate_both
 from qexp.utils.callback import Metrics
 
 MEASURED_SECONDS = 2.0  # of training steps, about
@@ -73,7 +74,7 @@ def _what(config: Config) -> str:
 def _image_counts(config: Config) -> tuple[int, int]:
     """Return the numbers of training and test images; the official ones where the data are not there."""
     source = build_source(config)
-    train, test = source.counts(runs.data_root(config.data_dir), download=False)
+    train, test = source.counts(data_root(config.data_dir), download=False)
     return source.train_size or train, source.test_size or test
 
 
@@ -87,7 +88,7 @@ def run_seconds(config: Config, speed: Speed, train_images: int, test_images: in
 def recorded(config: Config) -> Speed | None:
     """Return the speed of the latest finished run of the same kind on the same kind of device, None without one."""
     device = pick_device(config.device).type
-    places = runs.store_root(config.runs_dir) / config.dataset.name / config.model.name
+    places = store_root(config.runs_dir) / config.dataset.name / config.model.name
     paths = places.glob(f"{config.quantizer.name}-w*a*/*/summary.json")
     for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         summary = runs.read_summary(path.parent)
@@ -104,7 +105,7 @@ def _is_alike(config: Config, path: Path, summary: dict) -> bool:
     sides = {_weights_only(bits) for bits in (summary["activation_bits"], config.activation_bits)}
     if len(sides) > 1 or runs.state_of(path) != "done":
         return False
-    return bool(load_yaml(path / "config.yaml")["model"] == config.raw["model"])
+    return bool(load_yaml(path / "config.yaml")["model"] == config.tree["model"])
 
 
 def _speed_of(summary: dict, origin: str) -> Speed:

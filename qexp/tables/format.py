@@ -2,30 +2,15 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from rich import box
-from rich.table import Table as Grid
-
 from qexp import runs
-from qexp.tables.data import OWN, Row, protocol_values
-from qexp.tables.join import Line, View
-
-UNSETTLED = (
-    "* in a run the attention of some quantizers did not end at the lowest bit-width; the hard accuracy is of a "
-    "network that training did not converge to"
-)
-
-
-def grid(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str]) -> Grid:
-    """Return a table for the terminal; columns that `numeric` names are aligned to the right."""
-    table = Grid(box=box.SIMPLE_HEAD)
-    for name in headers:
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+from qexp.config.config import Config, float_parent_of
+from qexp.tables.join import JoinedTable, Line
+from qexp.tables.published import OWN, Row, protocol_values
+from qexp.utils.text import NOT_CONVERGED, plural
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str]) -> str:
@@ -44,14 +29,14 @@ def comma_separated(headers: Sequence[str], rows: Sequence[Sequence[object]]) ->
     return out.getvalue().rstrip("\n")
 
 
-def cells(view: View) -> tuple[list[str], list[list[str]], list[str]]:
+def cells(joined: JoinedTable) -> tuple[list[str], list[list[str]], list[str]]:
     """Return (headers, rows, numeric headers) for people."""
-    difference = "ours - paper" if view.is_own else "ours - float"
+    difference = "ours - paper" if joined.is_own else "ours - float"
     headers = ["row", "", "paper", "ours", "n", difference, "state"]
     rows = []
-    for line in view.lines:
-        points = view.difference(line)
-        ours = "-" if line.mean is None else _with_std(f"{line.mean:.2f}", line.std) + "*" * line.unsettled
+    for line in joined.lines:
+        points = joined.difference(line)
+        ours = "-" if line.mean is None else _with_std(f"{line.mean:.2f}", line.std) + "*" * line.is_unconverged
         count = str(len(line.accuracies)) if line.runs else "-"
         shown = "-" if points is None else f"{round(points, 2) + 0.0:+.2f}"  # + 0.0: no negative zero
         rows.append([line.row.id, line.row.label, _paper(line.row), ours, count, shown, line.state])
@@ -71,7 +56,7 @@ def _with_std(mean: str, std: float | None) -> str:
     return mean if std is None else f"{mean} ± {std:.2f}"
 
 
-def records(view: View) -> tuple[list[str], list[list[object]]]:
+def records(joined: JoinedTable) -> tuple[list[str], list[list[object]]]:
     """Return (headers, rows) for programs: numbers unrounded, None where there is none."""
     headers = ["table", "row", "label", "paper_top1", "paper_top5", "paper_std", "paper_runs"]
     headers += [
@@ -87,30 +72,34 @@ def records(view: View) -> tuple[list[str], list[list[object]]]:
         "source",
     ]
     rows: list[list[object]] = []
-    for line in view.lines:
-        row, points = line.row, view.difference(line)
-        to = None if points is None else "paper" if view.is_own else "float"
+    for line in joined.lines:
+        row, points = line.row, joined.difference(line)
+        to = None if points is None else "paper" if joined.is_own else "float"
         reported = row.reported
         paper = [reported.top1, reported.top5, reported.std, reported.runs]
-        ours = [line.mean, line.std, len(line.accuracies), points, to, int(line.unsettled)]
+        ours = [line.mean, line.std, len(line.accuracies), points, to, int(line.is_unconverged)]
         state = f"{line.state}: {line.reason}" if line.reason else line.state
-        words = [state, view.protocol, row.note, row.source or view.table.source]
-        rows.append([view.name, row.id, row.label, *paper, *ours, *words])
+        words = [state, joined.protocol, row.note, row.source or joined.table.source]
+        rows.append([joined.name, row.id, row.label, *paper, *ours, *words])
     return headers, rows
 
 
-def notes(view: View) -> Mapping[str, list[str]]:
+def notes(joined: JoinedTable) -> Mapping[str, list[str]]:
     """Return heading -> lines of what belongs below the table."""
-    rows = [line.row for line in view.lines]
-    remarks = [UNSETTLED] if any(line.unsettled for line in view.lines) else []
+    rows = [line.row for line in joined.lines]
+    remarks = (
+        [f"* in a run some quantizers did not end at the lowest bit-width; {NOT_CONVERGED}"]
+        if any(line.is_unconverged for line in joined.lines)
+        else []
+    )
     remarks += [f"{row.id}: {row.note}" for row in rows if row.note]
     remarks += [f"{row.id}: from {row.source}" for row in rows if row.source]
-    protocol = [f"{key.replace('_', ' ')}: {value}" for key, value in asdict(view.table.protocol).items()]
+    protocol = [f"{key.replace('_', ' ')}: {value}" for key, value in asdict(joined.table.protocol).items()]
     sections = {
         "notes": remarks,
-        "problems": _problems(view.lines),
-        "the paper's protocol": [*protocol, f"numbers from: {view.table.source}"],
-        "our runs": [*_ours(view), *view.table.differences],
+        "problems": _problems(joined.lines),
+        "the paper's protocol": [*protocol, f"numbers from: {joined.table.source}"],
+        "our runs": [*_ours(joined), *joined.table.differences],
     }
     return {heading: lines for heading, lines in sections.items() if lines}
 
@@ -128,16 +117,16 @@ def _problems(lines: Sequence[Line]) -> list[str]:
     return found
 
 
-def _ours(view: View) -> list[str]:
-    seeds = ", ".join(map(str, view.seeds))
+def _ours(joined: JoinedTable) -> list[str]:
+    seeds = ", ".join(map(str, joined.seeds))
     lines = [
         f"top-1 of the last epoch in percent, evaluated hard; mean ± sample standard deviation of n; seeds {seeds}"
     ]
-    values = {} if view.protocol == OWN else protocol_values(view.protocol)
-    changes = [*(f"{key}={value}" for key, value in values.items()), *view.changes]
-    if not view.is_own:
-        lines.append(f"protocol {view.protocol}: {' '.join(changes)}; these numbers compare with each other only")
-    return lines + [f"trained with {machine}" for machine in _machines(view.lines)]
+    values = {} if joined.protocol == OWN else protocol_values(joined.protocol)
+    changes = [*(f"{key}={value}" for key, value in values.items()), *joined.changes]
+    if not joined.is_own:
+        lines.append(f"protocol {joined.protocol}: {' '.join(changes)}; these numbers compare with each other only")
+    return lines + [f"trained with {machine}" for machine in _machines(joined.lines)]
 
 
 def _machines(lines: Sequence[Line]) -> list[str]:
@@ -151,15 +140,15 @@ def _machines(lines: Sequence[Line]) -> list[str]:
     return list(found)
 
 
-def as_csv(view: View) -> str:
+def as_csv(joined: JoinedTable) -> str:
     """Return the table for programs."""
-    return comma_separated(*records(view))
+    return comma_separated(*records(joined))
 
 
-def as_markdown(view: View) -> str:
+def as_markdown(joined: JoinedTable) -> str:
     """Return the table and what belongs below it, for a file in a repository."""
-    parts = [f"### {view.name}: {view.table.title}", view.table.citation, markdown(*cells(view))]
-    for heading, lines in notes(view).items():
+    parts = [f"### {joined.name}: {joined.table.title}", joined.table.citation, markdown(*cells(joined))]
+    for heading, lines in notes(joined).items():
         parts.append("\n".join([f"{heading[0].upper()}{heading[1:]}:", "", *(f"- {_escaped(line)}" for line in lines)]))
     return "\n\n".join(parts)
 
@@ -168,9 +157,51 @@ def _escaped(line: str) -> str:
     return line.replace("*", "\\*")
 
 
-def as_text(view: View) -> tuple[str, Grid, str]:
-    """Return what comes before the table, the table, and what comes after it."""
+def around(joined: JoinedTable) -> tuple[str, str]:
+    """Return what comes before the table on a terminal, and what comes after it."""
     below = []
-    for heading, lines in notes(view).items():
+    for heading, lines in notes(joined).items():
         below += [heading, *(f"  {line}" for line in lines)]
-    return f"{view.name}  {view.table.title}\n{view.table.citation}", grid(*cells(view)), "\n".join(below)
+    return f"{joined.name}  {joined.table.title}\n{joined.table.citation}", "\n".join(below)
+
+
+def missing_runs(joined: JoinedTable) -> str:
+    """Return how many runs of a table are missing, about how long they take, and the command of each row."""
+    missing = [run.config for _, run in joined.missing()]
+    parents = _missing_parents(missing)
+    if not (count := len(missing) + len(parents)):
+        return f"{joined.name}: nothing is missing"
+    from qexp.tables.estimate import duration, estimates  # imports torch
+
+    found = estimates([*parents, *missing])
+    floats = f", {len(parents)} of them float nets that others start from" if parents else ""
+    total = duration(sum(one.seconds for one in found))
+    lines = [f"{joined.name}: {plural(count, 'run')} missing{floats}; about {total} one after another"]
+    for one in found:
+        speed = f"{one.speed.images_per_second:,.0f} images/s, {one.speed.origin}"
+        lines.append(f"  {one.what}: {plural(one.count, 'run')}, about {duration(one.seconds)} ({speed})")
+    for line in joined.lines:
+        if own := [run for other, run in joined.missing() if other is line]:
+            command = _command(own[0].job.overrides, [run.config.seed for run in own])
+            lines.append(f"\n# {line.row.id}: {line.row.label}\n{command}")
+    return "\n".join(lines)
+
+
+def _missing_parents(configs: Sequence[Config]) -> list[Config]:
+    """Return the float runs that have to be trained besides `configs`, each once."""
+    known = {runs.run_directory(config) for config in configs}
+    parents = {}
+    for config in configs:
+        if config.init == "fp" and not config.is_float:
+            parent = float_parent_of(config)
+            path = runs.run_directory(parent)
+            if path not in known and runs.state_of(path) != "done":
+                parents[path] = parent
+    return list(parents.values())
+
+
+def _command(words: Sequence[str], seeds: Sequence[int]) -> str:
+    """Return the `qexp train` that does one row, to be pasted into a shell."""
+    kept = [word for word in words if not word.startswith("seed=")]
+    flag = ["-m"] if len(seeds) > 1 else []
+    return shlex.join(["qexp", "train", *flag, *kept, f"seed={','.join(map(str, seeds))}"])

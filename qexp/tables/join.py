@@ -8,14 +8,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 from qexp import runs
-from qexp.config.compose import Job, composing, parse_overrides
-from qexp.config.config import RUNTIME, Config
+from qexp.config.compose import Composer, Job
+from qexp.config.config import Config, float_parent_of
+from qexp.config.identity import RUNTIME
 from qexp.config.schema import Invalid, Problem
-from qexp.config.variants import Variants
-from qexp.experiment.runner import float_config, identified
-from qexp.tables import data as tables
-from qexp.tables.data import OWN, Row, Table
-from qexp.utils.errors import UsageError
+from qexp.tables.published import OWN, Row, Table, load_table, own_words, select_rows
 
 NOT_HERE = {
     "seed": "--seeds names the seeds",
@@ -25,7 +22,7 @@ NOT_HERE = {
 
 
 @dataclass(frozen=True)
-class Run:
+class SeedRun:
     """One seed of a row: where it lives, and what is known of it. `summary` is that of a finished run."""
 
     job: Job
@@ -41,14 +38,13 @@ class Run:
         return str((runs.read_json(self.path / "status.json") or {}).get("message") or "")
 
 
-def look_up(job: Job) -> Run:
+def look_up(job: Job) -> SeedRun:
     """Return what the run store knows of a job that has a configuration."""
-    assert job.config is not None
-    config = identified(job.config)
+    config = job.checked
     path = runs.run_directory(config)
     state, summary = _finished(path)
-    _, baseline = _finished(runs.run_directory(float_config(config)))
-    return Run(job, config, path, state, summary, baseline["top1_hard"] if baseline else None)
+    _, baseline = _finished(runs.run_directory(float_parent_of(config)))
+    return SeedRun(job, config, path, state, summary, baseline["top1_hard"] if baseline else None)
 
 
 def _finished(path: Path) -> tuple[str, dict[str, Any] | None]:
@@ -62,7 +58,7 @@ class Line:
     """A row joined with its runs, one per seed; none where `reason` says why it cannot run."""
 
     row: Row
-    runs: tuple[Run, ...] = ()
+    runs: tuple[SeedRun, ...] = ()
     reason: str = ""
 
     @property
@@ -81,12 +77,12 @@ class Line:
         return stdev(self.accuracies) if len(self.accuracies) > 1 else None
 
     @property
-    def unsettled(self) -> bool:
-        """Whether the attention of a run ended above its lowest bit-width."""
+    def is_unconverged(self) -> bool:
+        """Whether some quantizers of a run ended above their lowest bit-width."""
         return any(run.summary and run.summary["unsettled"] for run in self.runs)
 
     @property
-    def missing(self) -> list[Run]:
+    def missing(self) -> list[SeedRun]:
         """The runs that are not finished."""
         return [run for run in self.runs if run.summary is None]
 
@@ -116,7 +112,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class View:
+class JoinedTable:
     """A table joined with runs.
 
     Attributes:
@@ -144,14 +140,14 @@ class View:
         """Return ours minus the paper's number, or minus our float net under another protocol; in points."""
         return line.minus_reported() if self.is_own else line.minus_float()
 
-    def missing(self) -> list[tuple[Line, Run]]:
+    def missing(self) -> list[tuple[Line, SeedRun]]:
         """Return what is neither finished nor being trained: all rows for the first seed, then for the next."""
         found = [(line, run) for line in self.lines for run in line.missing if run.state != "running"]
         return sorted(found, key=lambda pair: self.seeds.index(pair[1].config.seed))
 
 
 @dataclass(frozen=True)
-class Request:
+class TableRequest:
     """What is asked of a table.
 
     Attributes:
@@ -167,26 +163,25 @@ class Request:
     overrides: tuple[str, ...]
 
 
-def view(folder: Path, name: str, request: Request, variants: Variants) -> View:
+def join(folder: Path, name: str, request: TableRequest, composer: Composer) -> JoinedTable:
     """Return a table joined with its runs.
 
     Raises:
         UsageError: no such table or rows.
         Invalid: overrides that do not fit, with everything that is wrong.
     """
-    table = tables.load(folder, name)
-    rows = tables.select(table.rows, request.rows)
+    table = load_table(folder, name)
+    rows = select_rows(table.rows, request.rows)
     seeds = request.seeds or table.seeds
-    with composing():
-        _check_overrides(request.overrides)
-        lines, changed = _lines(table, rows, seeds, request, variants)
+    _check_overrides(composer, request.overrides)
+    lines, changed = _lines(table, rows, seeds, request, composer)
     changes = [word for word in request.overrides if changed and not _is_runtime(word)]
-    return View(name, table, lines, seeds, request.protocol, changes)
+    return JoinedTable(name, table, lines, seeds, request.protocol, changes)
 
 
-def _check_overrides(words: Sequence[str]) -> None:
+def _check_overrides(composer: Composer, words: Sequence[str]) -> None:
     """Raise Invalid for words that cannot be options of every row; the rest shows when they are composed."""
-    overrides, problems = parse_overrides(words)
+    overrides, problems = composer.parse(words)
     for override in overrides:
         key, line = override.key_or_group, str(override.input_line)
         if not key:
@@ -202,7 +197,7 @@ def _check_overrides(words: Sequence[str]) -> None:
 
 
 def _lines(
-    table: Table, rows: Sequence[Row], seeds: Sequence[int], request: Request, variants: Variants
+    table: Table, rows: Sequence[Row], seeds: Sequence[int], request: TableRequest, composer: Composer
 ) -> tuple[list[Line], bool]:
     """Return the rows with their runs, and whether the user's overrides change what the rows compute.
 
@@ -215,33 +210,17 @@ def _lines(
         if row.overrides is None:
             lines.append(Line(row))
             continue
-        own = tables.own_words(table, row, request.protocol)
-        alone = variants.job((*own, f"seed={seeds[0]}"))
-        if found := _problems(alone):
+        own = own_words(table, row, request.protocol)
+        alone = composer.job((*own, f"seed={seeds[0]}"))
+        if found := alone.problems:
             lines.append(Line(row, reason="; ".join(map(str, found))))
             continue
-        jobs = [variants.job((*own, *request.overrides, f"seed={seed}")) for seed in seeds]
-        if found := _problems(jobs[0]):
+        jobs = [composer.job((*own, *request.overrides, f"seed={seed}")) for seed in seeds]
+        if found := jobs[0].problems:
             raise Invalid([replace(problem, message=f"{problem.message} (row {row.id})") for problem in found])
         lines.append(Line(row, tuple(map(look_up, jobs))))
-        changed = changed or _key(jobs[0]) != _key(alone)
+        changed = changed or jobs[0].checked.key != alone.checked.key
     return lines, changed
-
-
-def _problems(job: Job) -> Sequence[Problem]:
-    """Return what is wrong with a job, as far as its configuration tells."""
-    if job.config is None:
-        return job.problems
-    try:
-        identified(job.config)
-    except UsageError as error:
-        key, _, message = str(error).partition(": ")
-        return [Problem(key, message)]
-    return []
-
-
-def _key(job: Job) -> str | None:
-    return identified(job.config).key if job.config else None
 
 
 def _is_runtime(word: str) -> bool:

@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from qexp.utils.callback import EpochRecord, Observer, StepRecord
+from qexp.utils.callback import Callback, EpochRecord, StepRecord
 
 
-def make_reporter(console: Console, *, epochs: int, steps: int) -> Observer:
+def make_progress(console: Console, *, epochs: int, steps: int) -> Callback:
     """Return a progress bar where `console` is a terminal, else plain lines."""
     return ProgressBar(console, epochs=epochs, steps=steps) if console.is_terminal else PlainLines(console)
 
@@ -27,7 +27,7 @@ def epoch_line(record: EpochRecord) -> str:
     )
 
 
-class PlainLines(Observer):
+class PlainLines(Callback):
     """One line per epoch: for logs, pipes and batch systems."""
 
     def __init__(self, console: Console):
@@ -37,7 +37,7 @@ class PlainLines(Observer):
         self.console.print(epoch_line(record), highlight=False, soft_wrap=True)
 
 
-class ProgressBar(Observer):
+class ProgressBar(Callback):
     """A live bar with epoch, loss, last test accuracy, images/s and the time that is left."""
 
     REFRESH_SECONDS = 0.25  # also how often the loss is read from the device

@@ -12,11 +12,11 @@ class Journal:
 
     Args:
         path: of the file.
-        at: its length at the checkpoint that a run goes on from, in bytes; 0 begins it anew. What lies behind was
-            written after that checkpoint, and is written again.
+        at: its length in bytes at the checkpoint that a run resumes from; 0 empties it. What lies behind was written
+            after that checkpoint, and is written again.
 
     Attributes:
-        is_new: it begins anew, also where it is shorter than it has to be and its beginning is lost.
+        is_new: it begins empty, also where it is shorter than it has to be and its beginning is lost.
 
     Raises:
         QexpError: it cannot be written.

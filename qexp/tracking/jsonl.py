@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from qexp.tracking.journal import Journal
-from qexp.utils.callback import EpochRecord, Observer
+from qexp.utils.callback import Callback, EpochRecord
 
 
-class JsonLines(Observer):
+class JsonLines(Callback):
     """Appends every epoch's record to a file.
 
     Args:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import summary as pack
 
 from qexp.tracking.journal import Journal
-from qexp.utils.callback import EpochRecord, Observer, StepRecord
+from qexp.utils.callback import Callback, EpochRecord, StepRecord
 
-FILE = "events.out.tfevents.qexp"  # one name, whatever the clock says: a resumed run goes on in it
+EVENT_FILE = "events.out.tfevents.qexp"  # one name, whatever the clock says: a resumed run appends to it
 
 _SIZES = 1e-12 * 1.1 ** np.arange(774)
 BINS = np.concatenate([-_SIZES[::-1], [0.0], _SIZES])  # TensorFlow's, up to about 1e20
 
 
-class TensorBoard(Observer):
+class TensorBoard(Callback):
     """Writes scalars, weight histograms, the configuration and hparams.
 
     Not torch's SummaryWriter: that begins a file with every process, and tells of a full disk in another thread.
@@ -49,7 +49,7 @@ class TensorBoard(Observer):
         stats: Callable[[], Mapping[str, float]],
         weights: Callable[[], Mapping[str, Tensor]],
     ):
-        self.journal = Journal(directory / FILE, at)
+        self.journal = Journal(directory / EVENT_FILE, at)
         self.records = RecordWriter(self.journal)
         if self.journal.is_new:
             self._write(Event(file_version="brain.Event:2"))

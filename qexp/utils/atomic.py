@@ -1,4 +1,4 @@
-"""Files that are there whole, or as they were before."""
+"""Files written so that a reader, or a crash, finds the new content or the old one, and never half of either."""
 
 import os
 from collections.abc import Iterator
@@ -7,11 +7,9 @@ from pathlib import Path
 
 from qexp.utils.errors import cannot_write
 
-_PIECE = 1 << 24  # bytes that are compared at a time
-
 
 def write(path: Path, content: bytes | memoryview, *, previous: Path | None = None) -> None:
-    """Write `content` under a temporary name, sync it, read it back, and give it its name.
+    """Write `content` under a temporary name, sync it, and give it its name.
 
     What was in `path` before is then in `previous`, if that is given.
 
@@ -28,7 +26,6 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
                 file.write(content)
                 file.flush()
                 sync(file.fileno())
-            _compare(temporary, memoryview(content))
             if previous is not None:
                 rename(path, previous.name)
             os.replace(temporary, path)
@@ -73,10 +70,3 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _compare(path: Path, content: memoryview) -> None:
-    with path.open("rb") as file:
-        for start in range(0, len(content), _PIECE):
-            if file.read(_PIECE) != content[start : start + _PIECE]:
-                raise OSError(5, "reads back as something else")

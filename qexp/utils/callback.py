@@ -1,4 +1,4 @@
-"""What a training reports while it runs, and who may watch. Observers only watch: they change nothing."""
+"""What a training reports while it runs, and to whom. Callbacks only watch: they change nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EpochRecord:
         return self.soft.top1 - self.hard.top1 if self.soft and self.hard else None
 
 
-class Observer:
+class Callback:
     """Override what you want to see."""
 
     def step(self, record: StepRecord) -> None:

@@ -17,10 +17,10 @@ from torchvision.transforms import v2
 from qexp import quantizers
 from qexp.data.images import Images
 from qexp.data.loader import Loader
-from qexp.engine.checkpointer import Checkpoints
+from qexp.engine.checkpointer import Checkpointer
 from qexp.engine.loop import fit
-from qexp.experiment import training
-from qexp.tracking.console import make_reporter
+from qexp.experiment.evaluate import evaluate_hard
+from qexp.tracking.console import make_progress
 from qexp.tracking.jsonl import JsonLines
 from qexp.tracking.tensorboard import TensorBoard
 from qexp.utils.callback import Metrics
@@ -59,7 +59,7 @@ def overhead(repeats: int, size: int = 128, steps: int = 10) -> Iterator[Row]:
                     stats=partial(quantizers.stats, model),
                     weights=dict,
                 ),
-                make_reporter(Console(file=io.StringIO()), epochs=1, steps=steps),
+                make_progress(Console(file=io.StringIO()), epochs=1, steps=steps),
             ]
             nothing = Metrics(0.0, 0.0, 0.0, 1)
             epoch = partial(
@@ -70,11 +70,13 @@ def overhead(repeats: int, size: int = 128, steps: int = 10) -> Iterator[Row]:
                 anneal=partial(quantizers.anneal, model),
                 evaluate=lambda: (nothing, nothing),  # noqa: B023
                 epochs=1,
-                observers=observers,
+                callbacks=observers,
             )
 
             def run(epoch: partial = epoch, folder: str = folder) -> None:
-                epoch(keeper=Checkpoints(Path(tempfile.mkdtemp(dir=folder)), identity={}))  # begins, restores nothing
+                epoch(
+                    checkpointer=Checkpointer(Path(tempfile.mkdtemp(dir=folder)), identity={})
+                )  # begins, restores nothing
 
             times = interleaved({"run": run, "bare": lambda: [trainee() for _ in range(steps)]}, repeats)  # noqa: B023
             for observer in observers:
@@ -130,7 +132,7 @@ def evaluation(repeats: int, size: int = 250, batches: int = 4) -> Iterator[Row]
     networks = {name: Trainee(*own, size=16).model for name, own in words.items()}
     data = [batch(size)] * batches
 
-    actions = {name: partial(training.evaluate_hard, model, data) for name, model in networks.items()}
+    actions = {name: partial(evaluate_hard, model, data) for name, model in networks.items()}
     times = interleaved(actions, repeats, warmup=1)
     for name in list(words)[1:]:
         value, detail = ratio(times, name, "float")

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers
-from qexp.config.compose import compose_job, composing
+from qexp.config.compose import composing
 from qexp.config.config import Config
-from qexp.experiment import training
-from qexp.experiment.build import assemble, build_network
+from qexp.experiment.build import assemble, build_network, make_step, place
 from qexp.utils.types import Progress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
@@ -23,8 +22,8 @@ BASE = ("dataset=cifar10", "model=resnet18", "init=scratch")
 
 def configured(*words: str) -> Config:
     """Return the configuration of `qexp train` with these words."""
-    with composing():
-        return compose_job([*BASE, *words]).config
+    with composing() as composer:
+        return composer.job([*BASE, *words]).config
 
 
 def batch(size: int, pixels: int = 32) -> tuple[Tensor, Tensor]:
@@ -41,25 +40,27 @@ class Trainee:
         self.config = configured(*words)
         torch.manual_seed(0)
         self.images, self.labels = batch(size)
-        self.model = training.place(build_network(self.config, assemble(self.config)), self.config, DEVICE)
+        self.model = place(build_network(self.config, assemble(self.config)), self.config, DEVICE)
         if form == "brevitas":
             with_brevitas(self.model)
         quantizers.calibrate(self.model, self.images)
         if form == "literal":
             with_literal_daq(self.model)
-        self.step = training.make_step(self.model, self.config.recipe, compiled=self.config.compile)
+        self.step = make_step(self.model, self.config.recipe, compiled=self.config.compile)
         self.model.train()
         self.steps = 1  # the SAWB search of the first of every 100 steps is not in what is timed
 
     def __call__(self) -> None:
         self.steps = 2 + self.steps % 98
         quantizers.anneal(self.model, Progress(self.steps, 1000, 0, 300))
-        self.step(self.images, self.labels)
+        for part in self.step.parts(self.images, self.labels):
+            self.step.backward(self.step.forward(part))
+        self.step.update()
 
 
 def with_literal_daq(model: nn.Module) -> None:
     """Let DAQ's quantizers compute the paper's formulas one after the other under autograd."""
-    for _, quantizer in quantizers.quantizers(model):
+    for _, quantizer in quantizers.named_quantizers(model):
         quantizer.forward = types.MethodType(plain.daq_forward, quantizer)  # type: ignore[method-assign]
 
 

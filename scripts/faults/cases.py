@@ -13,10 +13,11 @@ from trials import LONGEST_SECONDS, Facts, Finding, attempt, carry_out, check, n
 
 import qexp.experiment.train
 from qexp import runs
-from qexp.engine.checkpointer import Checkpoints
+from qexp.config import places
+from qexp.engine.checkpointer import Checkpointer
 from qexp.engine.step import Step
-from qexp.engine.train_state import Training
-from qexp.experiment import training
+from qexp.engine.train_state import TrainState
+from qexp.experiment import evaluate
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 from support.crashes import Action, Prepare, command, difference, result
@@ -38,14 +39,14 @@ POINTS = {
     "unlink": Point(os, "unlink"),
     "mkdir": Point(os, "mkdir"),
     "a line half written": Point(Journal, "write", half_a_line),
-    "a file half written": Point(atomic, "_compare", half),
+    "a file half written": Point(atomic, "sync", half),
     "a length of a journal": Point(Journal, "position"),
-    "a backward pass": Point(Step, "_backward"),
-    "a step that counts": Point(Training, "count"),
-    "a checkpoint": Point(Checkpoints, "save"),
-    "an evaluation": Point(training, "evaluate"),
+    "a backward pass": Point(Step, "forward"),
+    "a step that counts": Point(TrainState, "count"),
+    "a checkpoint": Point(Checkpointer, "save"),
+    "an evaluation": Point(evaluate, "evaluate"),
     "a status": Point(runs, "write_status"),
-    "the end": Point(qexp.experiment.train, "keep_network"),
+    "the end": Point(qexp.experiment.train, "strip_training_state"),
 }
 
 
@@ -91,7 +92,7 @@ class Moment:
     def wait_for(self, store: Path) -> None:
         """Wait for it; the run may be over then."""
         deadline = time.monotonic() + LONGEST_SECONDS
-        while self.in_run and not runs.list_runs(store) and time.monotonic() < deadline:
+        while self.in_run and not places.list_runs(store) and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(self.seconds)
 
@@ -171,7 +172,7 @@ def _count(point: Point) -> list[None]:
 def results(folder: Path, store: str = "runs") -> dict[str, Any]:
     """Return the result of every run in a store, by its path there."""
     root = folder / store
-    return {str(path.relative_to(root)): result(path) for path in runs.list_runs(root)}
+    return {str(path.relative_to(root)): result(path) for path in places.list_runs(root)}
 
 
 def compare(expected: dict[str, Any], found: dict[str, Any], parts: Sequence[str] = ()) -> None:

@@ -12,7 +12,7 @@ from figures import Row
 from trials import Facts, Trial, attempt, carry_out, check, no_traceback
 
 from qexp import runs
-from qexp.engine.train_state import Training
+from qexp.engine.train_state import TrainState
 from support.crashes import Prepare, events, kill_at, only_run
 
 CASES = (Case("daq"), Case("br"))
@@ -58,7 +58,7 @@ def _trial(setting: Setting, number: int) -> Trial:
         draw, case = setting.draw(f"clock {number}"), CASES[number % len(CASES)]
         is_killed = number % 4 >= 2
         if is_killed:
-            kill = kill_at(Training, "count", draw.randint(1, 12))
+            kill = kill_at(TrainState, "count", draw.randint(1, 12))
             killed = carry_out(case.command(), folder, prepared(jumping(draw.getrandbits(32), kill)))
             check(killed.code == -signal.SIGKILL, f"was not killed: {killed}")
         ended = carry_out(case.command(), folder, prepared(jumping(draw.getrandbits(32), lambda: None)))

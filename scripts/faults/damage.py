@@ -11,7 +11,7 @@ from cases import Case, Setting, finish, prepared, wrong
 from figures import Row
 from trials import Facts, Trial, attempt, begin, check, end, no_traceback
 
-from qexp.engine.train_state import Training
+from qexp.engine.train_state import TrainState
 from support.crashes import kill_at, only_run
 
 Damage = Callable[[Path, random.Random], None]
@@ -107,7 +107,7 @@ def rows(setting: Setting) -> Iterator[Row]:
 def _interrupted(case: Case, folder: Path) -> None:
     """Leave a run that was killed after nine steps, with the states after eight and six."""
     action = case.command()
-    code = end(begin(action, folder, prepared(kill_at(Training, "count", 9))), folder).code
+    code = end(begin(action, folder, prepared(kill_at(TrainState, "count", 9))), folder).code
     found = {path.name for path in only_run(folder).iterdir()}
     check(code == -9 and {"last.pt", "previous.pt", "best.pt"} <= found, f"no interrupted run: {code}, {found}")
 

@@ -11,8 +11,8 @@ from disk import CASES, contents, one_line, row, usable
 from figures import Row
 from trials import Facts, Trial, carry_out, check
 
-from qexp.config.compose import compose_job, composing
-from qexp.engine.train_state import Training
+from qexp.config.compose import composing
+from qexp.engine.train_state import TrainState
 from support.crashes import Prepare, command, kill_at
 
 DENIED, NOBODY = os.strerror(errno.EACCES), 65534
@@ -40,7 +40,7 @@ def _folder(folder: Path) -> Facts:
 
 
 def _run(folder: Path) -> Facts:
-    check(carry_out(CASES[0].command(), folder, prepared(kill_at(Training, "count", 7))).code < 0, "was not killed")
+    check(carry_out(CASES[0].command(), folder, prepared(kill_at(TrainState, "count", 7))).code < 0, "was not killed")
     before = contents(folder / "runs")
     ended = carry_out(CASES[0].command(), folder, prepared(_become_nobody))
     one_line(ended, 2, DENIED)
@@ -49,8 +49,8 @@ def _run(folder: Path) -> Facts:
 
 
 def _become_nobody() -> None:
-    with composing():  # imports what is left to import: Python itself may lie in the home of root
-        compose_job(())
+    with composing() as composer:  # imports what is left to import: Python itself may lie in the home of root
+        composer.job(())
     os.setuid(NOBODY)
 
 

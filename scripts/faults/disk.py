@@ -14,7 +14,7 @@ from cases import Case, Reference, Setting, compare, prepared, results, wrong
 from figures import Row
 from trials import Ended, Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
-from qexp.engine.train_state import Training
+from qexp.engine.train_state import TrainState
 from support.crashes import command, kill_at
 
 CASES = (Case("daq"), Case("ste", True))
@@ -180,7 +180,7 @@ def _read_only(setting: Setting, folder: Path) -> Facts:
 
 def _read_only_later(setting: Setting, folder: Path) -> Facts:
     with mounted(folder, f"size={LARGE}") as disk:
-        killed = carry_out(_on(CASES[0], disk), folder, prepared(kill_at(Training, "count", 7)))
+        killed = carry_out(_on(CASES[0], disk), folder, prepared(kill_at(TrainState, "count", 7)))
         check(killed.code == -signal.SIGKILL, f"was not killed: {killed}")
         disk.mount("ro")
         before = contents(disk.path)

@@ -13,6 +13,7 @@ from figures import Row
 from trials import Ended, Facts, Trial, attempt, begin, check, end, no_traceback
 
 from qexp import runs
+from qexp.config import places
 
 CASES = (Case("daq"), Case("dqa", True), Case("br"), Case("ste", True))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
@@ -75,7 +76,7 @@ def _stop_and_finish(setting: Setting, draw: Random, number: int, folder: Path, 
 
 def _judge(ended: Ended, number: int, folder: Path, case: Case) -> Facts:
     """Return when the signal came, and the seconds from it to the end of the process; raise Wrong."""
-    states = [runs.state_of(path) for path in runs.list_runs(folder / "runs")]
+    states = [runs.state_of(path) for path in places.list_runs(folder / "runs")]
     check(ended.seconds < LONGEST_SECONDS, f"takes {ended.seconds:.1f} s to stop")
     if ended.code == 0:
         check(states[-1:] == ["done"], f"ends with 0 and states {states}")

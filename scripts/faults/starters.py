@@ -12,6 +12,7 @@ from figures import Row
 from trials import Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
 from qexp import runs
+from qexp.config import places
 from support.crashes import Action, command
 from support.short_runs import SHORT
 
@@ -90,7 +91,7 @@ def _one_killed(setting: Setting, turn: int, seconds: float, expected: dict) -> 
             fine = ended.code == 0 or (own == victim[1] and ended.code == -signal.SIGKILL)
             check(fine and not ended.err, f"a starter ends with {ended.code}: {ended.err}")
             no_traceback(own)
-        states = [runs.state_of(path) for path in runs.list_runs(folder / "runs")]
+        states = [runs.state_of(path) for path in places.list_runs(folder / "runs")]
         check(set(states) <= {"done", "interrupted"} and states.count("interrupted") <= 2, f"states {states}")
         ended = carry_out(_sweep(folder), folder / "again", prepared())
         check(ended.code == 0, f"lost: the next command ends with {ended.code}: {ended.err}")

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from qexp import runs
-from qexp.cli.sweep import Exchange, Record, again, exchange, summary_line
+from qexp.cli.closing import retry_words, summary_line
+from qexp.cli.jobs import JobRecord
+from qexp.cli.sweep import Exchange, exchange
 from qexp.engine.step import Step
-from qexp.experiment.runner import Outcome
+from qexp.experiment.runner import RunOutcome
 from qexp.utils.errors import Interrupted
 from support.commands import STE, TINY, OnlyRun, Train
 from support.crashes import command, kill_at, run_child
@@ -126,7 +128,7 @@ def test_a_diverged_job_is_a_failure_of_its_sweep(train: Train) -> None:
 
 def test_a_signal_ends_a_sweep_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """In the second of three jobs."""
-    second = kill_at(Step, "_backward", 6, number=signal.SIGTERM)
+    second = kill_at(Step, "forward", 6, number=signal.SIGTERM)
     assert run_child(command(SWEEP), tmp_path, second) == 143
     log = (tmp_path / "log").read_text()
     assert "3 jobs: 1 done, 1 interrupted, 1 not run" in log
@@ -193,8 +195,8 @@ def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: subprocess.Pop
 # The folder of a command
 
 
-def record(number: int, state: str, *words: str) -> Record:
-    return Record(number, words, Outcome(state, f"runs/{number}", message="why"))
+def record(number: int, state: str, *words: str) -> JobRecord:
+    return JobRecord(number, words, RunOutcome(state, f"runs/{number}", message="why"))
 
 
 def test_records_come_back_in_the_order_of_the_jobs(tmp_path: Path) -> None:
@@ -231,8 +233,8 @@ def test_the_words_of_a_summary() -> None:
 def test_the_words_that_run_again_what_failed() -> None:
     words, flags = ["--config-dir=mine", "-m", "bits=2,4"], ["--config-dir=mine"]
     one = [record(0, "done", "bits=2"), record(1, "failed", "bits=4")]
-    assert again(words, flags, one) == ["--config-dir=mine", "bits=4"]
-    assert again(words, flags, [*one, record(2, "diverged", "bits=8")]) == words
+    assert retry_words(words, flags, one) == ["--config-dir=mine", "bits=4"]
+    assert retry_words(words, flags, [*one, record(2, "diverged", "bits=8")]) == words
 
 
 def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run: OnlyRun, tmp_path: Path) -> None:

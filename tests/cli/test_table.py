@@ -14,13 +14,13 @@ import pytest
 
 from qexp import runs
 from qexp.cli import table
-from qexp.config.compose import compose_job, composing, expand, parse_overrides
-from qexp.config.config import conf_dir, load_yaml
-from qexp.config.variants import Variants
+from qexp.config.compose import composing
+from qexp.config.config import load_yaml
+from qexp.config.places import conf_dir
 from qexp.tables.estimate import Speed
-from qexp.tables.join import Request, view
+from qexp.tables.join import TableRequest
 from support.commands import TINY, Qexp, Result
-from support.papers import SMALL, fabricate
+from support.papers import SMALL, fabricate, joined_table
 
 QUICK = ("recipe.epochs=1", "tracking.tensorboard=false")
 
@@ -91,7 +91,7 @@ def test_without_a_name_all_tables_are_listed(folder: Path, workspace: Path, cap
 
 def finish(folder: Path, key: str, *tops: float, overrides: tuple[str, ...] = ()) -> None:
     """Fabricate finished runs of a row of a/small, one per seed from 0."""
-    joined = view(folder, "a/small", Request(key, None, "paper", overrides), Variants())
+    joined = joined_table(folder, "a/small", TableRequest(key, None, "paper", overrides))
     for run, top1 in zip(joined.lines[0].runs, tops, strict=False):
         fabricate(run.path, top1, unsettled=["conv"] if key == "dqa" else [])
 
@@ -253,13 +253,13 @@ def commands_in(text: str) -> dict[str, list[str]]:
 
 def composed(words: list[str]) -> Iterator[Path]:
     """The run directories of `qexp train *words`."""
-    with composing():
+    with composing() as composer:
         multirun = words[0] == "-m"
-        overrides, problems = parse_overrides(words[multirun:])
-        lists, more = expand(overrides, multirun=multirun)
+        overrides, problems = composer.parse(words[multirun:])
+        lists, more = composer.expand(overrides, multirun=multirun)
         assert problems + more == []
         for own in lists:
-            config = compose_job(own).config
+            config = composer.job(own).config
             assert config is not None
             yield runs.run_directory(config)
 
@@ -286,7 +286,7 @@ def test_the_commands_of_a_dry_run_give_the_runs_of_the_table(
     result = qexp("table", name, *options, *words, "--dry-run")
     assert (result.code, result.err) == (0, "")
     assert list(workspace.iterdir()) == []
-    joined = view(conf_dir() / "paper", name, Request(rows, (0, 3), protocol, words), Variants())
+    joined = joined_table(conf_dir() / "paper", name, TableRequest(rows, (0, 3), protocol, words))
     found = commands_in(result.out)
     assert list(found) == [line.row.id for line in joined.lines]
     for line in joined.lines:

@@ -12,7 +12,7 @@ from support.jobs import LOCAL_METHOD
 @pytest.fixture(scope="module")
 def raw(configure: Configure) -> dict[str, Any]:
     """The resolved tree of `qexp train`, as YAML gives it."""
-    return dict(configure().raw)
+    return dict(configure().tree)
 
 
 @pytest.fixture(autouse=True)

@@ -9,19 +9,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qexp import runs
-from qexp.config.config import (
-    INDIRECT,
-    RUNTIME,
-    YOUNGER,
-    conf_dir,
-    float_parent,
-    load_yaml,
-    normalized,
-    parse_config,
-    run_key,
-    to_yaml,
-    with_younger_options,
-)
+from qexp.config.config import load_yaml, parse_config, recorded_config, to_yaml
+from qexp.config.identity import INDIRECT, RUNTIME, YOUNGER, float_parent, normalized, run_key, with_younger_options
+from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
 from support.commands import Configure
 from support.trees import changed, leaves, other, without_younger
@@ -88,12 +78,12 @@ def test_numbers_are_compared_by_value(raw: dict[str, Any]) -> None:
 def test_the_content_of_an_initial_checkpoint_counts_and_not_its_name(raw: dict[str, Any]) -> None:
     here, there = (parse_config(changed(raw, "init", path)) for path in ("a/last.pt", "b/last.pt"))
     assert here.key != there.key
-    assert replace(here, init_digest="abc").key == replace(there, init_digest="abc").key
-    assert replace(here, init_digest="abc").key != replace(here, init_digest="abd").key
+    assert replace(here, start_digest="abc").key == replace(there, start_digest="abc").key
+    assert replace(here, start_digest="abc").key != replace(here, start_digest="abd").key
 
 
 def test_a_float_run_does_not_depend_on_what_only_quantizers_have(configure: Configure) -> None:
-    raw = configure("quantizer=fp", "init=scratch").raw
+    raw = configure("quantizer=fp", "init=scratch").tree
 
     def key(path: str, value: Any) -> str:
         return parse_config(changed(raw, path, value)).key
@@ -117,7 +107,7 @@ def test_a_float_run_does_not_depend_on_what_only_quantizers_have(configure: Con
 def test_the_float_parent_is_the_run_that_the_user_would_start(configure: Configure, words: tuple[str, ...]) -> None:
     """So that `quantizer=fp` of one's own and the baseline of `init=fp` are one run, for every method."""
     mine = configure("quantizer=fp", *words)
-    tree = configure("quantizer=daq", *words).raw
+    tree = configure("quantizer=daq", *words).tree
     for method in METHODS:
         own = changed(tree, "quantizer", load_yaml(conf_dir() / "quantizer" / f"{method}.yaml"))
         for path, value in (("seed", mine.seed), ("weight_bits", 1), ("init", "scratch"), ("overwrite", True)):
@@ -132,10 +122,10 @@ def test_a_written_configuration_reads_back_as_the_same_run(
     configure: Configure, words: tuple[str, ...], tmp_path: Path
 ) -> None:
     config = configure(*words, "recipe.optimizer.weight.weight_decay=1e-5", "data_dir=/a b")
-    (tmp_path / "config.yaml").write_text(to_yaml(config.raw))
-    again = parse_config(load_yaml(tmp_path / "config.yaml"))
+    (tmp_path / "config.yaml").write_text(to_yaml(config.tree))
+    again = recorded_config(load_yaml(tmp_path / "config.yaml"))
     assert again.key == config.key
-    assert again.raw == config.raw
+    assert again.tree == config.tree
 
 
 # Younger options
@@ -166,7 +156,7 @@ def test_every_recipe_has_the_younger_options_at_their_usual_value(configure: Co
 @pytest.mark.parametrize("words", [(), ("quantizer=fp",), ("recipe.precision=bfloat16", "recipe.accumulate=2")])
 def test_a_stored_run_is_given_the_younger_options_that_it_lacks(configure: Configure, words: tuple[str, ...]) -> None:
     """Those it has stay, the tree at hand too; read back, an old run has the key that it had."""
-    raw = dict(configure(*words).raw)
+    raw = dict(configure(*words).tree)
     assert with_younger_options(raw) == raw
     old = without_younger(raw)
     before = json.dumps(old)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from qexp.config.schema import Invalid, convert, options, parse, suggest
+from qexp.config.schema import Invalid, convert, options, parse
+from qexp.utils.text import suggest
 from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import normalize, to_tensor
 
-from qexp.data.datasets import Images
+from qexp.data.images import Images
 from qexp.data.loader import Loader
 from qexp.utils.errors import UsageError
 from support.sources import CPU, RGB, literal, random_images

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from qexp.engine.generators import random_state, restore_random_state
+from qexp.engine.train_state import random_state, restore_random_state
 
 
 def test_random_generators_come_back() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qexp.engine.checkpointer import Checkpoints
+from qexp.engine.checkpointer import Checkpointer
 from qexp.utils.errors import Diverged
 from support.fitting import Fixed, run_fit
 
@@ -75,8 +75,8 @@ def test_evaluation_at_intervals_and_at_the_end_changes_nothing_that_is_learned(
     """Every second of five epochs, and the last; best.pt comes from evaluated epochs only."""
     torch.manual_seed(0)
     model = nn.Linear(4, 3)
-    twin, keeper = copy.deepcopy(model), Checkpoints(tmp_path, identity={})
-    _, seen = run_fit(model, epochs=5, eval_interval=2, keeper=keeper)
+    twin, keeper = copy.deepcopy(model), Checkpointer(tmp_path, identity={})
+    _, seen = run_fit(model, epochs=5, eval_interval=2, checkpointer=keeper)
     run_fit(twin, epochs=5)
     assert [record.epoch for record in seen.epochs if record.hard is not None] == [2, 4, 5]
     assert [record.gap for record in seen.epochs] == [None, 0.0, None, 0.0, 0.0]

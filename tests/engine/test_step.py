@@ -1,4 +1,4 @@
-"""The training step in parts and in half precision, weights that are held, and quantizing again in backward."""
+"""The training step in parts and in half precision, cached weights, and quantizing again in backward."""
 
 import copy
 
@@ -14,11 +14,11 @@ from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.quantizers import (
     anneal,
-    blocks,
+    named_quantizers,
+    numerics,
     parameter_roles,
     penalty,
     quantized_layers,
-    quantizers,
     recompute,
 )
 from qexp.utils.types import Progress, RoleOptimizers
@@ -181,7 +181,7 @@ def test_a_step_reads_nothing_out_of_tensors(name, again, monkeypatch):
 
     SGD for all roles: Adam counts its steps on the CPU unless it is fused. tests/test_gpu.py asks CUDA itself.
     """
-    monkeypatch.setattr(blocks, "_is_cut", lambda x: False)
+    monkeypatch.setattr(numerics, "_is_read", lambda x: False)
     model = network(name, norm=True)
     recompute(model, again)
     roles = RoleOptimizers(**dict.fromkeys(RoleOptimizers.__dataclass_fields__, SGD))
@@ -201,7 +201,7 @@ def layouts(model, images, labels):
     """The set of layouts of all feature maps larger than a pixel, in and out of convolutions and quantizers."""
     seen = []
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(quantizers(model)).values():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d) or module in dict(named_quantizers(model)).values():
             module.register_forward_hook(lambda _, inputs, output: seen.extend([inputs[0], output]))
     make(model)(images, labels)
     maps = [x for x in seen if x.dim() == 4 and len(x) == len(images) and x.shape[1] > 1 and x.shape[2] > 1]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qexp.engine.checkpointer import Checkpoints
+from qexp.engine.checkpointer import Checkpointer
 from support.fitting import Fixed
 from support.trained import equal, training
 
@@ -20,11 +20,11 @@ def test_a_state_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
     begun = training(seed)
     for images, labels in (Fixed().batches * 2)[:steps]:
         begun.count(begun.step(images, labels), labels)
-    Checkpoints(folder, identity={"seed": seed}).save(begun)
+    Checkpointer(folder, identity={"seed": seed}).save(begun)
     state = copy.deepcopy((begun.model.state_dict(), begun.state_dict()))
     other = training(seed + 1)
     np.random.rand(3), random.random()
-    Checkpoints(folder, identity={"seed": seed}).restore(other, lambda done: None)
+    Checkpointer(folder, identity={"seed": seed}).restore(other, lambda done: None)
     found = (other.model.state_dict(), other.state_dict())
     for one in (state[1], found[1]):
         one.pop("seconds")

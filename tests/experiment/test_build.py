@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qexp.config.schema import Invalid
-from qexp.experiment.build import check, check_accumulate
+from qexp.experiment.preflight import check, check_accumulate
 from qexp.utils.errors import UsageError
 from support.commands import Configure
 

@@ -11,9 +11,9 @@ import torch
 
 from qexp import runs
 from qexp.cli import train as commands
-from qexp.config.config import load_yaml, parse_config
+from qexp.config import places
+from qexp.config.config import load_yaml, recorded_config
 from qexp.engine.loop import fit as real_fit
-from qexp.experiment.runner import identified
 from support.commands import STE, OnlyRun, Sweep, Train
 from support.endings import failing
 from support.run_files import files_of, state, summary, weights
@@ -184,8 +184,8 @@ def test_the_key_of_a_run_follows_from_its_configuration_and_its_start(
 ) -> None:
     train("quantizer=ste", f"init={sweep.run('fp')}")
     path = only_run("ste")
-    config = identified(parse_config(load_yaml(path / "config.yaml")))
-    assert config.init_digest == runs.file_digest(sweep.run("fp") / "last.pt")
+    config = recorded_config(load_yaml(path / "config.yaml"))
+    assert config.start_digest == places.file_digest(sweep.run("fp") / "last.pt")
     assert summary(path)["key"] == config.key
     assert runs.run_directory(config) == path
 
@@ -214,8 +214,8 @@ def test_a_start_that_is_gone_when_the_job_begins_is_one_line(
 ) -> None:
     """It was there for the check."""
     start = shutil.copy(sweep.run("fp") / "last.pt", workspace / "float.pt")
-    real = commands._hydra
-    monkeypatch.setattr(commands, "_hydra", lambda words: (Path(start).unlink(), real(words))[1])
+    real = commands.carry_out
+    monkeypatch.setattr(commands, "carry_out", lambda *job: (Path(start).unlink(), real(*job)))
     result = train("quantizer=ste", f"init={start}")
     assert result.code == 2
     (line,) = result.errors

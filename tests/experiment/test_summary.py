@@ -78,9 +78,9 @@ def test_the_state_of_the_code_is_that_of_its_checkout(sweep: Sweep) -> None:
 
 
 def test_a_run_that_went_on_says_where_and_on_what_before(tmp_path: Path) -> None:
-    kill = kill_at(Step, "_backward", 6)
+    kill = kill_at(Step, "forward", 6)
     assert run_child(train(*CASES["ste"]), tmp_path, kill) == -9
-    assert run_child(train(*CASES["ste"], "recompute=true"), tmp_path, kill_at(Step, "_backward", 5)) == -9
+    assert run_child(train(*CASES["ste"], "recompute=true"), tmp_path, kill_at(Step, "forward", 5)) == -9
     assert run_child(train(*CASES["ste"]), tmp_path) == 0
     path = only_run(tmp_path)
     summary, env = runs.read_summary(path), runs.read_json(path / "env.json")

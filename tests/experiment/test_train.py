@@ -5,7 +5,8 @@ import json
 import torch
 
 from qexp import runs
-from qexp.config.config import load_yaml, parse_config
+from qexp.config import places
+from qexp.config.config import load_yaml, recorded_config
 from support.commands import Sweep
 
 # What a run leaves behind
@@ -29,7 +30,7 @@ def test_a_run_directory_holds_what_the_design_says(sweep: Sweep) -> None:
 def test_the_configuration_reads_back_as_the_same_run(sweep: Sweep) -> None:
     for method in ("fp", "dqa", "daq"):
         path = sweep.run(method)
-        config = parse_config(load_yaml(path / "config.yaml"))
+        config = recorded_config(load_yaml(path / "config.yaml"))
         assert config.key == path.name.partition("-")[2]
         assert runs.run_directory(config) == path
         assert config.recipe.epochs == 2
@@ -46,4 +47,4 @@ def test_checkpoints_hold_tensors_only(sweep: Sweep) -> None:
 
 
 def test_the_status_says_done(sweep: Sweep) -> None:
-    assert {runs.state_of(path) for path in runs.list_runs(sweep.store)} == {"done"}
+    assert {runs.state_of(path) for path in places.list_runs(sweep.store)} == {"done"}

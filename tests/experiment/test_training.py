@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from qexp.engine.metrics import evaluate
-from qexp.experiment.training import evaluate_both, make_step
+from qexp.experiment.build import make_step
+from qexp.experiment.evaluate import evaluate_both
 from qexp.quantizers import (
+    cached_weights,
     evaluation,
-    held_weights,
 )
 from support.steps import Calls, batch, names, network, seen_by
 
@@ -22,7 +23,7 @@ def test_evaluation_is_in_float32_after_steps_in_half_precision(configure):
     model = network("daq")
     step = make_step(model, configure("recipe.precision=bfloat16").recipe)
     seen = seen_by(model, nn.Conv2d)
-    step(*batch())
+    take(step, *batch())
     assert [output.dtype for _, _, output in seen] == [torch.bfloat16] * 2
     seen.clear()
     evaluate_both(model, lambda: [batch()])
@@ -34,7 +35,7 @@ def test_a_recipe_decides_the_parts_of_its_steps(configure):
     model = network("daq")
     step = make_step(model, configure("recipe.accumulate=3").recipe)
     calls = Calls(model)
-    step(*batch())
+    take(step, *batch())
     assert (sorted(calls.weight), sorted(calls.input)) == (["2", "7"], ["2"] * 3 + ["7"] * 3)
 
 
@@ -46,7 +47,7 @@ def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
     plain = evaluate(model, batches)
     assert sorted(calls.weight) == ["2"] * 3 + ["7"] * 3
     calls.weight.clear()
-    assert evaluate(model, batches, partial(held_weights, model)) == plain
+    assert evaluate(model, batches, partial(cached_weights, model)) == plain
     assert sorted(calls.weight) == ["2", "7"]
 
 

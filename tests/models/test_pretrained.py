@@ -256,7 +256,7 @@ def test_the_key_says_torchvision_and_does_not_depend_on_the_machine(
 ) -> None:
     words = ("dataset=imagenet", "model=resnet18", "quantizer=fp", "init=torchvision")
     config = configure(*words)
-    assert config.raw["init"] == "torchvision"
+    assert config.tree["init"] == "torchvision"
     assert config.key not in (configure(*words[:-1]).key, configure(*words[:-1], "init=resnet18").key)
     plan = train(*COMMAND, "quantizer=fp", "--dry-run").out
     cached.unlink()

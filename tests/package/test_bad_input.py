@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from qexp.cli.main import COMMANDS
 from qexp.engine import weights
-from qexp.experiment import build, trial
+from qexp.experiment import preflight
 from qexp.utils.errors import UsageError
 from support.bad_files import record, saved
 from support.bad_inputs import BAD_INPUTS, SMALL, BadInput
@@ -109,7 +109,7 @@ def test_debug_shows_the_traceback(qexp: Qexp) -> None:
 @pytest.fixture
 def network(configure: Callable[..., Any]) -> torch.nn.Module:
     config = configure(*SMALL[1:])
-    return build.build_network(config, build.assemble(config))
+    return preflight.build_network(config, preflight.assemble(config))
 
 
 def dry(qexp: Qexp, name: str) -> Any:
@@ -204,12 +204,12 @@ def test_a_record_names_only_its_own_parts(qexp: Qexp) -> None:
     ],
 )
 def test_the_sizes_that_a_network_sees(images: int, batch: int, parts: int, expected: tuple[int, int]) -> None:
-    assert trial.piece_sizes(images, batch, parts) == expected
+    assert preflight.piece_sizes(images, batch, parts) == expected
 
 
 def test_a_machine_that_does_not_tell_its_memory_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sysconf")
-    trial.check_memory(1e30, "everything")
-    monkeypatch.setattr(trial, "machine_memory", lambda: 2e9)
+    preflight.check_memory(1e30, "everything")
+    monkeypatch.setattr(preflight, "machine_memory", lambda: 2e9)
     with pytest.raises(UsageError, match="^its weights would take 3 GB of memory, and this machine has 2$"):
-        trial.check_memory(3e9, "its weights")
+        preflight.check_memory(3e9, "its weights")

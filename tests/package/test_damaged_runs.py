@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from qexp import runs
-from qexp.config.config import load_yaml, parse_config
-from qexp.engine.checkpointer import read
+from qexp.config.config import load_yaml, recorded_config
+from qexp.engine.checkpointer import read_checkpoint
 from qexp.engine.step import Step
 from support.crashes import difference, kill_at, only_run, result, run_child
 from support.damage import cut, empty, overwrite
@@ -26,10 +26,10 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> References:
 @pytest.fixture
 def killed(tmp_path: Path) -> Path:
     """The directory of a run that was killed in step 10 of 12, with the states after steps 6 and 8."""
-    assert run_child(train(*CASES["daq"]), tmp_path, kill_at(Step, "_backward", 10)) == -9
+    assert run_child(train(*CASES["daq"]), tmp_path, kill_at(Step, "forward", 10)) == -9
     path = only_run(tmp_path)
-    assert read(path / "last.pt")["training"]["done"] == 8
-    assert read(path / "previous.pt")["training"]["done"] == 6
+    assert read_checkpoint(path / "last.pt")["training"]["done"] == 8
+    assert read_checkpoint(path / "previous.pt")["training"]["done"] == 6
     return path
 
 
@@ -67,7 +67,7 @@ def test_a_log_that_was_cut_is_begun_anew_and_changes_nothing_else(
 
 def test_a_checkpoint_of_another_run_is_refused_and_what_differs_is_named(killed: Path, tmp_path: Path) -> None:
     other = "recipe.optimizer.weight.lr=0.025"
-    assert run_child(train(*CASES["daq"], other), tmp_path, kill_at(Step, "_backward", 5)) == -9
+    assert run_child(train(*CASES["daq"], other), tmp_path, kill_at(Step, "forward", 5)) == -9
     (path,) = (p.parent for p in tmp_path.glob("runs/*/*/*/*/last.pt") if p.parent != killed)
     (path / "last.pt").write_bytes((killed / "last.pt").read_bytes())
     assert run_child(train(*CASES["daq"], other), tmp_path) == 1
@@ -80,7 +80,7 @@ def test_overwriting_goes_on_where_it_was_interrupted(references: References, tm
     """A queue that starts the same command again and again gets to its end."""
     words = (*CASES["ste"], "overwrite=true")
     assert run_child(train(*CASES["ste"]), tmp_path) == 0
-    assert run_child(train(*words), tmp_path, kill_at(Step, "_backward", 8)) == -9
+    assert run_child(train(*words), tmp_path, kill_at(Step, "forward", 8)) == -9
     assert run_child(train(*words), tmp_path) == 0
     log = (tmp_path / "log").read_text()
     assert log.count("epoch 1/3") == 2
@@ -100,7 +100,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line_and_the_run_goes_o
     references: References, tmp_path: Path
 ) -> None:
     """The float network alone fits, the state of its training does not; what was there before stays."""
-    assert run_child(train(*CASES["daq"]), tmp_path, kill_at(Step, "_backward", 4)) == -9
+    assert run_child(train(*CASES["daq"]), tmp_path, kill_at(Step, "forward", 4)) == -9
     path = only_run(tmp_path)
     before = (path / "last.pt").read_bytes()
     assert run_child(train(*CASES["daq"]), tmp_path, lambda: small_files(len(before) // 2)) == 1
@@ -114,4 +114,4 @@ def test_a_checkpoint_that_cannot_be_written_ends_in_one_line_and_the_run_goes_o
 
 
 def test_the_identity_in_a_checkpoint_is_that_of_the_run(killed: Path) -> None:
-    assert read(killed / "last.pt")["run"] == parse_config(load_yaml(killed / "config.yaml")).identity
+    assert read_checkpoint(killed / "last.pt")["run"] == recorded_config(load_yaml(killed / "config.yaml")).identity

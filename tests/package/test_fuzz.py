@@ -11,9 +11,10 @@ from hypothesis import configuration, example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from qexp.config.compose import compose_job, composing, expand, parse_overrides
+from qexp.config.compose import Composer, composing
 from qexp.config.plugins import plugin_problems
-from qexp.config.schema import UNFIT, Invalid, Problem, convert, one_line
+from qexp.config.schema import Invalid, Problem, convert
+from qexp.utils.text import UNFIT, one_line
 from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 from support.overrides import KEYS, VALID, VALUES, override_strings, verdict
 
@@ -48,18 +49,24 @@ def test_command_lines_are_a_function_of_the_seed_and_of_many_kinds() -> None:
 # The check in front of Hydra
 
 
+COMPOSERS: list[Composer] = []
+
+
 @pytest.fixture(autouse=True)
 def known() -> Iterator[Any]:
     """The tree of `qexp train`; Hydra starts once for all examples of a property."""
-    with composing():
-        yield OmegaConf.create(dict(compose_job(()).raw))
+    with composing() as composer:
+        COMPOSERS.append(composer)
+        yield OmegaConf.create(dict(composer.job(()).tree))
+        COMPOSERS.pop()
 
 
 def answer(words: list[str], *, multirun: bool = False) -> tuple[list[Any], list[Problem]]:
     """The jobs of a command and all that the check in front of Hydra finds wrong."""
-    overrides, problems = parse_overrides(words)
-    lists, more = expand(overrides, multirun=multirun)
-    jobs = [compose_job(job) for job in lists]
+    composer = COMPOSERS[-1]
+    overrides, problems = composer.parse(words)
+    lists, more = composer.expand(overrides, multirun=multirun)
+    jobs = [composer.job(job) for job in lists]
     return jobs, [*problems, *more, *(problem for job in jobs for problem in job.problems)]
 
 
@@ -96,7 +103,7 @@ def test_valid_overrides_survive(words: list[str]) -> None:
     assert [str(problem) for problem in problems if "dataset.mean" not in str(problem)] == []
     for word in words:
         key, _, value = word.partition("=")
-        found = OmegaConf.select(OmegaConf.create(job.raw), key)
+        found = OmegaConf.select(OmegaConf.create(job.tree), key)
         if OmegaConf.is_dict(found):  # a group
             assert key == "recipe" or found.name == value
         else:

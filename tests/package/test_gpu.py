@@ -11,7 +11,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from qexp.engine.metrics import Tally
-from qexp.experiment.training import make_step
+from qexp.experiment.build import make_step
 from qexp.quantizers import anneal, recompute
 from qexp.utils.types import Progress
 from support.commands import TINY

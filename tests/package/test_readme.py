@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qexp.config.config import conf_dir
+from qexp.config.places import conf_dir
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

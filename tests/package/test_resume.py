@@ -8,29 +8,29 @@ import pytest
 
 import qexp.experiment.train
 from qexp import runs
-from qexp.engine.checkpointer import LAST, Checkpoints
+from qexp.engine.checkpointer import LAST, Checkpointer
 from qexp.engine.step import Step
-from qexp.engine.train_state import Training
-from qexp.experiment import training
+from qexp.engine.train_state import TrainState
+from qexp.experiment import evaluate
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged
 from support.crashes import Prepare, difference, kill_at, only_run, result, run_child
-from support.short_runs import CASES, METHODS, OTHERS, References, half, half_a_line, search_often, train
+from support.short_runs import CASES, METHODS, OTHERS, References, half, half_a_line, name_of, search_often, train
 
 KILLS: dict[str, Prepare] = {
-    "before the first step": kill_at(Step, "__call__", 1),
-    "in the middle of an epoch": kill_at(Step, "_backward", 6),
-    "after an update that nobody took note of": kill_at(Training, "count", 8),
-    "in an evaluation": kill_at(training, "evaluate", 2),
+    "before the first step": kill_at(Step, "parts", 1),
+    "in the middle of an epoch": kill_at(Step, "forward", 6),
+    "after an update that nobody took note of": kill_at(TrainState, "count", 8),
+    "in an evaluation": kill_at(evaluate, "evaluate", 2),
     "while a checkpoint is half written": kill_at(
-        atomic, "_compare", 3, when=lambda path, _: path.name == "last.pt.tmp", before=half
+        atomic, "sync", 3, when=lambda file: name_of(file) == "last.pt.tmp", before=half
     ),
     "between the names of two checkpoints": kill_at(
         os, "replace", 2, when=lambda source, target: str(source).endswith("last.pt.tmp")
     ),
     "after the best network and before its state": kill_at(
-        Checkpoints, "_write", 3, when=lambda self, name, *_: name == LAST
+        Checkpointer, "_write", 3, when=lambda self, name, *_: name == LAST
     ),
     "in the middle of a line of metrics": kill_at(
         Journal, "write", 2, when=lambda self, _: self.path.name == "metrics.jsonl", before=half_a_line
@@ -39,7 +39,7 @@ KILLS: dict[str, Prepare] = {
         Journal, "write", 60, when=lambda self, _: "tfevents" in self.path.name, before=half_a_line
     ),
     "after the last checkpoint": kill_at(qexp.experiment.train, "summarize", 1),
-    "after the summary": kill_at(qexp.experiment.train, "keep_network", 1),
+    "after the summary": kill_at(qexp.experiment.train, "strip_training_state", 1),
     "before it could say that it is done": kill_at(
         runs, "write_status", 1, when=lambda path, state, *_: state == "done"
     ),
@@ -81,14 +81,14 @@ def test_a_clip_that_was_searched_in_the_last_step_is_not_searched_again(
     references: References, tmp_path: Path
 ) -> None:
     """SAWB searches at the beginning of step 6 here, and the state is that after it: its weights have moved since."""
-    found = kill_and_go_on("sawb", kill_at(Step, "_backward", 8), tmp_path)
+    found = kill_and_go_on("sawb", kill_at(Step, "forward", 8), tmp_path)
     assert difference(references.of("sawb"), found) is None
 
 
 def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Path) -> None:
     """What the epochs before the kill gave is not forgotten: five of eight, as without it."""
     words = ("quantizer=fp", "recipe.epochs=8", "recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
-    assert run_child(train(*words), tmp_path, kill_at(Step, "_backward", 14)) == -9
+    assert run_child(train(*words), tmp_path, kill_at(Step, "forward", 14)) == -9
     assert run_child(train(*words), tmp_path) == Diverged.exit_code
     message = runs.read_json(only_run(tmp_path) / "status.json")["message"]
     assert message.startswith("diverged by epoch 5: stuck at chance; ")

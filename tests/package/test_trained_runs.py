@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from qexp.cli.main import main
-from qexp.config.config import load_yaml, parse_config
+from qexp.config.config import load_yaml, recorded_config
 from qexp.engine.metrics import evaluate
 from qexp.experiment.build import assemble
-from qexp.experiment.train import Session
-from qexp.quantizers import Quantizer, quantizers
+from qexp.experiment.session import Session
+from qexp.quantizers import Quantizer, named_quantizers
 from support import methods
 
 QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]
@@ -45,10 +45,10 @@ def from_codes(quantizer: Quantizer, x: torch.Tensor, scale: torch.Tensor | None
 def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     """Trained W2A3 from the float net; with every operand rebuilt from codes and levels alone, hard top-1 is equal."""
     path, summary = train(store, f"quantizer={name}", "weight_bits=2", "activation_bits=3", "init=fp")
-    config = parse_config(load_yaml(path / "config.yaml"))
+    config = recorded_config(load_yaml(path / "config.yaml"))
     session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
     assert session.evaluate()[0].top1 == summary["top1_hard"]
-    found = [quantizer for _, quantizer in quantizers(session.model)]
+    found = [quantizer for _, quantizer in named_quantizers(session.model)]
     assert sorted({quantizer.bits for quantizer in found}) == [2, 3]
     for quantizer in found:
         quantizer.forward = types.MethodType(from_codes, quantizer)

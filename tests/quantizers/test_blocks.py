@@ -1,9 +1,9 @@
-"""Work in blocks: pieces, layouts and statistics against torch on the whole tensor."""
+"""Statistics, memory layouts and precision of quantizers, against torch in double precision."""
 
 import pytest
 import torch
 
-from qexp.quantizers import blocks
+from qexp.quantizers import numerics
 from support import methods
 
 SHAPE = (6, 5, 7, 3)
@@ -16,66 +16,35 @@ LAYOUTS = {
 }
 
 
-@pytest.fixture
-def small_blocks(monkeypatch):
-    """Blocks of 64 elements: the tensors here take ten, the last one short."""
-    monkeypatch.setattr(blocks, "BLOCK", 64)
-
-
 def values(layout="contiguous", dtype=torch.float64):
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return LAYOUTS[layout](x).to(dtype)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_pieces_are_views_that_cover_a_tensor_once(small_blocks, layout):
-    """Adding 1 to all pieces adds 1 to every element; buffers fit the pieces."""
-    x = blocks.dense(values(layout)).clone()
-    before = x.clone()
-    sizes = []
-    for piece, buffer in blocks.in_blocks(x, scratch=1):
-        assert buffer.shape == piece.shape
-        piece += 1
-        sizes.append(len(piece))
-    assert torch.equal(x, before + 1)
-    assert sizes == [64] * 9 + [54]
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_pieces_of_two_tensors_match(small_blocks, layout):
-    """A gradient in another layout is brought into that of its tensor first."""
-    x, grad = blocks.dense(values(layout)), values("transposed") + 3
-    for a, b in blocks.in_blocks(x, blocks.laid_out_as(grad, x)):
-        a.sub_(b)
-    torch.testing.assert_close(x + grad, values(layout), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("block", [64, 10_000])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 1e-5), (torch.bfloat16, 1e-5)]
 )
-def test_statistics_are_those_of_the_whole_tensor(monkeypatch, layout, block, dtype, tolerance):
-    """In one piece and in ten, in at least single precision."""
-    monkeypatch.setattr(blocks, "BLOCK", block)
+def test_statistics_are_those_of_torch(layout, dtype, tolerance):
+    """In any layout, in at least single precision."""
     x = values(layout, dtype)
     exact, close = x.double(), {"rel": tolerance, "abs": tolerance}
-    mean, std = blocks.mean_and_std(x)
+    mean, std = numerics.mean_and_std(x)
     assert mean == pytest.approx(exact.mean().item(), **close)
     assert std == pytest.approx(exact.std().item(), **close)
-    assert [end.item() for end in blocks.value_range(x)] == [exact.min().item(), exact.max().item()]
-    assert blocks.absolute_mean(x).item() == pytest.approx(exact.abs().mean().item(), **close)
+    assert [end.item() for end in numerics.value_range(x)] == [exact.min().item(), exact.max().item()]
+    assert numerics.absolute_mean(x).item() == pytest.approx(exact.abs().mean().item(), **close)
     kept = exact.abs()[exact.abs() > 0.7]
-    assert blocks.mean_above(x, 0.7).item() == pytest.approx(kept.mean().item(), **close)
+    assert numerics.mean_above(x, 0.7).item() == pytest.approx(kept.mean().item(), **close)
 
 
-def test_the_deviation_of_values_far_from_zero(small_blocks):
+def test_the_deviation_of_values_far_from_zero():
     """A sum of squares less the squared mean would lose all digits here."""
     x = 1e4 + torch.randn(5000, generator=torch.Generator().manual_seed(0))
-    assert blocks.mean_and_std(x)[1] == pytest.approx(x.double().std().item(), rel=1e-4)
-    assert blocks.mean_and_std(torch.full((500,), 0.3))[1] == pytest.approx(0, abs=1e-7)
-    assert blocks.mean_and_std(torch.tensor([2.0])) == (2.0, 0.0)
-    assert blocks.mean_above(torch.zeros(5), 1.0).item() == 0
+    assert numerics.mean_and_std(x)[1] == pytest.approx(x.double().std().item(), rel=1e-4)
+    assert numerics.mean_and_std(torch.full((500,), 0.3))[1] == pytest.approx(0, abs=1e-7)
+    assert numerics.mean_and_std(torch.tensor([2.0])) == (2.0, 0.0)
+    assert numerics.mean_above(torch.zeros(5), 1.0).item() == 0
 
 
 SITES = [
@@ -103,18 +72,17 @@ def forward_and_gradients(name, side, layout, dtype=torch.float64):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(("name", "side"), SITES)
-def test_quantizers_do_not_depend_on_blocks_or_layout(monkeypatch, name, side, layout):
-    """Ten blocks of a tensor in any layout against the contiguous tensor in one block."""
+def test_quantizers_do_not_depend_on_the_layout(name, side, layout):
+    """A tensor in any layout against the contiguous one, with a gradient in yet another layout."""
     whole = forward_and_gradients(name, side, "contiguous")
     if layout == "one image repeated":  # other values, so a reference of its own
         whole = forward_and_gradients(name, side, layout)
-    monkeypatch.setattr(blocks, "BLOCK", 64)
     for ours, expected in zip(forward_and_gradients(name, side, layout), whole, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "side"), SITES)
-def test_half_precision_is_computed_in_single(small_blocks, name, side):
+def test_half_precision_is_computed_in_single(name, side):
     """bfloat16 values and gradients are those of the float32 arithmetic on the same values, rounded at the end."""
     half = forward_and_gradients(name, side, "channels last", torch.bfloat16)
     rounded = values("channels last", torch.bfloat16).float()

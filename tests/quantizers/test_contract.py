@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from qexp.quantizers import evaluation, quantize, quantizers
+from qexp.quantizers import evaluation, named_quantizers, quantize
 from qexp.utils.types import Progress, RoleOptimizers
 from support import methods
 
@@ -133,7 +133,7 @@ def test_stats_are_scalars(name, side, bits):
     assert all(value.dim() == 0 and not value.requires_grad for value in quantizer.stats().values())
     penalty = quantizer.penalty()
     assert penalty is None or (penalty.dim() == 0 and math.isfinite(penalty.item()))
-    assert quantizer.settled() is True
+    assert quantizer.converged() is True
 
 
 @names
@@ -157,11 +157,11 @@ def test_two_networks_in_one_process_are_independent(name):
     first = quantize(net(), methods.method(name), weight_bits=1, activation_bits=2, keep_float=["first"]).eval()
     before = first(x)
     second = quantize(net(), methods.method(name), weight_bits=4, activation_bits=4, keep_float=["first"])
-    for _, quantizer in quantizers(second):
+    for _, quantizer in named_quantizers(second):
         quantizer.anneal(Progress(9, 10, 1, 2))
     second(x).sum().backward()
     assert torch.equal(first(x), before)
-    assert [quantizer.bits for _, quantizer in quantizers(first)] == [1, 2]
+    assert [quantizer.bits for _, quantizer in named_quantizers(first)] == [1, 2]
     assert not torch.equal(second.eval()(x), before)
 
 

@@ -13,11 +13,11 @@ from qexp.quantizers import (
     QuantLayer,
     calibrate,
     evaluation,
+    named_quantizers,
     parameter_roles,
     penalty,
     quantize,
     quantized_layers,
-    quantizers,
     stats,
     weight_levels,
     weight_memory_bytes,
@@ -184,17 +184,17 @@ def test_evaluation_mode_ends_with_its_block():
     """Soft evaluation is a scope, also when something fails inside."""
     net = quantized("br")
     with evaluation(net, "soft"):
-        assert all(quantizer.evaluation == "soft" for _, quantizer in quantizers(net))
-    assert all(quantizer.evaluation == "hard" for _, quantizer in quantizers(net))
+        assert all(quantizer.evaluation == "soft" for _, quantizer in named_quantizers(net))
+    assert all(quantizer.evaluation == "hard" for _, quantizer in named_quantizers(net))
     with pytest.raises(RuntimeError, match="channels"), evaluation(net, "soft"):
         net(torch.zeros(1, 1, 2, 2))
-    assert all(quantizer.evaluation == "hard" for _, quantizer in quantizers(net))
+    assert all(quantizer.evaluation == "hard" for _, quantizer in named_quantizers(net))
 
 
 def test_penalty_sums_over_layers_and_is_zero_without():
     """The term that the objective adds."""
     net = quantized("dqa", keep_float=[])
-    total = sum(quantizer.penalty() for _, quantizer in quantizers(net))
+    total = sum(quantizer.penalty() for _, quantizer in named_quantizers(net))
     torch.testing.assert_close(penalty(net), total)
     assert penalty(quantized("daq")) == 0.0
 

@@ -108,7 +108,7 @@ def test_one_bit_activations_are_zero_and_one():
 
 
 def test_signed_range_is_symmetric():
-    """Our extension: after negative calibration the range is [-u, u], and u's gradient counts both ends."""
+    """Our extension: after negative calibration the range is [-u, u], and u's gradient counts lower and upper."""
     quantizer = methods.build("daq", "activation", 2).double()
     x = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     quantizer.calibrate(x)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from qexp.data.datasets import Digits
-from qexp.quantizers import calibrate, evaluation, quantize, quantizers
-from qexp.quantizers.blocks import mean_and_std
+from qexp.quantizers import calibrate, evaluation, named_quantizers, quantize
 from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware
+from qexp.quantizers.numerics import mean_and_std
 from support import methods, plain
 
 
@@ -61,7 +61,7 @@ def network(fixed):
         nn.Flatten(), nn.Linear(24 * 4, 10),
     )  # fmt: skip
     quantize(net, methods.method("daq"), weight_bits=1, activation_bits=1)
-    for _, quantizer in quantizers(net):
+    for _, quantizer in named_quantizers(net):
         quantizer.__class__ = LiteralWeight if isinstance(quantizer, DAQWeight) else LiteralActivation
         quantizer.fixed = fixed
     return net

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from qexp.quantizers.base import Site
-from qexp.quantizers.blocks import float_copy
+from qexp.quantizers.base import LayerInfo
 from qexp.quantizers.dqa import initial_attention
 from qexp.quantizers.functional import project
-from qexp.quantizers.grids import Placed, Uniform
+from qexp.quantizers.grids import ScaledGrid, Uniform
+from qexp.quantizers.numerics import float_copy
 from qexp.utils.types import Progress
 from support import methods, plain
 
@@ -28,7 +28,7 @@ def test_attention_and_its_gradient_equal_the_released_layer(inverse):
     quantizer = methods.build("dqa", "weight", 2, temperature_start=1 / float(inverse), temperature_end=0.01)
     quantizer.alpha.data = torch.tensor([4 / 7, 2 / 7, 1 / 7])
     copies = [torch.tensor(GOLDEN[f"uniform_zeroadj_b{bits}"]) for bits in (2, 4, 8)]
-    grids = [Placed(lambda value, out, copy=copy: float_copy(copy.flatten(), out), 1.0, 0.0) for copy in copies]
+    grids = [ScaledGrid(lambda value, copy=copy: float_copy(copy), 1.0, 0.0) for copy in copies]
     mixed = project(torch.tensor(GOLDEN["w"]), grids, quantizer.attention())
     mixed.backward(torch.tensor(GOLDEN["go"]))
     recorded = {key: torch.tensor(GOLDEN[f"invT{inverse}_{key}"]) for key in ("a", "q", "galpha")}
@@ -67,16 +67,16 @@ def test_forward_is_the_literal_mix_of_min_max_grids():
     torch.testing.assert_close(quantizer(x).detach().flatten(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_the_gradient_of_the_shares_is_the_product_with_each_grid():
+def test_the_gradient_of_the_mixing_weights_is_the_product_with_each_grid():
     """<upstream, grid_k(x)> by autograd through the mix written out, for grids that do not begin at zero."""
     x = methods.sample("weight", dtype=torch.float64) + 0.7
     upstream = torch.randn(x.shape, dtype=torch.float64) + 0.5
-    shares = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    literal = shares.clone().requires_grad_()
+    weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    literal = weights.clone().requires_grad_()
     copies = [plain.uniform(x, x.min(), x.max(), bits) for bits in (2, 4, 8)]
     plain.weighted_sum(copies, literal).backward(upstream)
-    ours = shares.clone().requires_grad_()
-    grids = [Uniform(bits).placed([x.min(), x.max()]) for bits in (2, 4, 8)]
+    ours = weights.clone().requires_grad_()
+    grids = [Uniform(bits).scaled([x.min(), x.max()]) for bits in (2, 4, 8)]
     project(x, grids, ours).backward(upstream)
     torch.testing.assert_close(ours.grad, literal.grad, rtol=1e-12, atol=1e-12)
 
@@ -93,17 +93,17 @@ def test_gradient_passes_straight_through():
 def test_penalty_is_equation_6(scale, factor):
     """lambda g.a / S with g = 1, 4, 16 and the chosen S."""
     method = methods.method("dqa", penalty=5.0, penalty_scale=scale)
-    quantizer = at(method.weight(2, Site(layer_weights=300, total_weights=1000, layers=4)), 600, 1000)
+    quantizer = at(method.weight(2, LayerInfo(layer_weights=300, total_weights=1000, layers=4)), 600, 1000)
     cost = (torch.tensor([1.0, 4.0, 16.0]) * quantizer.attention()).sum()
     torch.testing.assert_close(quantizer.penalty(), 5.0 * factor * cost)
 
 
-def test_hard_evaluation_forces_the_lowest_grid_and_settled_tells():
-    """Whatever the attention says, 2 bits are evaluated; a layer that ended elsewhere is not settled."""
+def test_hard_evaluation_forces_the_lowest_grid_and_converged_tells():
+    """Whatever the attention says, 2 bits are evaluated; a layer that ended elsewhere is not converged."""
     quantizer, x = methods.build("dqa", "weight", 2), methods.sample("weight")
-    assert quantizer.settled()
+    assert quantizer.converged()
     quantizer.alpha.data = torch.tensor([0.1, 0.9, 0.2])
-    assert not quantizer.settled()
+    assert not quantizer.converged()
     assert torch.equal(quantizer.eval()(x), methods.build("ste", "weight", 2).eval()(x))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qexp.quantizers import anneal, calibrate, penalty, quantize, quantizers
+from qexp.quantizers import anneal, calibrate, named_quantizers, penalty, quantize
 from qexp.quantizers.mixture import GridQuantizer
 from qexp.utils.types import Progress
 from support import methods, plain
@@ -20,8 +20,10 @@ METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact"]
 def network(name):
     """Three quantized convolutions behind and before float layers, in double precision, and data to learn."""
     torch.manual_seed(0)
-    blocks = [(1, 6), (6, 8), (8, 8), (8, 8)]
-    layers = [nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()) for i, o in blocks]
+    channels = [(1, 6), (6, 8), (8, 8), (8, 8)]
+    layers = [
+        nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()) for i, o in channels
+    ]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)).double()
     labels = torch.arange(32) % 4
     images = torch.randn(32, 1, 6, 6, dtype=torch.float64) + labels[:, None, None, None] * torch.eye(6).double()
@@ -47,12 +49,11 @@ def losses(net, images, labels):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_fifty_steps_are_those_of_the_plain_form(name, monkeypatch):
-    """Every loss of a training with weights and inputs at 2 bits, in blocks of 100 elements, to 1e-9."""
-    monkeypatch.setattr("qexp.quantizers.blocks.BLOCK", 100)
+def test_fifty_steps_are_those_of_the_plain_form(name):
+    """Every loss of a training with weights and inputs at 2 bits, to 1e-9."""
     net, images, labels = network(name)
     reference = copy.deepcopy(net)
-    for _, quantizer in quantizers(reference):
+    for _, quantizer in named_quantizers(reference):
         form = plain.mix_forward if isinstance(quantizer, GridQuantizer) else plain.daq_forward
         quantizer.forward = types.MethodType(form, quantizer)
     ours, expected = losses(net, images, labels), losses(reference, images, labels)

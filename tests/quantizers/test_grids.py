@@ -1,4 +1,4 @@
-"""Grids and spans against published vectors and literal loops: SAWB, BWN, TWN, PACT, and mixes by name."""
+"""Grids and ranges against published vectors and literal loops: SAWB, BWN, TWN, PACT, and mixes by name."""
 
 import math
 
@@ -110,6 +110,6 @@ def test_figure_2_of_the_dqa_paper():
 def test_full_precision_has_no_codes():
     """As a member of a mix it is the tensor itself; asked for codes it refuses, and does not make some up."""
     x = torch.tensor([-0.3, 0.7])
-    assert torch.equal(Float(32).placed(()).to_levels(x), x)
+    assert torch.equal(Float(32).scaled(()).to_levels(x), x)
     with pytest.raises(ValueError, match="no codes"):
         Float(32).codes(x, ())

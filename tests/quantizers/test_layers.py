@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from qexp.quantizers import (
-    held_weights,
+    cached_weights,
+    named_quantizers,
     quantized_layers,
-    quantizers,
     recompute,
 )
 from support.steps import Calls, assert_same, batch, gradients, make, names, network, small_resnet
@@ -21,9 +21,9 @@ from support.steps import Calls, assert_same, batch, gradients, make, names, net
 @names
 def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name):
     """Two layers, three parts, two steps; without holding, weights are quantized for each part as well."""
-    for hold, times in ((held_weights, 1), (lambda _: nullcontext(), 3)):
+    for hold, times in ((cached_weights, 1), (lambda _: nullcontext(), 3)):
         model = network(name)
-        step, calls = make(model, accumulate=3, hold=partial(hold, model)), Calls(model)
+        step, calls = make(model, accumulate=3, cached_weights=partial(hold, model)), Calls(model)
         for number in (1, 2):
             step(*batch())
             assert sorted(calls.weight) == ["2"] * times * number + ["7"] * times * number
@@ -35,9 +35,9 @@ def test_weights_are_quantized_once_for_all_parts_and_inputs_once_for_each(name)
 def test_held_weights_have_the_gradients_of_those_that_are_not_held(name, count):
     """Of the weights, of the quantizers' own parameters and of the output scales, in float64; and the same buffers."""
     found = []
-    for hold in (held_weights, lambda _: nullcontext()):
+    for hold in (cached_weights, lambda _: nullcontext()):
         model = network(name, dtype=torch.float64)
-        make(model, accumulate=3, hold=partial(hold, model))(*batch(count, torch.float64))
+        make(model, accumulate=3, cached_weights=partial(hold, model))(*batch(count, torch.float64))
         found.append((gradients(model), dict(model.named_buffers())))
     (ours, buffers), (expected, expected_buffers) = found
     assert all(grad is not None and grad.abs().sum() > 0 for grad in expected.values())
@@ -53,17 +53,17 @@ def test_held_weights_are_gone_after_the_block(name):
     fresh = [layer.quantized_weight().detach() for layer in layers]
 
     def enter(error):
-        with held_weights(model):
-            assert all(torch.equal(layer.held_weight, own) for layer, own in zip(layers, fresh, strict=True))
-            assert all(layer.quantized_weight() is layer.held_weight for layer in layers)
+        with cached_weights(model):
+            assert all(torch.equal(layer.cached_weight, own) for layer, own in zip(layers, fresh, strict=True))
+            assert all(layer.quantized_weight() is layer.cached_weight for layer in layers)
             if error:
                 raise error
 
     enter(None)
-    assert [layer.held_weight for layer in layers] == [None, None]
+    assert [layer.cached_weight for layer in layers] == [None, None]
     with pytest.raises(ZeroDivisionError):
         enter(ZeroDivisionError())
-    assert [layer.held_weight for layer in layers] == [None, None]
+    assert [layer.cached_weight for layer in layers] == [None, None]
 
 
 def test_recompute_reaches_every_layer(configure):
@@ -123,7 +123,7 @@ def test_quantizing_again_keeps_no_quantized_tensor(name):
         model = network(name)
         recompute(model, enabled)
         quantized = []
-        for _, quantizer in quantizers(model):
+        for _, quantizer in named_quantizers(model):
             quantizer.register_forward_hook(
                 lambda *seen, own=quantized: own.append(seen[-1].untyped_storage().nbytes())
             )

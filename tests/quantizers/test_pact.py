@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qexp.quantizers import quantize, quantizers
+from qexp.quantizers import named_quantizers, quantize
 from qexp.utils.types import Progress
 from support import methods
 
@@ -33,7 +33,7 @@ def test_pact_is_clip_and_round_with_the_original_gradient(bits, signed, seed):
     upstream = torch.randn(201, dtype=torch.float64)
     quantizer = methods.build("ste activation_grid=pact", "activation", bits).double()
     quantizer.calibrate(x)
-    (span,) = quantizer.spans
+    (span,) = quantizer.range_estimators
     assert span.alpha.item() == pytest.approx(x.abs().max().item())
     span.alpha.data.fill_(0.9)
     leaf = x.clone().requires_grad_()
@@ -57,9 +57,9 @@ def test_pact_in_a_mix_shares_one_clip_and_leaves_full_precision_unclipped():
     expected = [a1 * q + a2 * v for q, v in zip((2 / 3, 1, 1, 1), (0.5, 0.9, 2, 4), strict=True)]
     torch.testing.assert_close(y.detach(), torch.tensor(expected, dtype=torch.float64))
     torch.testing.assert_close(x.grad, torch.tensor([1.0, 2.0, 3 * a2, 4 * a2], dtype=torch.float64))
-    assert quantizer.spans[0].alpha.grad.item() == pytest.approx(a1 * 7)
+    assert quantizer.range_estimators[0].alpha.grad.item() == pytest.approx(a1 * 7)
     three = methods.build("dqa activation_grid=pact", "activation", 2)
-    assert [type(span).__name__ for span in three.spans] == ["LearnedClip"]
+    assert [type(span).__name__ for span in three.range_estimators] == ["PactRange"]
 
 
 def test_the_clip_of_pact_has_an_optimizer_of_its_own():
@@ -70,5 +70,5 @@ def test_the_clip_of_pact_has_an_optimizer_of_its_own():
     quantize(net, methods.method("ste activation_grid=pact"), weight_bits=32, activation_bits=2, keep_float=[])
     roles = parameter_roles(net)
     assert {role: len(members) for role, members in roles.items()} == {"weight": 1, "clip": 1}
-    assert roles["clip"][0] is dict(quantizers(net))["0.input_quantizer"].spans[0].alpha
+    assert roles["clip"][0] is dict(named_quantizers(net))["0.input_quantizer"].range_estimators[0].alpha
     assert weight_memory_bytes(net) == (128.0, 128.0)

@@ -58,7 +58,7 @@ def test_sawb_levels_are_equation_11():
     """-c, -c/3, c/3, c at 2 bits; beyond the clip the last level and the whole gradient."""
     quantizer, x = methods.build("ste grid=sawb", "weight", 2), drawn("normal", 4000).requires_grad_()
     quantizer.calibrate(x)
-    clip = quantizer.spans[0].clip.item()
+    clip = quantizer.range_estimators[0].clip.item()
     y = quantizer(x)
     y.sum().backward()
     torch.testing.assert_close(y.detach().unique(), torch.tensor([-clip, -clip / 3, clip / 3, clip]))
@@ -71,12 +71,12 @@ def test_sawb_finds_its_clip_every_100_steps_and_keeps_it_between():
     net = nn.Sequential(nn.Linear(50, 40))
     quantize(net, methods.method("dqa grid=sawb"), weight_bits=2, activation_bits=32, keep_float=[])
     calibrate(net, torch.randn(2, 50))
-    clip, seen = net[0].weight_quantizer.spans[0].clip, []
+    clip, seen = net[0].weight_quantizer.range_estimators[0].clip, []
     for step in (1, 2, 100, 101, 102):
         net[0].weight.data.mul_(2)
         anneal(net, Progress(step, 1000, 0, 1))
         seen.append(clip.item())
-        assert clip.item() == net.eval()[0].weight_quantizer.spans[0].clip.item()
+        assert clip.item() == net.eval()[0].weight_quantizer.range_estimators[0].clip.item()
     assert seen[0] == seen[1] == seen[2]
     assert seen[3] == seen[4] == pytest.approx(8 * seen[0])
 

@@ -1,9 +1,9 @@
-"""STE and the grids it stands on, against literal loops."""
+"""STE on its grids, against literal loops."""
 
 import pytest
 import torch
 
-from qexp.quantizers.ranges import RunningRange
+from qexp.quantizers.ranges import RunningMinMaxRange
 from support import methods
 
 
@@ -32,7 +32,7 @@ def test_one_bit_weights_are_bwn():
     torch.testing.assert_close(methods.build("ste", "weight", 1)(x), torch.tensor([0.4, -0.4, 0.4, -0.4]))
 
 
-def test_one_bit_activations_are_the_ends_of_the_range():
+def test_one_bit_activations_are_zero_and_the_upper_end_of_the_range():
     """{0, max} after a ReLU: BWN would have a single value there."""
     quantizer = methods.build("ste", "activation", 1)
     assert quantizer(torch.tensor([0.0, 0.9, 1.1, 2.0])).tolist() == [0.0, 0.0, 2.0, 2.0]
@@ -49,13 +49,13 @@ def test_gradient_passes_straight_through():
 
 def test_inputs_use_the_batch_range_in_training_and_the_running_range_in_evaluation():
     """A running average with momentum 0.1 that starts at calibration."""
-    span = RunningRange()
-    span.calibrate(torch.tensor([0.0, 2.0]))
-    lower, upper = span(torch.tensor([-1.0, 4.0]))
+    estimator = RunningMinMaxRange()
+    estimator.calibrate(torch.tensor([0.0, 2.0]))
+    lower, upper = estimator(torch.tensor([-1.0, 4.0]))
     assert (lower.item(), upper.item()) == (-1.0, 4.0)
-    span.observe((lower, upper))
-    span.eval()
-    lower, upper = span(torch.tensor([-100.0, 100.0]))
+    estimator.update((lower, upper))
+    estimator.eval()
+    lower, upper = estimator(torch.tensor([-100.0, 100.0]))
     assert (lower.item(), upper.item()) == (pytest.approx(-0.1), pytest.approx(2.2))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from qexp import runs
-from qexp.config.config import float_parent, run_key, to_yaml
+from qexp.config.config import to_yaml
+from qexp.config.identity import float_parent, run_key
 from qexp.runs import query
 from qexp.utils.errors import QexpError
 from support.commands import Qexp
@@ -82,7 +83,7 @@ def test_a_running_run_is_never_removed(qexp: Qexp, store: dict[str, Path]) -> N
 def test_a_run_that_is_started_while_somebody_thinks_is_not_removed(store: dict[str, Path]) -> None:
     entry = query.Entry(store["dqa"])
     assert entry.state == "interrupted"
-    with held_elsewhere(store["dqa"]), pytest.raises(runs.RunningElsewhere):
+    with held_elsewhere(store["dqa"]), pytest.raises(runs.RunLocked):
         query.remove(Path("runs"), entry)
     (store["dqa"] / "summary.json").write_text(json.dumps(SUMMARY))
     runs.write_status(store["dqa"], "done")
@@ -125,7 +126,7 @@ def test_links_are_removed_and_what_they_lead_to_is_not(qexp: Qexp, store: dict[
 
 
 def test_a_run_that_a_link_leads_to_stays(qexp: Qexp, store: dict[str, Path], tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
+    elsewhere = tmp_path / "locked"
     os.rename(store["daq"], elsewhere)
     store["daq"].symlink_to(elsewhere)
     result = qexp("runs", "rm", "--yes", "abcdefgh")
@@ -160,7 +161,7 @@ def test_rm_says_that_others_were_trained_from_a_float_net(
 ) -> None:
     config = configure("quantizer=daq", "bits=2")
     place = Path("runs") / "digits" / "resnet18"
-    for name, raw in ((f"daq-w2a2/s0-{config.key}", config.raw), ("fp-w32a32/s0-", float_parent(config.raw))):
+    for name, raw in ((f"daq-w2a2/s0-{config.key}", config.tree), ("fp-w32a32/s0-", float_parent(config.tree))):
         path = place / (name + run_key(raw) if name.endswith("-") else name)
         path.mkdir(parents=True)
         (path / "config.yaml").write_text(to_yaml(raw))

@@ -1,16 +1,17 @@
 """The run store: states, locks, and finding a run."""
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 import pytest
 
 from qexp import runs
+from qexp.config import places
 from qexp.utils.errors import UsageError
 from support.processes import held_elsewhere
 
@@ -57,7 +58,7 @@ def test_a_run_held_by_another_process_cannot_be_claimed_until_that_dies(tmp_pat
     path = tmp_path / "a" / "run"
     with held_elsewhere(path) as process:
         assert runs.state_of(path) == "running"
-        with pytest.raises(runs.RunningElsewhere) as caught, runs.claim(path):
+        with pytest.raises(runs.RunLocked) as caught, runs.claim(path):
             raise AssertionError("two processes share a run")
         assert f"pid {process.pid} " in str(caught.value)
         assert str(path) in str(caught.value)
@@ -88,18 +89,19 @@ def test_a_lock_that_was_removed_with_its_run_is_not_taken_for_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody removes the run between the opening of its lock and the taking of it."""
-    path, real, taken = tmp_path / "run", runs._lock, []
+    path, real, taken = tmp_path / "run", fcntl.flock, []
 
-    def remove_first(file: TextIO, *, wait: bool) -> bool:
-        taken.append(real(file, wait=wait))
+    def remove_first(file: int, operation: int) -> None:
+        real(file, operation)
+        if operation & fcntl.LOCK_EX:
+            taken.append(file)
         if len(taken) == 1:
-            shutil.rmtree(path)
-        return taken[-1]
+            shutil.rmtree(path, ignore_errors=True)
 
-    monkeypatch.setattr(runs, "_lock", remove_first)
+    monkeypatch.setattr(fcntl, "flock", remove_first)
     with runs.claim(path):
         assert len(taken) == 2
-        with pytest.raises(runs.RunningElsewhere), runs.claim(path):
+        with pytest.raises(runs.RunLocked), runs.claim(path):
             raise AssertionError("two hold the run")
 
 
@@ -117,7 +119,7 @@ def test_clear_leaves_the_lock_alone(tmp_path: Path) -> None:
         (tmp_path / "last.pt").write_text("x")
         runs.clear(tmp_path)
         assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
-        with pytest.raises(runs.RunningElsewhere), runs.claim(tmp_path):
+        with pytest.raises(runs.RunLocked), runs.claim(tmp_path):
             raise AssertionError("the lock was lost")
 
 
@@ -161,18 +163,18 @@ def test_json_that_is_missing_or_damaged_reads_as_nothing(tmp_path: Path) -> Non
 
 
 def test_the_store_is_named_by_option_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runs.store_root(None) == Path("runs")
+    assert places.store_root(None) == Path("runs")
     monkeypatch.setenv("QEXP_RUNS", "~/mine")
-    assert runs.store_root(None) == Path.home() / "mine"
-    assert runs.store_root("/other") == Path("/other")
+    assert places.store_root(None) == Path.home() / "mine"
+    assert places.store_root("/other") == Path("/other")
 
 
 def test_the_data_folder_is_named_by_option_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QEXP_DATA", raising=False)
-    assert runs.data_root(None) == Path("data")
+    assert places.data_root(None) == Path("data")
     monkeypatch.setenv("QEXP_DATA", "/data/sets")
-    assert runs.data_root(None) == Path("/data/sets")
-    assert runs.data_root("mine") == Path("mine")
+    assert places.data_root(None) == Path("/data/sets")
+    assert places.data_root("mine") == Path("mine")
 
 
 # Finding runs
@@ -182,33 +184,33 @@ def test_runs_are_listed_by_name_and_other_folders_are_not(tmp_path: Path) -> No
     second, first = make_run(tmp_path, "ste-w2a2/s0-bb"), make_run(tmp_path, "daq-w2a2/s1-aa")
     (tmp_path / "digits" / "resnet18" / "ste-w2a2" / "no-status").mkdir()
     (tmp_path / ".jobs" / "20260101" / "0").mkdir(parents=True)
-    assert runs.list_runs(tmp_path) == [first, second]
-    assert runs.list_runs(tmp_path / "nowhere") == []
+    assert places.list_runs(tmp_path) == [first, second]
+    assert places.list_runs(tmp_path / "nowhere") == []
 
 
 def test_a_run_is_found_by_its_directory_or_the_beginning_of_its_hash(tmp_path: Path) -> None:
     path = make_run(tmp_path, "daq-w2a2/s0-0123abcd")
     make_run(tmp_path, "daq-w2a2/s1-0129ffff")
     for text in ("0123abcd", "0123", str(path), f"{path}/"):
-        assert runs.find_run(tmp_path, text) == path
+        assert places.find_run(tmp_path, text) == path
 
 
 @pytest.mark.parametrize("text", ["", "ffff", "s0", "s0-0123abcd", "nowhere/at/all"])
 def test_what_names_no_run_is_a_usage_error_that_names_it(tmp_path: Path, text: str) -> None:
     make_run(tmp_path, "daq-w2a2/s0-0123abcd")
     with pytest.raises(UsageError, match=f"^no run '{text}'"):
-        runs.find_run(tmp_path, text)
+        places.find_run(tmp_path, text)
 
 
 def test_a_folder_without_a_configuration_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="^no run '"):
-        runs.find_run(tmp_path, str(tmp_path))
+        places.find_run(tmp_path, str(tmp_path))
 
 
 def test_a_hash_that_fits_several_runs_lists_them(tmp_path: Path) -> None:
     paths = [make_run(tmp_path, name) for name in ("daq-w2a2/s0-0123abcd", "ste-w2a2/s0-0129ffff")]
     with pytest.raises(UsageError) as caught:
-        runs.find_run(tmp_path, "012")
+        places.find_run(tmp_path, "012")
     assert all(str(path) in str(caught.value) for path in paths)
     assert "names 2 runs" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -237,6 +239,6 @@ def test_a_run_without_a_checkpoint_is_no_start(tmp_path: Path, configure: Calla
 def test_the_digest_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
     for name, content in (("a", b"one"), ("b", b"one"), ("c", b"two")):
         (tmp_path / name).write_bytes(content)
-    one, again, two = (runs.file_digest(tmp_path / name) for name in "abc")
+    one, again, two = (places.file_digest(tmp_path / name) for name in "abc")
     assert one == again != two
     assert one == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"

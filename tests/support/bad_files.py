@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from qexp.config.compose import compose_job, composing
+from qexp.config.compose import composing
 from qexp.config.config import to_yaml
 
 Prepare = Callable[[Path], object]
@@ -94,8 +94,8 @@ def record(*changes: tuple[str, Any], checkpoint: Any = None) -> Prepare:
     """A folder `run` as a run leaves it, with other values in its config.yaml, and perhaps a last.pt."""
 
     def write(folder: Path) -> None:
-        with composing():
-            raw: Any = dict(compose_job(SMALL).raw)
+        with composing() as composer:
+            raw: Any = dict(composer.job(SMALL).tree)
         for key, value in changes:
             *groups, last = key.split(".")
             node = raw

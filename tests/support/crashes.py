@@ -16,7 +16,7 @@ import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from qexp.cli.main import main
-from qexp.engine.checkpointer import read
+from qexp.engine.checkpointer import read_checkpoint
 from qexp.utils.errors import Interrupted
 from qexp.utils.signals import SIGNALS
 
@@ -140,7 +140,7 @@ def result(path: Path) -> dict[str, Any]:
         "state": json.loads((path / "status.json").read_text())["state"],
         "last.pt": (path / "last.pt").read_bytes(),
         "best.pt": (path / "best.pt").read_bytes(),
-        "best epoch": read(path / "best.pt")["epoch"],
+        "best epoch": read_checkpoint(path / "best.pt")["epoch"],
         "metrics.jsonl": without_time(lines),
         "summary.json": without_time(summary),
         "events": events(path),

@@ -6,7 +6,7 @@ from qexp.engine.loop import fit
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
-from qexp.utils.callback import Metrics, Observer
+from qexp.utils.callback import Callback, Metrics
 from qexp.utils.types import OptimizerOptions, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)
@@ -34,7 +34,7 @@ class Fixed:
         return iter(self.batches[start:])
 
 
-class Recorder(Observer):
+class Recorder(Callback):
     def __init__(self):
         self.steps, self.epochs = [], []
 
@@ -67,7 +67,7 @@ def run_fit(model, epochs=2, optimizers=None, progress=None, penalty=lambda: 0.0
         evaluate=options.pop("evaluate", lambda: (METRICS, METRICS)),
         epochs=epochs,
         eval_interval=options.pop("eval_interval", 1),
-        observers=[recorder],
+        callbacks=[recorder],
         **options,
     )
     return last, recorder

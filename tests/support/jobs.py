@@ -1,12 +1,12 @@
 """What a command means: the choices that it has, and its jobs."""
 
-from qexp.config import compose
+from qexp.config.compose import composing
 from support.commands import Qexp
 
 
 def choices(group: str) -> list[str]:
-    with compose.composing():
-        return compose.choices(group)
+    with composing() as composer:
+        return composer.choices(group)
 
 
 # Sweeps and the user's own files

@@ -7,7 +7,8 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from qexp.config.config import Section, conf_dir
+from qexp.config.config import Section
+from qexp.config.places import conf_dir
 from qexp.experiment.build import resolve
 from qexp.quantizers import Method, Quantizer
 

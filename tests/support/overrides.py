@@ -19,7 +19,7 @@ from unittest import mock
 from hydra.core.global_hydra import GlobalHydra
 
 from qexp.cli import main as command
-from qexp.config.schema import UNFIT
+from qexp.utils.text import UNFIT
 
 Words = list[str]
 LONGEST_LINE = 1000  # characters

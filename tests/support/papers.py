@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qexp import runs
-from qexp.config.config import conf_dir
-from qexp.tables.join import Line, Request, View
+from qexp.config.compose import composing
+from qexp.config.places import conf_dir
+from qexp.tables.join import JoinedTable, Line, TableRequest, join
 from support.commands import TINY
 
 # A table file
@@ -44,13 +45,19 @@ def fabricate(path: Path, top1: float | None, *, state: str = "done", unsettled:
 PAPER = conf_dir() / "paper"
 
 
-def asked(*overrides: str, rows: str | None = None, seeds: Sequence[int] = (), protocol: str = "paper") -> Request:
-    return Request(rows, tuple(seeds) or None, protocol, overrides)
+def asked(*overrides: str, rows: str | None = None, seeds: Sequence[int] = (), protocol: str = "paper") -> TableRequest:
+    return TableRequest(rows, tuple(seeds) or None, protocol, overrides)
 
 
-def by_id(joined: View) -> dict[str, Line]:
+def by_id(joined: JoinedTable) -> dict[str, Line]:
     return {line.row.id: line for line in joined.lines}
 
 
-def paths(joined: View, key: str) -> list[Path]:
+def paths(joined: JoinedTable, key: str) -> list[Path]:
     return [run.path for run in by_id(joined)[key].runs]
+
+
+def joined_table(folder: Path, name: str, request: TableRequest) -> JoinedTable:
+    """A table joined with its runs as they are now."""
+    with composing() as composer:
+        return join(folder, name, request, composer)

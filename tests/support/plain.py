@@ -7,8 +7,8 @@ from torch import Tensor
 
 from qexp.quantizers.daq import DAQActivation, DAQWeight
 from qexp.quantizers.mixture import GridQuantizer
-from qexp.quantizers.pact import LearnedClip
-from qexp.quantizers.ranges import RunningRange
+from qexp.quantizers.pact import PactRange
+from qexp.quantizers.ranges import RunningMinMaxRange
 
 
 def uniform(x: Tensor, lower: Tensor, upper: Tensor, bits: int) -> Tensor:
@@ -53,21 +53,21 @@ def distance_aware(
 
 def mix_forward(self: GridQuantizer, x: Tensor) -> Tensor:
     """What the `forward` of a mix of uniform grids is: straight through, or with the original gradient of PACT."""
-    (span,) = self.spans
-    if isinstance(span, LearnedClip):
-        upper = span.alpha
-        lower = -span.signed * upper
+    (estimator,) = self.range_estimators
+    if isinstance(estimator, PactRange):
+        upper = estimator.alpha
+        lower = -estimator.signed * upper
         inside = torch.where(x >= upper, upper, torch.where(x <= lower, lower, x))
-        clipped = inside + ((x >= lower) & (x <= upper)) * (x - x.detach())  # x on an end counts twice
+        clipped = inside + ((x >= lower) & (x <= upper)) * (x - x.detach())  # x on a bound counts twice
         carrier = torch.where((x == lower) | (x == upper), clipped, inside)
     else:
         lower, upper, carrier = x.detach().min(), x.detach().max(), x
-        if isinstance(span, RunningRange):
-            span.observe((lower, upper))
-    shares = self.shares()
+        if isinstance(estimator, RunningMinMaxRange):
+            estimator.update((lower, upper))
+    weights = self.mixing_weights()
     bits = [grid.bits for grid in self.grids]
     copies = [uniform(x.detach(), lower.detach(), upper.detach(), width) for width in bits]
-    mixed = copies[0] if shares is None else weighted_sum(copies, shares)
+    mixed = copies[0] if weights is None else weighted_sum(copies, weights)
     return mixed + (carrier - carrier.detach())
 
 

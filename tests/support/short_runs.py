@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from qexp.config.compose import compose_job, composing
+from qexp.config.compose import composing
 from qexp.config.config import Config
-from qexp.experiment.runner import perform
-from qexp.quantizers.sawb import SawbClip
+from qexp.experiment.runner import run_experiment
+from qexp.quantizers.sawb import SawbRange
 from qexp.tracking.journal import Journal
 from qexp.utils.errors import Diverged
 from support import methods
@@ -35,9 +35,15 @@ OTHERS = {
 CASES = METHODS | OTHERS
 
 
-def half(path: Path, *_: Any, **__: Any) -> None:
-    """Cut a file to its half, as if the process had been killed while writing it."""
-    os.truncate(path, path.stat().st_size // 2)
+def half(file: int) -> None:
+    """Cut an open file to its half, as if the process had been killed while writing it."""
+    if name_of(file).endswith(".tmp"):  # and no folder
+        os.truncate(file, os.fstat(file).st_size // 2)
+
+
+def name_of(file: int) -> str:
+    """The name of an open file."""
+    return Path(os.readlink(f"/proc/self/fd/{file}")).name
 
 
 def half_a_line(journal: Journal, content: bytes) -> None:
@@ -45,8 +51,8 @@ def half_a_line(journal: Journal, content: bytes) -> None:
 
 
 def configuration(*words: str) -> Config:
-    with composing():
-        job = compose_job((*SHORT, *words))
+    with composing() as composer:
+        job = composer.job((*SHORT, *words))
     assert job.config is not None, job.problems
     return job.config
 
@@ -56,14 +62,14 @@ def train(*words: str) -> Callable[[], int]:
     config = configuration(*words)
 
     def action() -> int:
-        outcome = perform(config, Console(width=200))
+        outcome = run_experiment(config, Console(width=200))
         return Diverged.exit_code if outcome.state == "diverged" else int(outcome.state == "failed")
 
     return action
 
 
 def search_often() -> None:
-    SawbClip.refresh_interval = 5
+    SawbRange.refresh_interval = 5
 
 
 @dataclass

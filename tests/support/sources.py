@@ -9,7 +9,8 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from qexp.config.schema import parse
-from qexp.data.datasets import Images, Source
+from qexp.data.datasets import Source
+from qexp.data.images import Images
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 

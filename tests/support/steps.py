@@ -9,16 +9,16 @@ from torch import nn
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
-from qexp.experiment.training import place
+from qexp.experiment.build import place
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
+    cached_weights,
     calibrate,
-    held_weights,
+    named_quantizers,
     parameter_roles,
     penalty,
     quantize,
     quantized_layers,
-    quantizers,
 )
 from qexp.utils.types import OptimizerOptions, Progress, RoleOptimizers, ScheduleOptions
 from support import methods
@@ -54,9 +54,25 @@ def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=F
         activation_bits = activation_bits or bits
         model = quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits).to(dtype)
     calibrate(model, batch(16, dtype, seed=2)[0] / 2)  # so that some inputs lie outside
-    for _, quantizer in quantizers(model):
+    for _, quantizer in named_quantizers(model):
         quantizer.anneal(Progress(3, 10, 1, 4))
     return model.train()
+
+
+class WholeStep(Step):
+    """A step that is taken by a call."""
+
+    def __call__(self, images, labels):
+        return take(self, images, labels)
+
+
+def take(step, images, labels):
+    """The lines of `fit` that train on one batch; return what the step gave."""
+    with step.cached_weights():
+        for part in step.parts(images, labels):
+            step.backward(step.forward(part))
+    step.update()
+    return step.output
 
 
 def make(model, **options):
@@ -64,9 +80,9 @@ def make(model, **options):
     usual = {
         "optimizers": Optimizers(parameter_roles(model), ROLES, make_schedule(CONSTANT)),
         "penalty": partial(penalty, model),
-        "hold": partial(held_weights, model),
+        "cached_weights": partial(cached_weights, model),
     }
-    return Step(model, criterion=cross_entropy(0.1), **(usual | options))
+    return WholeStep(model, criterion=cross_entropy(0.1), **(usual | options))
 
 
 def gradients(model):

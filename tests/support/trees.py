@@ -4,9 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from qexp.config.config import (
-    YOUNGER,
-)
+from qexp.config.identity import YOUNGER
 
 
 def changed(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:

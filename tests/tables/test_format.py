@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from qexp.config.variants import Variants
+from qexp.config.compose import Composer
 from qexp.tables.format import as_markdown, markdown, notes
-from qexp.tables.join import view
+from qexp.tables.join import join
 from support.papers import asked, fabricate, paths
 
 
@@ -13,11 +13,11 @@ def test_markdown_escapes_what_a_table_cannot_hold() -> None:
     assert text == "| a | b |\n| --- | ---: |\n| x\\|y | 1\\* |"
 
 
-def test_notes_are_below_the_table(folder: Path, variants: Variants) -> None:
-    empty = view(folder, "a/small", asked(), variants)
+def test_notes_are_below_the_table(folder: Path, composer: Composer) -> None:
+    empty = join(folder, "a/small", asked(), composer)
     assert not any(line.startswith("trained with") for line in notes(empty)["our runs"])
     fabricate(paths(empty, "ste")[0], 50.0, unsettled=["x"])
-    joined = view(folder, "a/small", asked(), variants)
+    joined = join(folder, "a/small", asked(), composer)
     below = notes(joined)
     assert below["notes"][0].startswith("* in a run the attention")
     assert below["notes"][1:] == ["ste: a|b", "dqa: from page 4"]

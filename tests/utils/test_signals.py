@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from qexp import runs
-from qexp.engine.checkpointer import Checkpoints, read
+from qexp.engine.checkpointer import Checkpointer, read_checkpoint
 from qexp.engine.step import Step
-from qexp.experiment import training
-from qexp.experiment.train import Session
+from qexp.experiment import evaluate
+from qexp.experiment.session import Session
 from qexp.utils import signals
 from qexp.utils.errors import Interrupted
 from qexp.utils.signals import StopRequest
@@ -39,8 +39,8 @@ def interrupt(method: str, moment: Prepare, folder: Path, code: int) -> Path:
 def test_a_signal_in_a_step_saves_the_state_after_that_step(
     references: References, tmp_path: Path, number: signal.Signals
 ) -> None:
-    path = interrupt("daq", kill_at(Step, "_backward", 6, number=number), tmp_path, CODES[number])
-    assert read(path / "last.pt")["training"]["done"] == 6
+    path = interrupt("daq", kill_at(Step, "forward", 6, number=number), tmp_path, CODES[number])
+    assert read_checkpoint(path / "last.pt")["training"]["done"] == 6
     assert f"{number.name}: stopping after this step, and saving the state" in (tmp_path / "log").read_text()
     assert run_child(train(*CASES["daq"]), tmp_path) == 0
     assert "going on from step 6 of 12, epoch 2 of 3" in (tmp_path / "log").read_text()
@@ -52,15 +52,15 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
     references: References, tmp_path: Path, method: str
 ) -> None:
     """Evaluation takes no part in training: it is done again, as a whole, and reported once."""
-    path = interrupt(method, kill_at(training, "evaluate", 1, number=signal.SIGTERM), tmp_path, 143)
-    assert read(path / "last.pt")["training"]["done"] == 4
+    path = interrupt(method, kill_at(evaluate, "evaluate", 1, number=signal.SIGTERM), tmp_path, 143)
+    assert read_checkpoint(path / "last.pt")["training"]["done"] == 4
     assert (path / "metrics.jsonl").read_text() == ""
     assert run_child(train(*CASES[method]), tmp_path) == 0
     assert difference(references.of(method), result(path)) is None
 
 
 def test_a_signal_at_the_end_of_an_epoch_leaves_a_line_for_it(references: References, tmp_path: Path) -> None:
-    path = interrupt("br", kill_at(Checkpoints, "epoch", 2, number=signal.SIGINT), tmp_path, 130)
+    path = interrupt("br", kill_at(Checkpointer, "epoch", 2, number=signal.SIGINT), tmp_path, 130)
     assert len((path / "metrics.jsonl").read_text().splitlines()) == 2
     assert run_child(train(*CASES["br"]), tmp_path) == 0
     assert difference(references.of("br"), result(path)) is None
@@ -70,8 +70,8 @@ def test_a_second_ctrl_c_does_not_wait_for_a_checkpoint(references: References, 
     """In the middle of writing: what was there before is there afterwards."""
 
     def both() -> None:
-        kill_at(Step, "_backward", 6, number=signal.SIGINT)()
-        kill_at(Checkpoints, "_write", 1, number=signal.SIGINT, when=lambda _, name, *__: name == "last.pt")()
+        kill_at(Step, "forward", 6, number=signal.SIGINT)()
+        kill_at(Checkpointer, "_write", 1, number=signal.SIGINT, when=lambda _, name, *__: name == "last.pt")()
 
     path = interrupt("ste", both, tmp_path, 130)
     assert not (path / "last.pt").exists()
@@ -83,11 +83,11 @@ def test_a_second_sigterm_does_not_disturb_the_checkpoint(tmp_path: Path) -> Non
     """Slurm sends SIGUSR1, then SIGTERM."""
 
     def both() -> None:
-        kill_at(Step, "_backward", 6, number=signal.SIGUSR1)()
-        kill_at(Checkpoints, "_write", 1, number=signal.SIGTERM, when=lambda _, name, *__: name == "last.pt")()
+        kill_at(Step, "forward", 6, number=signal.SIGUSR1)()
+        kill_at(Checkpointer, "_write", 1, number=signal.SIGTERM, when=lambda _, name, *__: name == "last.pt")()
 
     path = interrupt("ste", both, tmp_path, 143)
-    assert read(path / "last.pt")["training"]["done"] == 6
+    assert read_checkpoint(path / "last.pt")["training"]["done"] == 6
 
 
 def test_a_signal_before_training_stops_at_once(references: References, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_signal_before_training_stops_at_once(references: References, tmp_path
 
 def test_a_signal_after_the_last_step_comes_too_late_to_interrupt(references: References, tmp_path: Path) -> None:
     """The run is done; a sweep would stop here."""
-    moment = kill_at(Checkpoints, "save", 1, number=signal.SIGTERM, when=lambda _, state: state.epochs == 3)
+    moment = kill_at(Checkpointer, "save", 1, number=signal.SIGTERM, when=lambda _, state: state.epochs == 3)
     assert run_child(train(*CASES["ste"], "checkpoint.steps=0"), tmp_path, moment) == 143
     found = result(only_run(tmp_path))
     assert difference(references.of("ste"), found) is None
@@ -116,7 +116,7 @@ def test_the_state_is_saved_within_ten_seconds(tmp_path: Path) -> None:
     assert wait_for(pid) == 143
     assert time.monotonic() - sent < 10
     path = only_run(tmp_path)
-    state = read(path / "last.pt")["training"]
+    state = read_checkpoint(path / "last.pt")["training"]
     assert state["epochs"] == len((path / "metrics.jsonl").read_text().splitlines())
     assert runs.state_of(path) == "interrupted"
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from qexp.config import schema
-from qexp.config.compose import COMPOSITION_ERRORS, explain
-from qexp.config.config import conf_dir, load_yaml
-from qexp.config.schema import suggest
+from qexp.config.config import load_yaml
+from qexp.config.explain import COMPOSITION_ERRORS, explain
+from qexp.config.places import conf_dir
 from qexp.utils.errors import UsageError
+from qexp.utils.text import suggest
 from qexp.utils.types import Count, NonNegative, NonNegativeInt, Range
 
 OWN = "paper"  # the protocol under which a number is held against the paper's
@@ -74,18 +75,18 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def names(folder: Path) -> list[str]:
+def table_names(folder: Path) -> list[str]:
     """Return the names of all tables in a folder, such as `dqa/1`."""
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
-def load(folder: Path, name: str) -> Table:
+def load_table(folder: Path, name: str) -> Table:
     """Read a table.
 
     Raises:
         UsageError: there is no such table, or its file is wrong.
     """
-    known = names(folder)
+    known = table_names(folder)
     if name not in known:
         hint = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
         raise UsageError(f"no table '{name}'{hint}")
@@ -105,7 +106,7 @@ def load(folder: Path, name: str) -> Table:
     return table
 
 
-def select(rows: Sequence[Row], patterns: str | None) -> list[Row]:
+def select_rows(rows: Sequence[Row], patterns: str | None) -> list[Row]:
     """Return the rows that comma-separated ids or glob patterns name, in the table's order; all for None.
 
     Raises:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qexp.config.compose import compose_job, composing
-from qexp.experiment import published
+from qexp.config.compose import composing
+from qexp.experiment import daq_files
 from qexp.experiment.build import assemble, build_network
+from qexp.experiment.evaluate import open_published
 from qexp.utils.errors import UsageError
 from support import authors_files
 
@@ -36,23 +37,23 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 
 def network(path: Path, *words: str) -> nn.Module:
     """The network that `qexp eval` makes of a file, in evaluation mode."""
-    file = published.read_daq(path)
+    file = daq_files.read_daq(path)
     small = ("dataset=synthetic", "dataset.train_size=10", "dataset.test_size=10", "device=cpu")
-    with composing():
-        job = compose_job([*file.overrides, *small, *words], "eval_daq")
+    with composing(config_name="eval_daq") as composer:
+        job = composer.job([*file.overrides, *small, *words])
     assert job.config is not None, job.problems
-    return published.open_session(job.config, file)[0].model.eval()
+    return open_published(job.config, file)[0].model.eval()
 
 
-def translated(path: Path) -> published.Translation:
+def translated(path: Path) -> daq_files.Translation:
     """A file, held against our network for it."""
-    file = published.read_daq(path)
-    with composing():
-        config = compose_job(file.overrides, "eval_daq").config
+    file = daq_files.read_daq(path)
+    with composing(config_name="eval_daq") as composer:
+        config = composer.job(file.overrides).config
     assert config is not None
     with torch.device("meta"):
         own = build_network(config, assemble(config)).state_dict()
-    return published.translate(file, own)
+    return daq_files.translate(file, own)
 
 
 @pytest.mark.parametrize(("kind", "count"), [("float", 121), ("weights", 229), ("both", 211)])
@@ -220,7 +221,7 @@ def test_a_file_of_other_content_is_refused_and_runs_no_code(
     monkeypatch.chdir(tmp_path)
     torch.save(content, "file.pth")
     with pytest.raises(UsageError) as caught:
-        published.read_daq(Path("file.pth"))
+        daq_files.read_daq(Path("file.pth"))
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert os.listdir() == ["file.pth"]
@@ -231,7 +232,7 @@ def test_a_damaged_file_is_refused_in_one_line(damage: Callable[[bytes], bytes],
     path = save(authors_files.state_dict("float"))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UsageError) as caught:
-        published.read_daq(path)
+        daq_files.read_daq(path)
     assert str(caught.value).startswith(f"{path} is not a checkpoint that can be loaded safely: ")
     assert len(str(caught.value).splitlines()) == 1
     assert "weights_only" not in str(caught.value), "torch advises to load it unsafely"

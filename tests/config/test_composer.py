@@ -4,8 +4,7 @@ import shlex
 
 import pytest
 
-from qexp.config.compose import compose_job, composing
-from qexp.config.variants import Variants
+from qexp.config.compose import Composer, composing
 
 # Composing many jobs
 
@@ -26,16 +25,15 @@ from qexp.config.variants import Variants
         "quantizer.mix.more=2",
     ],
 )
-def test_variants_give_the_jobs_that_a_composition_gives(words: str, variants: Variants) -> None:
-    with composing():
-        job = variants.job(shlex.split(words))
-        expected = compose_job(shlex.split(words))
+def test_variants_give_the_jobs_that_a_composition_gives(words: str, composer: Composer) -> None:
+    own = shlex.split(words)
+    job, expected = composer.job(own), composer._composed_alone(tuple(own), composer.parse(own)[0])
     assert job == expected
-    assert job.raw == expected.raw
+    assert job.tree == expected.tree
 
 
-def test_a_word_that_is_no_override_is_a_problem_of_its_job(variants: Variants) -> None:
+def test_a_word_that_is_no_override_is_a_problem_of_its_job(composer: Composer) -> None:
     with composing():
-        job = variants.job(["seed=1", "quantizer.mix=[minmax@2"])
+        job = composer.job(["seed=1", "quantizer.mix=[minmax@2"])
     assert job.config is None
     assert str(job.problems[0]).startswith("quantizer.mix=[minmax@2: expected key=value")

@@ -1,6 +1,6 @@
-"""Checkpoints in the layout of other people's code: checked tensor by tensor, and translated into our names.
+"""Checkpoints in the layout of the DAQ authors' code: checked tensor by tensor, and translated into our names.
 
-The ResNet-20 files of the DAQ authors (Kim, Lee and Ham, Distance-aware Quantization, ICCV 2021, arXiv 2108.06983) hold
+The ResNet-20 files of the authors (Kim, Lee and Ham, Distance-aware Quantization, ICCV 2021, arXiv 2108.06983) hold
 the network under `state_dict`. Their stages are called `layer1.block_0.0` instead of `layer1.0`, and each quantized
 convolution is followed by its scalars:
 
@@ -20,12 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qexp.config.config import Config
 from qexp.engine import weights
-from qexp.experiment.build import assemble, build_network, check_evaluation
-from qexp.experiment.train import Session
 from qexp.quantizers.base import FLOAT_BITS
 from qexp.utils.errors import UsageError
+from qexp.utils.text import few
 
 # A tensor of a quantized layer of ours -> its name behind the authors' layer.
 SCALARS = {
@@ -89,14 +87,14 @@ def read_daq(path: Path) -> DaqFile:
     if path.suffix == weights.SAFETENSORS:  # such a file has no place for anything besides the tensors
         content = {"state_dict": content}
     if not isinstance(content, dict) or "state_dict" not in content:
-        found = weights.few(map(str, content)) if isinstance(content, dict) else type(content).__name__
+        found = few(sorted(map(str, content))) if isinstance(content, dict) else type(content).__name__
         raise UsageError(f"{path}: format=daq needs a dictionary with the key state_dict; found {found or 'nothing'}")
     tensors = content["state_dict"]
     if not isinstance(tensors, dict) or not tensors:
         raise UsageError(f"{path}: its state_dict holds no tensors")
     others = [str(key) for key, value in tensors.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
-        raise UsageError(f"{path}: its state_dict holds what is no tensor with a name: {weights.few(others)}")
+        raise UsageError(f"{path}: its state_dict holds what is no tensor with a name: {few(sorted(others))}")
     last_parts = {key.rpartition(".")[2] for key in tensors}
     has_weight_ranges = not last_parts.isdisjoint({*SCALARS.values(), "init", "lA"})
     return DaqFile(path, tensors, has_weight_ranges, has_weight_ranges and "lA" not in last_parts)
@@ -126,10 +124,10 @@ def translate(file: DaqFile, own: Mapping[str, Tensor]) -> Translation:
     expected = {name: own[key].shape for key, name in names.items()}
     for shapes in unused.values():
         expected |= shapes
-    if problems := weights.differences(expected, file.tensors):
+    if problems := weights.key_differences(expected, file.tensors):
         raise UsageError(f"{file.path}: not the layout of the DAQ authors' ResNet-20; {problems}")
     if untrained := [name for name in unused["init"] if file.tensors[name] != 0]:
-        raise UsageError(f"{file.path}: saved before its first training batch; not 0: {weights.few(untrained)}")
+        raise UsageError(f"{file.path}: saved before its first training batch; not 0: {few(sorted(untrained))}")
     state = {key: file.tensors[name] for key, name in names.items()}
     state |= {key: torch.zeros(()) for key in own if key.endswith(SIGNED)}
     return Translation(state, {kind: len(shapes) for kind, shapes in unused.items() if shapes})
@@ -143,25 +141,3 @@ def _unused(file: DaqFile, names: Iterable[str], channels: torch.Size) -> dict[s
         "bn1": {f"bn1.{part}": channels[:dimensions] for part, dimensions in NORM.items()},
         **{end: {f"{layer}{end}": torch.Size() for layer in layers} for end in ends},
     }
-
-
-def open_session(config: Config, file: DaqFile) -> tuple[Session, Translation]:
-    """Return the network of a file with the images to evaluate it on.
-
-    Args:
-        config: of the authors' network.
-        file: as read.
-
-    Raises:
-        UsageError: the file does not fit, or there are no images.
-        Invalid: options that do not fit.
-    """
-    file.check_bits(config.weight_bits, config.activation_bits)
-    parts = assemble(config)
-    check_evaluation(config, parts)
-    with torch.device("meta"):
-        own = build_network(config, parts).state_dict()
-    translation = translate(file, own)  # before the images, which may have to be downloaded
-    session = Session(config, parts)
-    weights.load_into(session.model, translation.state, str(file.path))
-    return session, translation

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from qexp import runs
-from qexp.config.variants import Variants
-from qexp.experiment.runner import float_config
-from qexp.tables import data as tables
-from qexp.tables.join import view
+from qexp.config.compose import Composer
+from qexp.config.config import float_parent_of
+from qexp.tables import published as tables
+from qexp.tables.join import join
 from qexp.utils.errors import UsageError
 from support.papers import PAPER, SMALL, asked
 
@@ -29,13 +29,13 @@ RUNNABLE = {**ROWS, "daq/imagenet-resnet18": 9}
 
 
 def test_the_committed_tables_are_those_of_the_papers() -> None:
-    assert tables.names(PAPER) == ALL
-    assert {name: len(tables.load(PAPER, name).rows) for name in ALL} == ROWS
+    assert tables.table_names(PAPER) == ALL
+    assert {name: len(tables.load_table(PAPER, name).rows) for name in ALL} == ROWS
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_row_composes_to_a_run_of_its_own(name: str, variants: Variants, workspace: Path) -> None:
-    joined = view(PAPER, name, asked(), variants)
+def test_every_row_composes_to_a_run_of_its_own(name: str, composer: Composer, workspace: Path) -> None:
+    joined = join(PAPER, name, asked(), composer)
     assert [line.reason for line in joined.lines if line.reason] == []
     found = [run for line in joined.lines for run in line.runs]
     assert len(found) == RUNNABLE[name] * len(joined.seeds)
@@ -44,17 +44,17 @@ def test_every_row_composes_to_a_run_of_its_own(name: str, variants: Variants, w
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_row_has_its_float_net_in_the_same_table(name: str, variants: Variants, workspace: Path) -> None:
+def test_every_row_has_its_float_net_in_the_same_table(name: str, composer: Composer, workspace: Path) -> None:
     """Under another protocol than the paper's, rows are compared with it."""
-    joined = view(PAPER, name, asked(), variants)
+    joined = join(PAPER, name, asked(), composer)
     configs = [run.config for line in joined.lines for run in line.runs]
     floats = {runs.run_directory(config) for config in configs if config.quantizer.name == "fp"}
-    assert {runs.run_directory(float_config(config)) for config in configs} == floats
+    assert {runs.run_directory(float_parent_of(config)) for config in configs} == floats
 
 
-def test_tables_of_weights_and_of_activations_share_their_float_nets(variants: Variants, workspace: Path) -> None:
+def test_tables_of_weights_and_of_activations_share_their_float_nets(composer: Composer, workspace: Path) -> None:
     def floats(name: str, pattern: str) -> list[Path]:
-        return [line.runs[0].path for line in view(PAPER, name, asked(rows=pattern), variants).lines]
+        return [line.runs[0].path for line in join(PAPER, name, asked(rows=pattern), composer).lines]
 
     assert floats("dqa/1", "c10_fp,c100_fp") == floats("dqa/2", "c10_fp,c100_fp")
     assert floats("dqa/3", "r18_fp") == floats("dqa/4", "r18_fp")
@@ -73,15 +73,15 @@ def test_numbers_and_words_of_some_rows() -> None:
         ("parq/cifar10-resnet20", "brt"): (91.25, None, 0.07, 3),
     }
     for (name, key), numbers in expected.items():
-        (row,) = tables.select(tables.load(PAPER, name).rows, key)
+        (row,) = tables.select_rows(tables.load_table(PAPER, name).rows, key)
         reported = row.reported
         assert (reported.top1, reported.top5, reported.std, reported.runs) == numbers
 
 
-def test_adding_a_file_adds_a_table(folder: Path, variants: Variants) -> None:
+def test_adding_a_file_adds_a_table(folder: Path, composer: Composer) -> None:
     (folder / "b.yaml").write_text(SMALL)
-    assert tables.names(folder) == ["a/small", "b"]
-    assert [line.row.id for line in view(folder, "b", asked(), variants).lines] == ["fp", "ste", "dqa", "lsq"]
+    assert tables.table_names(folder) == ["a/small", "b"]
+    assert [line.row.id for line in join(folder, "b", asked(), composer).lines] == ["fp", "ste", "dqa", "lsq"]
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_a_mistake_in_a_table_is_named_with_its_file(folder: Path, old: str, new
     assert old in SMALL
     path.write_text(SMALL.replace(old, new))
     with pytest.raises(UsageError) as caught:
-        tables.load(folder, "a/small")
+        tables.load_table(folder, "a/small")
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_rows_are_chosen_by_id_and_by_pattern() -> None:
-    rows = tables.load(PAPER, "dqa/1").rows
-    assert [row.id for row in tables.select(rows, "c100_fp,c10_minmax2*,c10_fp")] == [
+    rows = tables.load_table(PAPER, "dqa/1").rows
+    assert [row.id for row in tables.select_rows(rows, "c100_fp,c10_minmax2*,c10_fp")] == [
         "c10_fp",
         "c10_minmax2",
         "c10_minmax2_br_fp",
@@ -118,4 +118,4 @@ def test_rows_are_chosen_by_id_and_by_pattern() -> None:
         "c10_minmax248_dqa",
         "c100_fp",
     ]
-    assert len(tables.select(rows, None)) == 28
+    assert len(tables.select_rows(rows, None)) == 28

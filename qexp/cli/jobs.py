@@ -1,0 +1,60 @@
+"""One job of a command: carried out, whatever stops it, and what is recorded of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from qexp import runs
+from qexp.config.config import Config
+from qexp.experiment.runner import RunOutcome, run_experiment
+from qexp.utils.errors import Interrupted, QexpError
+from qexp.utils.signals import StopRequest
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from qexp.experiment.build import Parts
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """How a job ended: its number and overrides, the outcome of its run, and the exit code if it was alone."""
+
+    number: int
+    overrides: tuple[str, ...]
+    outcome: RunOutcome
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class JobEnd:
+    """How a run ended, its exit code if it could not begin, and the signal that stopped it."""
+
+    outcome: RunOutcome
+    code: int = 0
+    stopped: BaseException | None = None
+
+
+def run_job_to_its_end(
+    config: Config, parts: "Parts | None", console: Console, debug: bool, stop: StopRequest | None = None
+) -> JobEnd:
+    """Carry out a run, and return how it ended; a signal or a mistake is not raised."""
+    path = runs.run_directory(config)
+    try:
+        return JobEnd(run_experiment(config, console, parts=parts, debug=debug, stop=stop))
+    except QexpError as error:
+        return JobEnd(RunOutcome("failed", str(path), message=str(error)), error.exit_code)
+    except (Interrupted, KeyboardInterrupt) as error:
+        summary = runs.read_summary(path)  # the signal may have come after the last step
+        return JobEnd(RunOutcome("done" if summary else "interrupted", str(path), summary, str(error)), 0, error)
+
+
+def top1(outcome: RunOutcome) -> float:
+    """Return hard top-1 of a run, for sweepers that search; NaN without a result."""
+    return outcome.summary["top1_hard"] if outcome.summary else float("nan")
+
+
+def where_to_look(outcome: RunOutcome) -> str:
+    """Return the file that holds the whole error, or the run's directory where there is none."""
+    file = Path(outcome.path) / "error.txt"
+    return str(file if file.is_file() else file.parent)

@@ -1,0 +1,80 @@
+"""The bridge to Hydra: its flags, its own main, and one checked job carried out as Hydra carries out its jobs."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import hydra
+from hydra._internal.callbacks import Callbacks  # Hydra has no public way to these two
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from qexp.config.compose import Job
+from qexp.config.places import conf_dir
+from qexp.utils.errors import UsageError
+
+REFUSED = {
+    "config_path": "qexp has its own configuration; --config-dir adds a folder to it",
+    "experimental_rerun": "would run what is pickled in the file; the command of a run repeats it",
+}
+
+
+def parse_flags(words: Sequence[str]) -> Namespace:
+    """Return Hydra's flags and the overrides; raise UsageError for a flag that is none."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        hint = ""
+        if "unrecognized arguments: --" in message:
+            flag = message.partition(": --")[2].split()[0]
+            hint = f"; options have no dashes: {flag.partition('=')[0]}=VALUE"
+        raise UsageError(f"{message}{hint} (qexp train --help)")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    arguments = parser.parse_intermixed_args(list(words))
+    for name, why in REFUSED.items():
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name.replace('_', '-')}: {why}")
+    for name in ("config_dir", "config_name"):
+        if getattr(arguments, name) == "":
+            raise UsageError(f"--{name.replace('_', '-')}: names nothing")
+    arguments.multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
+    return arguments
+
+
+def hydra_main(words: Sequence[str], task: Callable[[DictConfig], float]) -> int:
+    """Let Hydra's own main do what the words say, and return its exit code."""
+    sys.argv = ["qexp train", *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 1
+    return 0
+
+
+def carry_out(job: Job, loader: ConfigLoader, task: Callable[[], float], number: int | None) -> None:
+    """Carry out a checked job in this process as Hydra does, with logging and callbacks, but not composed again.
+
+    Args:
+        job: without problems.
+        loader: what composed it.
+        task: what it does; what that returns is handed to Hydra's callbacks.
+        number: of the job in a sweep, from 0; None for a job that is alone.
+    """
+    config = OmegaConf.create({**job.tree, "hydra": job.hydra})
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.overrides.task = list(job.overrides)
+        if number is not None:
+            config.hydra.mode, config.hydra.job.id, config.hydra.job.num = RunMode.MULTIRUN, str(number), number
+    done = run_job(
+        task_function=lambda _: task(),
+        config=config,
+        job_dir_key="hydra.run.dir" if number is None else "hydra.sweep.dir",
+        job_subdir_key=None,
+        hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks(config)),
+    )
+    _ = done.return_value  # raises what the task raised

@@ -1,0 +1,89 @@
+"""What a run computes, as a tree of plain values: normalized, without what cannot matter, and hashed to its key."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from qexp.config.places import conf_dir
+
+# Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
+# refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
+RUNTIME = (
+    *("device", "threads", "workers", "compile", "channels_last", "recompute", "deterministic"),
+    *("data_dir", "runs_dir", "overwrite", "on_error", "stuck_after", "checkpoint", "tracking", "bits", "protocol"),
+)
+INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
+
+# Options of a recipe that are younger than the first runs, with the value that means "as before": at that value they
+# are not part of the key, and where a stored configuration lacks them they have it.
+YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1}
+
+
+def is_float(tree: Mapping[str, Any]) -> bool:
+    """Whether this is a run of the float method."""
+    return bool(tree["quantizer"]["name"] == "fp")
+
+
+def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree without what cannot matter: a float run has no quantizer parameters and no float parent."""
+    found: dict[str, Any] = copy.deepcopy(dict(tree))
+    if is_float(found):
+        found["keep_float"] = []
+        found["init"] = "scratch" if found["init"] == "fp" else found["init"]
+        for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
+            found["recipe"]["optimizer"][role] = dict(found["recipe"]["optimizer"]["weight"])
+    return found
+
+
+def float_parent(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree of the float run that `init=fp` starts from: same data, model, recipe and seed."""
+    fp = OmegaConf.to_container(OmegaConf.load(conf_dir() / "quantizer" / "fp.yaml"))
+    as_float = {"quantizer": fp, "bits": 32, "weight_bits": 32, "activation_bits": 32}
+    return normalized({**tree, **as_float, "init": "scratch", "overwrite": False})
+
+
+def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[str, Any]:
+    """Return everything in a normalized tree that changes what the run computes, in one spelling.
+
+    Args:
+        tree: of the run.
+        start_digest: SHA-256 of the checkpoint that `init` names, which stands in place of its path.
+    """
+    found = {key: value for key, value in copy.deepcopy(dict(tree)).items() if key not in RUNTIME}
+    if start_digest is not None:
+        found["init"] = start_digest
+    for group, key in INDIRECT:
+        found[group].pop(key, None)
+    for key, usual in YOUNGER.items():
+        if found["recipe"].get(key) == usual:
+            del found["recipe"][key]
+    return {str(key): _canonical(value) for key, value in found.items()}
+
+
+def run_key(identity: Mapping[str, Any]) -> str:
+    """Return eight letters that identify what a run computes.
+
+    Letters only, because Hydra reads init=12345678 as an integer and init=5988e126 as infinity.
+    """
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+def _canonical(value: Any) -> Any:
+    """Make 1 and 1.0 the same, and lists and tuples."""
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree of a stored run with those options of its recipe that came later."""
+    return {**tree, "recipe": {**YOUNGER, **tree.get("recipe", {})}}

@@ -1,0 +1,125 @@
+"""Evaluate a network, hard and soft: under training, of a finished run, or of a file that authors published."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qexp import quantizers, runs
+from qexp.config.compose import Composer
+from qexp.config.config import Config
+from qexp.config.schema import Invalid
+from qexp.engine import weights
+from qexp.engine.metrics import evaluate
+from qexp.experiment.build import assemble, build_network
+from qexp.experiment.daq_files import DaqFile, Translation, translate
+from qexp.experiment.preflight import check_evaluation
+from qexp.experiment.session import Session
+from qexp.utils.callback import Metrics
+
+
+def evaluate_hard(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
+    """Return metrics of the quantized network; weights are quantized once."""
+    return evaluate(model, batches, partial(quantizers.cached_weights, model))
+
+
+def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> tuple[Metrics, Metrics]:
+    """Return (hard, soft) metrics; they are one object where the method has no soft form."""
+    hard = evaluate_hard(model, batches())
+    if not quantizers.has_soft_form(model):
+        return hard, hard
+    with quantizers.evaluation(model, "soft"):
+        return hard, evaluate(model, batches(), partial(quantizers.cached_weights, model))
+
+
+def evaluate_session(session: Session) -> tuple[Metrics, Metrics]:
+    """Return (hard, soft) metrics on the test images of a session; raises Interrupted."""
+    return evaluate_both(session.model, lambda: session.stop.pausing(session.test_batches.epoch(0)))
+
+
+def evaluate_run(config: Config, path: Path, checkpoint: str) -> dict[str, Any]:
+    """Return what a checkpoint of a run gives on the test images, soft and hard.
+
+    Args:
+        config: of the run, with the changes for this evaluation.
+        path: the run directory.
+        checkpoint: `last` or `best`.
+
+    Raises:
+        UsageError: the checkpoint does not fit, or there are no images.
+        Invalid: options that do not fit.
+    """
+    parts = assemble(config)
+    check_evaluation(config, parts)
+    session = Session(config, parts, checkpoint_file=path / f"{checkpoint}.pt")
+    recorded = runs.read_summary(path) or {}
+    return {
+        "run": str(path),
+        "checkpoint": checkpoint,
+        **_measured(session),
+        "recorded_top1_hard": recorded.get("top1_hard" if checkpoint == "last" else "best_top1_hard"),
+    }
+
+
+def published_config(composer: Composer, file: DaqFile, words: Sequence[str]) -> Config:
+    """Return the configuration of a published network, by what its file tells and `words`; raise Invalid."""
+    job = composer.job((*file.overrides, *words))
+    if job.config is None:
+        raise Invalid(list(job.problems))
+    return job.config
+
+
+def evaluate_published(config: Config, file: DaqFile) -> dict[str, Any]:
+    """Return what a published network gives on the test images, soft and hard; raise as `evaluate_run`."""
+    session, translation = open_published(config, file)
+    return {
+        "file": str(file.path),
+        "format": "daq",
+        "quantizer": config.quantizer.name,
+        "weight_bits": config.weight_bits,
+        "activation_bits": config.activation_bits,
+        **_measured(session),
+        "mean": config.dataset.options["mean"],
+        "std": config.dataset.options["std"],
+        "tensors": len(file.tensors),
+        "unused_tensors": translation.unused,
+    }
+
+
+def open_published(config: Config, file: DaqFile) -> tuple[Session, Translation]:
+    """Return the network of a file with the images to evaluate it on.
+
+    Args:
+        config: of the authors' network.
+        file: as read.
+
+    Raises:
+        UsageError: the file does not fit, or there are no images.
+        Invalid: options that do not fit.
+    """
+    file.check_bits(config.weight_bits, config.activation_bits)
+    parts = assemble(config)
+    check_evaluation(config, parts)
+    with torch.device("meta"):
+        own = build_network(config, parts).state_dict()
+    translation = translate(file, own)  # before the images, which may have to be downloaded
+    session = Session(config, parts)
+    weights.load_into(session.model, translation.state, str(file.path))
+    return session, translation
+
+
+def _measured(session: Session) -> dict[str, Any]:
+    hard, soft = evaluate_session(session)
+    return {
+        "dataset": session.config.dataset.name,
+        "test_images": hard.images,
+        "correct": hard.correct,
+        "top1_hard": hard.top1,
+        "top5_hard": hard.top5,
+        "top1_soft": soft.top1,
+        "quantizer_gap": soft.top1 - hard.top1,
+        "test_loss": hard.loss,
+    }

@@ -1,0 +1,199 @@
+"""Everything that can be refused before a run has a directory, all mistakes at once."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from qexp.config.config import Config, Recipe, Section
+from qexp.config.places import data_root, starting_checkpoint, store_root
+from qexp.config.schema import Invalid, Problem, attempt
+from qexp.data.datasets import Source
+from qexp.engine import weights
+from qexp.experiment.build import Parts, assemble, build_network, build_source, pick_device, resolve
+from qexp.models import pretrained
+from qexp.utils.errors import UsageError, cannot_write
+from qexp.utils.text import plural
+
+_RAISED = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # of sizes, by torch and Python
+
+
+def check(config: Config, *, fetch: bool) -> Parts:
+    """Check everything that can be known before a run starts, and return its parts.
+
+    Args:
+        config: of the run.
+        fetch: the run is to start: download a dataset, or torchvision's weights, where they are not there.
+
+    Raises:
+        Invalid: with every problem.
+    """
+    problems: list[Problem] = []
+    attempt(problems, lambda: check_store(config, write=fetch))
+    start = attempt(problems, lambda: starting_checkpoint(config.init, config.runs_dir))
+    attempt(problems, lambda: pick_device(config.device))
+    attempt(problems, lambda: check_accumulate(config.recipe))
+    parts = attempt(problems, lambda: assemble(config))
+    # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
+    source = parts.source if parts else attempt([], lambda: build_source(config))
+    if source is not None:
+        attempt(problems, lambda: source.check_crop(config.recipe.crop))
+    images = attempt(problems, lambda: check_images(config, source, fetch=fetch)) if source else None
+    if parts is not None:
+        if config.init == "torchvision":
+            start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
+        attempt(problems, lambda: check_network(config, parts, start, images))
+    if problems or parts is None:
+        raise Invalid(problems)
+    return parts
+
+
+def check_sections(sections: Mapping[str, Section]) -> list[Problem]:
+    """Return what is wrong with the options of dataset, model and method where the rest of a configuration is wrong."""
+    problems: list[Problem] = []
+    for key, section in sections.items():
+        attempt(problems, partial(resolve, section, key))
+    return problems
+
+
+def check_store(config: Config, *, write: bool) -> None:
+    """Raise QexpError if the run store is no folder, or if it is to be written and cannot."""
+    store = _folder("runs_dir", store_root, config.runs_dir)
+    place = next(folder for folder in (store.absolute(), *store.absolute().parents) if folder.exists())
+    if not place.is_dir():
+        raise cannot_write(store, OSError(errno.ENOTDIR, ""))
+    if write and not os.access(place, os.W_OK | os.X_OK):
+        is_fixed = os.statvfs(place).f_flag & os.ST_RDONLY
+        raise cannot_write(store, OSError(errno.EROFS if is_fixed else errno.EACCES, ""))
+
+
+def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> Path:
+    try:
+        return root(value)
+    except RuntimeError as error:  # ~somebody
+        raise UsageError(f"{key}={value}: {error}") from error
+
+
+def check_accumulate(recipe: Recipe) -> None:
+    """Raise UsageError where a part of a batch would be a single image, which batch norm cannot train on."""
+    if recipe.accumulate > 1 and recipe.batch_size < 2 * recipe.accumulate:
+        raise UsageError(
+            f"recipe.accumulate={recipe.accumulate}: parts of two images or more need a recipe.batch_size of "
+            f"{2 * recipe.accumulate} or more, not {recipe.batch_size}"
+        )
+
+
+def check_images(config: Config, source: Source, *, fetch: bool) -> int:
+    """Return the number of training images; raise UsageError where they cannot be used."""
+    train, test = source.prepare(_folder("data_dir", data_root, config.data_dir), download=fetch)
+    _check_image_memory(source, train, test)
+    if (size := config.recipe.batch_size) > train:
+        there = "there is 1 training image" if train == 1 else f"there are {train} training images"
+        raise UsageError(f"recipe.batch_size={size}: {there}")
+    return train
+
+
+def check_evaluation(config: Config, parts: Parts) -> None:
+    """Raise UsageError where images or network cannot even be made, whatever the checkpoint."""
+    _check_image_memory(parts.source, parts.source.train_size or 0, parts.source.test_size or 0)
+    trial_network(config, parts, config.recipe.batch_size)
+
+
+def torchvision_weights(config: Config, parts: Parts, *, download: bool) -> Path | None:
+    """Return the file for `init=torchvision`; None where it is not there and `download` is false.
+
+    Raises:
+        UsageError: no such weights, another network, or no file.
+    """
+    pretrained.check_same(config.model.name, parts.build_model)  # before a download
+    return pretrained.fetch(config.model.name, download=download)
+
+
+def check_network(config: Config, parts: Parts, start: Path | None, images: int | None) -> None:
+    """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
+    model = trial_network(config, parts, images or config.recipe.batch_size)
+    state, source = None if start is None else weights.load_state(start), f"init={config.init}"
+    with torch.device("meta"):
+        build_network(config, parts, state, model=model, source=source, load=weights.check_fits)
+    if state is not None:
+        weights.check_finite(state, source)
+
+
+def trial_network(config: Config, parts: Parts, images: int) -> nn.Module:
+    """Return the float network without memory for its weights, after a trial of the batches it is to be trained in.
+
+    Args:
+        config: of the run.
+        parts: of the run.
+        images: how many there are to train on.
+
+    Raises:
+        UsageError: it cannot be built, cannot be trained on such batches, or takes more memory than there is.
+    """
+    smallest, largest = piece_sizes(images, config.recipe.batch_size, config.recipe.accumulate)
+    channels, size = parts.source.channels, parts.source.image_size
+    options = " ".join(f"model.{key}={value}" for key, value in config.model.options.items())
+    name = f"model={config.model.name} with {options}"
+    per_image = [channels * size**2]
+
+    def note(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            per_image.append(output.numel() // smallest)
+
+    with torch.device("meta"):
+        try:
+            model = parts.build_model().train()
+        except _RAISED as error:
+            raise UsageError(f"{name}: cannot be built ({_first_line(error)})") from error
+        hooks = [module.register_forward_hook(note) for module in model.modules()]
+        try:
+            model(torch.empty(smallest, channels, size, size))
+        except _RAISED as error:
+            batch = f"{plural(smallest, 'image')} of {size}x{size} pixels"
+            advice = "; take a larger recipe.batch_size" if smallest == 1 else ""
+            raise UsageError(f"{name}: cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
+        for hook in hooks:
+            hook.remove()
+    check_memory(4 * sum(parameter.numel() for parameter in model.parameters()), f"{name}: its weights")
+    check_memory(4 * largest * max(per_image), f"{name}: a batch of {largest} images")
+    return model
+
+
+def piece_sizes(images: int, batch_size: int, accumulate: int) -> tuple[int, int]:
+    """Return the smallest and the largest number of images that a network sees at once in training.
+
+    Args:
+        images: how many there are; a last batch of a single one is left out.
+        batch_size: images per batch.
+        accumulate: parts that a batch is cut into.
+    """
+    sizes = {batch_size} | ({rest} if (rest := images % batch_size) > 1 else set())
+    pieces = [size // max(1, min(accumulate, size // 2)) for size in sizes]
+    return min(pieces), max(pieces)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _check_image_memory(source: Source, train: int, test: int) -> None:
+    what = f"{train:,} training and {test:,} test images of {source.image_size}x{source.image_size} pixels"
+    check_memory(source.memory_bytes(train, test), f"dataset={source.name}: {what}")
+
+
+def check_memory(needed: float, what: str) -> None:
+    """Raise UsageError if `what` is sure to take more memory than this machine has."""
+    if needed > (has := machine_memory()):
+        raise UsageError(f"{what} would take {needed / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f}")
+
+
+def machine_memory() -> float:
+    """Return the bytes of memory of this machine; infinity where it does not tell."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return float("inf")

@@ -1,0 +1,61 @@
+"""The objects of one run on their device: network and batches."""
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from qexp.config.config import Config
+from qexp.config.places import data_root
+from qexp.data.batches import Batches
+from qexp.engine import weights
+from qexp.engine.loop import seed_everything
+from qexp.experiment.build import Parts, build_network, pick_device, place
+from qexp.utils.signals import StopRequest
+
+
+class Session:
+    """Everything that a run trains and evaluates with.
+
+    Args:
+        config: of the run.
+        parts: of the run.
+        checkpoint_file: what the network begins with.
+        stop: asks for an early end.
+
+    Attributes:
+        model: the quantized network, on its device.
+        is_calibrated: whether its ranges came with the checkpoint.
+    """
+
+    def __init__(
+        self, config: Config, parts: Parts, *, checkpoint_file: Path | None = None, stop: StopRequest | None = None
+    ):
+        self.config, self.stop = config, stop or StopRequest()
+        self.device = pick_device(config.device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        seed_everything(config.seed)
+        self.data = parts.source.load(data_root(config.data_dir))
+        state = weights.load_state(checkpoint_file) if checkpoint_file else None
+        self.is_calibrated = state is not None and weights.holds_quantizers(state)
+        self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
+
+    @cached_property
+    def train_batches(self) -> Batches:
+        """Shuffled and augmented training images."""
+        config, recipe = self.config, self.config.recipe
+        return self.data.train_batches(
+            recipe.batch_size,
+            device=self.device,
+            seed=config.seed,
+            crop=recipe.crop,
+            flip=recipe.flip,
+            workers=config.workers,
+        )
+
+    @cached_property
+    def test_batches(self) -> Batches:
+        """Test images, in order."""
+        size, workers = self.config.recipe.eval_batch_size, self.config.workers
+        return self.data.test_batches(size, device=self.device, workers=workers)

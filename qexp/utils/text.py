@@ -1,0 +1,73 @@
+"""Words that every floor says: lines that any terminal shows, plurals, percentages, names of methods and networks."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+# Control characters, line ends, writing directions, halves of letters: not in a line, a path or a YAML file.
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+NOT_CONVERGED = "the hard accuracy is of a network that training did not converge to"
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """Return `text` on one line that any terminal can show, and cut to `most` characters."""
+    shown = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def printable(text: str) -> str:
+    """Return text that stays on its line and can be encoded: what others wrote may hold anything."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the nearest known word, or an empty string."""
+    close = difflib.get_close_matches(word[:100], list(known), n=1, cutoff=0.55)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def few(names: Iterable[str], most: int = 4) -> str:
+    """Return the first names, and how many more there are: `a, b and 3 more`."""
+    listed = list(names)
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 run` or `3 runs`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def percent(value: float | None, *, signed: bool = False) -> str:
+    """Return a percentage or a difference with two digits, or that it was not run."""
+    if value is None:
+        return "not run"
+    return f"{value:+.2f}" if signed else f"{value:.2f} %"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as `12.3 MB`."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def method_label(quantizer: str, weight_bits: Any, activation_bits: Any) -> str:
+    """Return `daq W2A2`."""
+    return f"{quantizer} W{weight_bits}A{activation_bits}"
+
+
+def model_label(name: str, width: Any) -> str:
+    """Return `resnet18 x0.25`: a network of another width is another network. A width of 1, or none, is not told."""
+    is_scaled = isinstance(width, int | float) and not isinstance(width, bool) and width != 1
+    return f"{name} x{width:g}" if is_scaled else name
+
+
+def unconverged_warning(names: Iterable[str]) -> str:
+    """Return the warning for a run some of whose quantizers ended above their lowest bit-width."""
+    listed = list(names)
+    some = ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
+    return f"{plural(len(listed), 'quantizer')} did not end at the lowest bit-width ({some}); {NOT_CONVERGED}"
