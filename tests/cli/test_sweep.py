@@ -4,9 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from qexp.utils.errors import Interrupted
 from support.commands import STE, TINY, OnlyRun, Train
 from support.crashes import command, kill_at, run_child
 from support.endings import failing
-from support.processes import held_elsewhere
+from support.processes import Command, held_elsewhere, wait_until
 from support.run_files import files_of, state, summary
 
 SWEEP = ("train", "-m", *TINY, "tracking.tensorboard=false", "init=scratch", "quantizer=ste,daq,br", "recipe.epochs=2")
@@ -150,39 +147,30 @@ def test_jobs_of_a_sweep_that_is_stopped_do_not_begin(tmp_path: Path) -> None:
 
 # In other processes
 
-START = """import signal
-from qexp.cli.main import script
-signal.signal(signal.SIGINT, signal.default_int_handler)
-script()"""
 LONG = (*TINY, "tracking.tensorboard=false", "threads=1", "quantizer=fp", "recipe.epochs=100000")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 @pytest.fixture
-def in_parallel(workspace: Path) -> Iterator[subprocess.Popen]:
+def in_parallel(workspace: Path) -> Iterator[Command]:
     """A sweep of three jobs in two processes, in a group of its own as if from a terminal."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ("train", "-m", *LONG, *JOBLIB, "seed=0,1,2")
-    with subprocess.Popen(
-        [sys.executable, "-c", START, *words], stdout=-1, stderr=-1, text=True, start_new_session=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    process = Command("train", "-m", *LONG, *JOBLIB, "seed=0,1,2", group=True)
+    yield process
+    process.kill()
 
 
-def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: subprocess.Popen) -> None:
+def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: Command) -> None:
     """The terminal sends it to all processes; both runs save their states, the third job does not begin."""
-    end = time.monotonic() + 90
-    while sum(file.stat().st_size > 0 for file in Path("runs").glob("*/*/*/*/metrics.jsonl")) < 2:
-        assert time.monotonic() < end
-        assert in_parallel.poll() is None
-        time.sleep(0.05)
 
+    def both_train() -> bool:
+        assert in_parallel.code is None
+        return sum(file.stat().st_size > 0 for file in Path("runs").glob("*/*/*/*/metrics.jsonl")) == 2
+
+    wait_until(both_train, 90)
     os.killpg(in_parallel.pid, signal.SIGINT)
-    out, err = in_parallel.communicate(timeout=60)
-    assert in_parallel.returncode == 130
+    out, err = in_parallel.communicate()
+    assert in_parallel.code == 130
     assert err.endswith("qexp train: interrupted; the same command goes on from here\n")
     assert "Traceback" not in out + err
     assert "3 jobs: 2 interrupted, 1 not run" in out

@@ -46,11 +46,6 @@ KILLS: dict[str, Prepare] = {
 }
 
 
-@pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> References:
-    return References(tmp_path_factory.mktemp("references"), {})
-
-
 def kill_and_go_on(case: str, kill: Prepare, folder: Path, *words: str) -> dict[str, Any]:
     """Train, be killed, train again; return what came of it."""
 
