@@ -22,7 +22,7 @@ from qexp.config.compose import Composer, composing
 from qexp.config.config import Config
 from support.commands import STE, TINY, OnlyRun, Result, Sweep, call
 from support.processes import Command
-from support.run_files import files_of
+from support.run_files import when_written
 from support.shared import folder_of_all_workers, made_once
 from support.short_runs import References
 from support.stored_runs import make
@@ -134,12 +134,11 @@ def trained(folder: Path, *words: str) -> str:
 @pytest.fixture(scope="session")
 def sweep(together: Path) -> Iterator[Sweep]:
     """DAQ and DQA for two epochs each, with their float net, everything logged; for tests that only read."""
-    out = trained(
-        together / "sweep", "-m", *TINY, "recipe.epochs=2", "quantizer=daq,dqa", "bits=2", "tracking.step_interval=1"
-    )
-    before = files_of(together / "sweep")
-    yield Sweep(together / "sweep" / "runs", out)
-    assert files_of(together / "sweep") == before, "a test changed what others read"
+    words = ("-m", *TINY, "recipe.epochs=2", "quantizer=daq,dqa", "bits=2", "tracking.step_interval=1")
+    found = Sweep(together / "sweep" / "runs", trained(together / "sweep", *words))
+    before = when_written(found.store)
+    yield found
+    assert when_written(found.store) == before, "a test changed what others read"
 
 
 @pytest.fixture(scope="session")
