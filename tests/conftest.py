@@ -196,7 +196,7 @@ def store(workspace: Path) -> dict[str, Path]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def composer() -> Iterator[Composer]:
     with composing() as composer:
         yield composer

@@ -9,7 +9,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,7 +57,7 @@ class Job:
     tree: Mapping[str, Any]
     config: Config | None
     problems: tuple[Problem, ...]
-    hydra: DictConfig | None = None
+    hydra: DictConfig | None = field(default=None, compare=False, repr=False)
 
     @property
     def checked(self) -> Config:
@@ -188,7 +188,7 @@ class Composer:
         """Return the tree of plain overrides: the values set in a copy of that of their groups."""
         groups = _groups(overrides)
         if groups not in self._trees:
-            self._trees[groups] = compose(self.config_name, list(groups), return_hydra_config=True)
+            self._trees[groups] = self._compose(groups)
         tree = copy.deepcopy(self._trees[groups])
         for one in overrides:
             if one.key_or_group not in GROUPS:

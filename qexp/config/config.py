@@ -122,7 +122,7 @@ class Config:
     @property
     def key(self) -> str:
         """Eight letters that identify what the run computes."""
-        return run_key(self.identity)
+        return run_key(self.tree, self.start_digest)
 
     @property
     def is_float(self) -> bool:

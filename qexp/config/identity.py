@@ -64,12 +64,12 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
     return {str(key): _canonical(value) for key, value in found.items()}
 
 
-def run_key(identity: Mapping[str, Any]) -> str:
-    """Return eight letters that identify what a run computes.
+def run_key(tree: Mapping[str, Any], start_digest: str | None = None) -> str:
+    """Return eight letters that identify what a run computes; for the arguments see `identity`.
 
     Letters only, because Hydra reads init=12345678 as an integer and init=5988e126 as infinity.
     """
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(identity(tree, start_digest), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:8].translate(str.maketrans("0123456789", "ghijklmnop"))
 
 

@@ -39,7 +39,7 @@ def is_plain(override: Override) -> bool:
     if override.is_delete() or override.is_sweep_override() or override.package is not None:
         return False
     if key in GROUPS:
-        return line.startswith(f"{key}=")
+        return line.startswith(f"{key}=") and isinstance(override.value(), str)
     return "/" not in key and not HYDRAS.match(key)
 
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,26 @@ from qexp.utils.types import Progress
 
 FLOAT_BITS = 32  # a bit-width of 32 means: not quantized
 TINY = 1e-12  # keeps the width of a degenerate range off zero
+
+
+def straight_through(x: Tensor, value: Tensor) -> Tensor:
+    """Return a copy of `value`, bit for bit, whose gradient goes to `x`, unchanged, and none to `value`.
+
+    Args:
+        x: what gets the gradient: the tensor to quantize, or a differentiable function of it such as its clamp.
+        value: what it is quantized to, of the same shape.
+    """
+    return _StraightThrough.apply(x, value)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, value: Tensor) -> Tensor:
+        return value.clone()  # x + (value - x).detach() would round
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
 
 
 class Part(nn.Module, ABC):

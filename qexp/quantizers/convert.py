@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Part, Quantizer
+from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
 from qexp.utils.types import Progress
 
@@ -140,11 +140,6 @@ def penalty(model: nn.Module) -> Tensor | float:
     return sum((term for term in terms if term is not None), 0.0)
 
 
-def has_soft_form(model: nn.Module) -> bool:
-    """Whether soft and hard evaluation can differ."""
-    return any(quantizer.has_soft_form for _, quantizer in named_quantizers(model))
-
-
 @contextmanager
 def evaluation(model: nn.Module, mode: Literal["soft", "hard"]) -> Iterator[None]:
     """Evaluate in `mode` inside the block; outside, evaluation is hard."""
@@ -183,69 +178,3 @@ def recompute(model: nn.Module, enabled: bool) -> None:
     """Choose whether quantized inputs and weights are kept for the backward pass, or made again in it."""
     for _, layer in quantized_layers(model):
         layer.recompute = enabled
-
-
-@torch.no_grad()
-def stats(model: nn.Module) -> dict[str, float]:
-    """Return `layer/side/what` -> value for everything the quantizers report; waits for the device."""
-    named: dict[str, Tensor] = {}
-    for name, layer in quantized_layers(model):
-        for side, quantizer in (("weight", layer.weight_quantizer), ("input", layer.input_quantizer)):
-            if quantizer is not None:
-                named |= {f"{name}/{side}/{key}": value for key, value in quantizer.stats().items()}
-        if layer.output_scale is not None:
-            named[f"{name}/output_scale"] = layer.output_scale.abs()
-    if not named:
-        return {}
-    values = torch.stack([value.float() for value in named.values()]).tolist()
-    return dict(zip(named, values, strict=True))
-
-
-@torch.no_grad()
-def weight_levels(model: nn.Module) -> dict[str, int]:
-    """Return for each layer with quantized weights how many different values they have when hard."""
-    counts = {}
-    for name, layer in quantized_layers(model):
-        if layer.weight_quantizer is not None:
-            codes, levels = layer.weight_quantizer.codes(layer.weight)
-            counts[name] = len(levels[codes.long()].unique())
-    return counts
-
-
-def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
-    """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own."""
-    at_bits = as_float = 0.0
-    for module in model.modules():
-        if isinstance(module, Part):
-            continue
-        for name, parameter in module.named_parameters(recurse=False):
-            if name == "output_scale":
-                continue
-            bits = module.weight_bits if isinstance(module, QuantLayer) and name == "weight" else FLOAT_BITS
-            at_bits += parameter.numel() * bits / 8
-            as_float += parameter.numel() * FLOAT_BITS / 8
-    return at_bits, as_float
-
-
-def parameter_roles(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Return role -> parameters, each parameter once.
-
-    `norm`: parameters of normalization layers and biases; `scale`: output scales; a quantizer's parameters by its
-    `roles`, `quantizer` for those it does not name; `weight`: the rest.
-    """
-    roles: dict[str, list[nn.Parameter]] = {}
-    seen: set[nn.Parameter] = set()
-    for module in model.modules():
-        is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter in seen:
-                continue
-            seen.add(parameter)
-            if isinstance(module, Part):
-                role = module.roles.get(name, "quantizer")
-            elif isinstance(module, QuantLayer) and name == "output_scale":
-                role = "scale"
-            else:
-                role = "norm" if is_norm or name == "bias" else "weight"
-            roles.setdefault(role, []).append(parameter)
-    return roles

@@ -39,6 +39,87 @@ Sigma = Annotated[float, Range(above=0, high=100)]  # without a kernel the slope
 Standard = tuple[Scalar, Scalar]  # mean and deviation
 
 
+def soft_index(
+    x: Tensor, lower: Tensor, upper: Tensor, bits: int, *, sigma: float, gamma: float, temperature: float | None = None
+) -> Tensor:
+    """Return D(x), in 0 .. 2**bits - 1: the paper's soft argmax over the two levels next to a value.
+
+    Distance scores exp(-|t - q|) times a kernel exp(-(q - q*)^2 / sigma^2) around the nearer level q*; the controller
+    sets the temperature to gamma / |s_1 - s_0|, a constant for the gradient, and the levels are stretched so that the
+    result lies on one.
+
+    Args:
+        x: any shape.
+        lower: scalar, begin of the range.
+        upper: scalar, end of the range.
+        bits: there are 2**bits levels.
+        sigma: kernel width.
+        gamma: temperature constant.
+        temperature: a fixed one instead of the controller's, with levels that are not stretched: then D(x) lies between
+            the levels, as in the soft quantizers that the paper compares with.
+    """
+    steps = 2**bits - 1
+    t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
+    floor = t.detach().floor().clamp_max(steps - 1)
+    r = t - floor
+    nearer = (r.detach() > 0.5).to(x.dtype)
+    scores = [torch.exp(-((level - nearer) ** 2) / sigma**2) * torch.exp(-(r - level).abs()) for level in (0, 1)]
+    if temperature is not None:
+        return floor + torch.softmax(temperature * torch.stack(scores), 0)[1]
+    controlled = gamma / (scores[0] - scores[1]).abs().detach()
+    assigned = torch.softmax(controlled * torch.stack(scores), 0)
+    stretch = 1 / math.expm1(gamma)
+    return floor - stretch * assigned[0] + (1 + stretch) * assigned[1]
+
+
+def distance_aware_plain(
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    signed: Tensor,
+    bits: int,
+    *,
+    sigma: float,
+    gamma: float,
+    scale: Tensor | None = None,
+    standard: Standard | None = None,
+) -> Tensor:
+    """Return the definition of `distance_aware`: levels D(x) / n in [0, 1], or (2 D(x) - n) / n, n = 2**bits - 1."""
+    mean, std = standard or (0.0, 1.0)
+    steps = 2**bits - 1
+    index = soft_index((x - mean) / std, lower, upper, bits, sigma=sigma, gamma=gamma)
+    levels = (index * (1 + signed) - signed * steps) / steps
+    return levels if scale is None else levels * scale.abs()
+
+
+def distance_aware(
+    x: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    signed: Tensor,
+    bits: int,
+    *,
+    sigma: float,
+    gamma: float,
+    scale: Tensor | None = None,
+    standard: Standard | None = None,
+) -> Tensor:
+    """Return the level nearest to `x`, of its shape and type, with DAQ's slope in x, lower and upper; saves `x` only.
+
+    Args:
+        x: any shape.
+        lower: scalar, begin of the range.
+        upper: scalar, end of the range.
+        signed: scalar, 0 for levels in [0, 1], 1 for levels in [-1, 1].
+        bits: there are 2**bits levels.
+        sigma: kernel width.
+        gamma: temperature constant.
+        scale: scalar, whose absolute value multiplies the levels.
+        standard: mean to subtract and deviation to divide by before all else; constants for the gradient.
+    """
+    return _DistanceAwareRounding.apply(x, lower, upper, scale, signed, standard, 2**bits - 1, sigma, gamma)
+
+
 def position(x: Tensor, lower: Scalar, delta: Scalar, standard: Standard | None = None) -> Tensor:
     """Return t = (x - lower) / delta, not clamped, in a new tensor; `standard` standardizes x first."""
     if standard is None:
@@ -113,34 +194,6 @@ class _DistanceAwareRounding(torch.autograd.Function):
             d_scale = scale.sign() * (((1 + sign) * by_index - sign * steps * upstream) / steps)
         dx = slope.mul_(factor / std).to(x.dtype)
         return dx, as_tensor(d_lower, lower), as_tensor(d_upper, upper), d_scale, None, None, None, None, None
-
-
-def distance_aware(
-    x: Tensor,
-    lower: Tensor,
-    upper: Tensor,
-    signed: Tensor,
-    bits: int,
-    *,
-    sigma: float,
-    gamma: float,
-    scale: Tensor | None = None,
-    standard: Standard | None = None,
-) -> Tensor:
-    """Return the level nearest to `x`, of the shape and type of `x`; differentiable in x, lower, upper and scale.
-
-    Args:
-        x: any shape.
-        lower: scalar, begin of the range.
-        upper: scalar, end of the range.
-        signed: scalar, 0 for levels in [0, 1], 1 for levels in [-1, 1].
-        bits: there are 2**bits levels.
-        sigma: kernel width.
-        gamma: temperature constant.
-        scale: scalar, whose absolute value multiplies the levels.
-        standard: mean to subtract and deviation to divide by before all else; constants for the gradient.
-    """
-    return _DistanceAwareRounding.apply(x, lower, upper, scale, signed, standard, 2**bits - 1, sigma, gamma)
 
 
 def codes_and_levels(

@@ -1,4 +1,4 @@
-"""Projection onto a weighted sum of grids, as one operation that saves nothing but its input."""
+"""The weighted sum of grids that STE, BR and DQA quantize to: its definition, and the same as one fused operation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qexp.quantizers.base import straight_through
 from qexp.quantizers.grids import ScaledGrid
 from qexp.quantizers.numerics import (
     add_product_,
@@ -15,13 +16,14 @@ from qexp.quantizers.numerics import (
     dot,
     float_copy,
     laid_out_as,
+    precision,
     scalar,
     scalars,
     total,
 )
 
 
-def project(
+def mix_grids_plain(
     x: Tensor,
     grids: Sequence[ScaledGrid],
     weights: Tensor | None = None,
@@ -29,29 +31,50 @@ def project(
     clip: tuple[Tensor, ...] | None = None,
     clipped: Sequence[bool] = (),
 ) -> Tensor:
-    """Return sum_k weights[k] * grid_k(x) (DQA, eq. 3), of the shape and type of `x`.
+    """Return sum_k weights[k] * Q_k(x) (DQA, eq. 3), every Q_k straight through: the definition of `mix_grids`.
 
-    The gradient to `x` is the upstream gradient (straight through); that to weight k is its product with grid_k(x),
-    summed up. Grids that are clipped stop their part of the gradient outside of `clip`, and its lower or upper receives
-    it (PACT).
+    A grid that is clipped passes its gradient to what PACT's clip lets through: to x on [lower, upper], to lower from
+    x <= lower, to upper from x >= upper.
+    """
+    values = [grid.to_levels(x.detach()) for grid in grids]
+    sources = [x] * len(grids)
+    if clip is not None:
+        lower, upper = clip
+        inside = x * ((x >= lower) & (x <= upper)) + lower * (x <= lower) + upper * (x >= upper)
+        sources = [inside if own else x for own in clipped]
+    quantized = [straight_through(source, value) for source, value in zip(sources, values, strict=True)]
+    if weights is None:
+        return quantized[0]
+    return sum(weight * copy for weight, copy in zip(weights, quantized, strict=True))
+
+
+def mix_grids(
+    x: Tensor,
+    grids: Sequence[ScaledGrid],
+    weights: Tensor | None = None,
+    *,
+    clip: tuple[Tensor, ...] | None = None,
+    clipped: Sequence[bool] = (),
+) -> Tensor:
+    """Return sum_k weights[k] * Q_k(x), of the shape and type of `x`, as one operation that saves `x` at most.
 
     Args:
-        x: any shape.
+        x: any shape; half precision is computed in single.
         grids: K of them.
         weights: (K,), adding up to 1; None for a single grid.
-        clip: (lower, upper), 0-dim; a value equal to one of them keeps its gradient, and the bound gets it as well.
-        clipped: which grids `clip` belongs to.
+        clip: (lower, upper) of a range that clips (PACT), 0-dim; None for a gradient that passes everywhere.
+        clipped: for each grid whether `clip` is its range.
     """
     lower, upper = clip or (None, None)
     part = None  # of the gradient that the clip decides about; None for all of it
     if weights is not None:
-        weights = weights.to(as_float(x[:0]).dtype)
+        weights = weights.to(precision(x))
         if clip and not all(clipped):
             part = torch.stack([weight for weight, own in zip(weights.detach(), clipped, strict=True) if own]).sum()
-    return _Projection.apply(x, weights, lower, upper, part, grids)
+    return _MixedGrids.apply(x, weights, lower, upper, part, grids)
 
 
-class _Projection(torch.autograd.Function):
+class _MixedGrids(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -94,7 +117,7 @@ def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
 
 
 def _weights_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
-    """Return <grad, grid_k(x)> for every grid, shape (K,)."""
+    """Return <grad, Q_k(x)> for every grid, shape (K,)."""
     whole = total(grad)
     sums = [dot(grid.to_codes(x), grad) * grid.scale + whole * grid.offset for grid in grids]
     return torch.stack([as_tensor(value, x) for value in sums])
@@ -106,7 +129,7 @@ def _clip_gradients(
     """Return the gradients to x, without its `part` (None for all of it) outside of the clip, to lower and to upper."""
     share = 1.0 if part is None else scalar(part)
     low, high = scalar(lower), scalar(upper)
-    below = dot(float_copy(x).le_(low), grad)
+    below = dot(float_copy(x).le_(low), grad)  # comparisons in place give 1 or 0, without slow tensors of bool
     above = dot(float_copy(x).ge_(high), grad)
     outside = float_copy(x).lt_(low).add_(float_copy(x).gt_(high))
     to_x = outside.mul_(-share).add_(1).mul_(grad)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import Method, Quantizer
-from qexp.quantizers.functional import project
+from qexp.quantizers.functional import mix_grids
 from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
 from qexp.quantizers.numerics import as_float
 from qexp.quantizers.ranges import RangeEstimator
@@ -61,7 +61,7 @@ class GridQuantizer(Quantizer):
         if update:
             for estimator, own in zip(estimators, bounds, strict=True):
                 estimator.update(own)
-        return project(
+        return mix_grids(
             x,
             [grid.scaled(bounds[i]) for grid, i in zip(self.grids, index, strict=False)],
             weights,

@@ -9,18 +9,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-FLOATS = (torch.float32, torch.float64)
 Scalar = float | Tensor
 
 
+def precision(x: Tensor) -> torch.dtype:
+    """Return the type to compute in: single precision at least, as bf16 arithmetic moves values to other levels."""
+    return x.dtype if x.dtype == torch.float64 else torch.float32
+
+
 def as_float(x: Tensor) -> Tensor:
-    """Return `x` in at least single precision: bf16 arithmetic moves values to other levels."""
-    return x if x.dtype in FLOATS else x.float()
+    """Return `x` in at least single precision."""
+    return x.to(precision(x))
 
 
 def float_copy(x: Tensor) -> Tensor:
     """Return a copy of `x` in at least single precision, to work on in place."""
-    return x.to(x.dtype if x.dtype in FLOATS else torch.float32, copy=True)
+    return x.to(precision(x), copy=True)
 
 
 # Single numbers

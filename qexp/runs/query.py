@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from qexp import runs
 from qexp.config.config import load_yaml
-from qexp.config.identity import float_parent, identity, run_key
+from qexp.config.identity import float_parent, run_key
 from qexp.config.places import find_run
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import method_label, model_label, suggest
@@ -261,7 +261,7 @@ def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entr
     for entry in others:
         if (entry.dataset, entry.model, entry.seed) in places and entry.config.get("init") == "fp":
             with suppress(LookupError, TypeError, AttributeError):  # a configuration that lacks something
-                found += [entry] if run_key(identity(float_parent(entry.config))) in keys else []
+                found += [entry] if run_key(float_parent(entry.config)) in keys else []
     return found
 
 

@@ -1,8 +1,7 @@
 """Networks to time: ResNet-18 for CIFAR as qexp builds and trains it, with the literal formulas, and with Brevitas."""
 
-import sys
-import types
-from pathlib import Path
+from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +10,8 @@ from qexp import quantizers
 from qexp.config.compose import composing
 from qexp.config.config import Config
 from qexp.experiment.build import assemble, build_network, make_step, place
+from qexp.quantizers import daq
 from qexp.utils.types import Progress
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-from support import plain  # the literal forms that the tests hold qexp against  # noqa: E402
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BASE = ("dataset=cifar10", "model=resnet18", "init=scratch")
@@ -61,7 +58,15 @@ class Trainee:
 def with_literal_daq(model: nn.Module) -> None:
     """Let DAQ's quantizers compute the paper's formulas one after the other under autograd."""
     for _, quantizer in quantizers.named_quantizers(model):
-        quantizer.forward = types.MethodType(plain.daq_forward, quantizer)  # type: ignore[method-assign]
+        quantizer.forward = _literal(quantizer.forward)  # type: ignore[method-assign]
+
+
+def _literal(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def call(*arguments: Tensor) -> Tensor:
+        with patch.object(daq, "distance_aware", daq.distance_aware_plain):
+            return forward(*arguments)
+
+    return call
 
 
 def with_brevitas(model: nn.Module) -> None:

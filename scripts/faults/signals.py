@@ -19,7 +19,7 @@ CASES = (Case("daq"), Case("dqa", True), Case("br"), Case("ste", True))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 LONGEST_SECONDS = 10.0  # the promise
 TURNS = 5  # for a signal that came when the run was done already
-LAST_LINE = "qexp train: interrupted; the same command goes on from here"
+LAST_LINE = "qexp train: interrupted; the same command resumes it"
 
 
 def rows(setting: Setting) -> Iterator[Row]:

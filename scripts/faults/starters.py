@@ -73,7 +73,7 @@ def _together(count: int, expected: dict) -> Trial:
         begun = _beginnings([own for _, own in started])
         check(len(begun) == NUMBER_OF_RUNS and set(begun.values()) == {1}, f"begun more than once: {begun}")
         said = "".join((own / "log").read_text() for _, own in started)
-        check("going on from" not in said and "starts over" not in said, "a run was begun twice")
+        check("going on from" not in said and "restarts" not in said, "a run was begun twice")
         check(not (folder / "runs" / ".jobs").exists(), "runs/.jobs is left")
         return {"trained": len(begun)}
 

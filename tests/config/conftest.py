@@ -22,7 +22,7 @@ def _train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the check let it through")
 
-    monkeypatch.setattr("qexp.cli.train.perform", refuse)
+    monkeypatch.setattr("qexp.cli.jobs.run_experiment", refuse)
 
 
 @pytest.fixture

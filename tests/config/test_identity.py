@@ -29,7 +29,7 @@ def test_the_keys_of_the_default_runs_are_pinned(configure: Configure, words: tu
     """A new option, default or spelling changes the key of every finished run, so that all would be trained again.
 
     If this fails by accident, undo the change, or keep the option out of the key (RUNTIME and INDIRECT in
-    qexp/config/config.py) where it changes no result. If runs made before really compute something else now, put the
+    qexp/config/identity.py) where it changes no result. If runs made before really compute something else now, put the
     new keys here, and say in CHANGELOG.md that finished runs are not found any more.
     """
     assert configure(*words).key == key
@@ -76,7 +76,7 @@ def test_numbers_are_compared_by_value(raw: dict[str, Any]) -> None:
 
 
 def test_the_content_of_an_initial_checkpoint_counts_and_not_its_name(raw: dict[str, Any]) -> None:
-    here, there = (parse_config(changed(raw, "init", path)) for path in ("a/last.pt", "b/last.pt"))
+    here, there = (recorded_config(changed(raw, "init", path)) for path in ("a/last.pt", "b/last.pt"))
     assert here.key != there.key
     assert replace(here, start_digest="abc").key == replace(there, start_digest="abc").key
     assert replace(here, start_digest="abc").key != replace(here, start_digest="abd").key

@@ -177,7 +177,7 @@ def test_a_run_that_learns_nothing_is_diverged_and_exits_with_4(train: Callable[
     status = runs.read_json(path / "status.json")
     assert (result.code, status["state"]) == (4, "diverged")
     assert "stuck at chance; training top-1 of the last 5 epochs is" in status["message"]
-    assert "guessing gives 10 % (stuck_after=null goes on anyway)" in status["message"]
+    assert "guessing gives 10 % (stuck_after=null trains on anyway)" in status["message"]
     again = train(
         "quantizer=fp",
         "recipe.epochs=8",

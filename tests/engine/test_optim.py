@@ -14,10 +14,10 @@ def test_roles_get_their_own_optimizer_and_rate():
     """SGD and Adam side by side; a role of a new method falls back to `quantizer`."""
     parameters = {role: [nn.Parameter(torch.ones(2))] for role in ("weight", "range", "mask")}
     optimizers = Optimizers(parameters, ROLES, schedule("step", milestones=(0.5,), factor=0.1))
-    optimizers.set_progress(0.0)
+    optimizers.set_learning_rates(0.0)
     assert optimizers.learning_rates() == {"weight": 0.1, "range": 0.01, "mask": 0.01}
     assert [type(one).__name__ for one in optimizers.optimizers] == ["SGD", "Adam"]
-    optimizers.set_progress(0.5)
+    optimizers.set_learning_rates(0.5)
     assert optimizers.learning_rates() == pytest.approx({"weight": 0.01, "range": 0.001, "mask": 0.001})
     for (parameter,) in parameters.values():
         parameter.grad = torch.ones(2)

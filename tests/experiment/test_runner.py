@@ -86,7 +86,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_over_and_says_
     runs.write_status(path, "running")
     result = train(*STE)
     assert result.code == 0
-    assert f"{path} ended before its first checkpoint; it starts over" in result.out
+    assert f"{path} ended before its first checkpoint; it restarts" in result.out
     assert len((path / "metrics.jsonl").read_text().splitlines()) == 1
     assert state(path) == "done"
 
@@ -247,5 +247,5 @@ def test_ctrl_c_marks_the_run_and_the_float_net_it_was_training(
 ) -> None:
     failing(monkeypatch, KeyboardInterrupt())
     result = train("quantizer=ste", "init=fp")
-    assert (result.code, result.errors) == (130, ["qexp train: interrupted; the same command goes on from here"])
+    assert (result.code, result.errors) == (130, ["qexp train: interrupted; the same command resumes it"])
     assert (state(only_run("fp")), state(only_run("ste"))) == ("interrupted", "interrupted")

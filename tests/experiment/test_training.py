@@ -13,7 +13,7 @@ from qexp.quantizers import (
     cached_weights,
     evaluation,
 )
-from support.steps import Calls, batch, names, network, seen_by
+from support.steps import Calls, batch, names, network, seen_by, take
 
 # Evaluation
 

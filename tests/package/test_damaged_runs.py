@@ -43,7 +43,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     log = (tmp_path / "log").read_text()
     assert "last.pt is damaged: " in log
     assert "previous.pt, the checkpoint before it" in log
-    assert "going on from step 6 of 12, epoch 2 of 3" in log
+    assert "resuming at step 6 of 12, epoch 2 of 3" in log
     assert difference(references.of("daq"), result(killed)) is None
 
 
@@ -51,7 +51,7 @@ def test_two_damaged_checkpoints_start_the_run_over(references: References, kill
     for name in ("last.pt", "previous.pt"):
         cut(killed / name)
     assert run_child(train(*CASES["daq"]), tmp_path) == 0
-    assert "can be used; the run starts over" in (tmp_path / "log").read_text()
+    assert "can be used; the run restarts" in (tmp_path / "log").read_text()
     assert difference(references.of("daq"), result(killed)) is None
 
 
@@ -85,7 +85,7 @@ def test_overwriting_goes_on_where_it_was_interrupted(references: References, tm
     assert run_child(train(*words), tmp_path) == 0
     log = (tmp_path / "log").read_text()
     assert log.count("epoch 1/3") == 2
-    assert "going on from step 6 of 12" in log
+    assert "resuming at step 6 of 12" in log
     assert difference(references.of("ste"), result(only_run(tmp_path))) is None
 
 

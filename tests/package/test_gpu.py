@@ -16,7 +16,7 @@ from qexp.quantizers import anneal, recompute
 from qexp.utils.types import Progress
 from support.commands import TINY
 from support.crashes import difference, only_run, result
-from support.steps import WORDS, assert_same, batch, gradients, make, network
+from support.steps import WORDS, assert_same, batch, gradients, make, network, take
 
 DEVICE = torch.device("cuda")
 pytestmark = [
@@ -63,8 +63,8 @@ def test_a_step_does_not_wait_for_the_device(name, accumulate, again, precision)
 
     def train(number):
         anneal(model, Progress(number, 200, number // 100, 2))
-        step.optimizers.set_progress(number / 200)
-        outcome = step(images, labels)
+        step.set_learning_rates(number / 200)
+        outcome = take(step, images, labels)
         tally.add(outcome.logits, labels, outcome.loss, outcome.penalty)
 
     train(1)  # libraries choose their algorithms, optimizers make their state
@@ -97,7 +97,7 @@ def test_a_compiled_network_trains_as_the_eager_one(name, configure):
             outcomes = []
             for number in range(1, 6):
                 anneal(model, Progress(number, 10, 0, 2))
-                outcomes.append(step(x, y))
+                outcomes.append(take(step, x, y))
             losses.append([outcome.loss.item() for outcome in outcomes])
             penalties.append([float(outcome.penalty) for outcome in outcomes])
         assert dict(counters["graph_break"]) == {}

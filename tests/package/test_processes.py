@@ -23,7 +23,7 @@ def test_a_run_that_is_running_elsewhere_is_skipped_with_that_word(train: Train,
     with held_elsewhere(path) as process:
         result = train(*words)
         assert (result.code, result.err) == (0, "")
-        assert result.out == f"skipped: running elsewhere (pid {process.pid} on {os.uname().nodename}): {path}\n"
+        assert result.out == f"skipped: locked by pid {process.pid} on {os.uname().nodename}: {path}\n"
         assert sorted(entry.name for entry in path.iterdir()) == ["lock", "status.json"]
 
 
@@ -45,19 +45,19 @@ def test_a_float_net_that_another_process_trains_is_waited_for(
         result = train("quantizer=ste", "init=fp")
     assert result.code == 0
     assert order == [parent]
-    assert f"waiting: running elsewhere (pid {process.pid} " in result.out
+    assert f"waiting: locked by pid {process.pid} " in result.out
     assert "float baseline trained" in result.out
 
 
 STOPPING = "stopping after this step, and saving the state"
-INTERRUPTED = "qexp train: interrupted; the same command goes on from here"
+INTERRUPTED = "qexp train: interrupted; the same command resumes it"
 LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
 
 
 def test_two_processes_started_together_never_share_a_run(
     workspace: Path, only_run: OnlyRun, processes: list[Command]
 ) -> None:
-    """One trains; the other says that it is running elsewhere, and leaves. Then SIGTERM ends the first with 143."""
+    """One trains; the other says that it is locked, and leaves. Then SIGTERM ends the first with 143."""
     processes += [Command("train", *LONG, "recipe.epochs=100000") for _ in range(2)]
     wait_until(lambda: any(process.code is not None for process in processes))
     (second,) = (process for process in processes if process.code is not None)
@@ -65,7 +65,7 @@ def test_two_processes_started_together_never_share_a_run(
     out, err = second.communicate()
     path = only_run("fp")
     assert (second.code, err) == (0, "")
-    assert out.startswith(f"skipped: running elsewhere (pid {first.pid} on ")
+    assert out.startswith(f"skipped: locked by pid {first.pid} on ")
     assert runs.state_of(path) == "running"
     wait_until(lambda: (path / "metrics.jsonl").is_file() and (path / "metrics.jsonl").stat().st_size)
     epochs = [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()]
@@ -92,7 +92,7 @@ def test_ctrl_c_ends_with_130_and_the_same_command_goes_on_and_finishes(
     assert not Path("runs/.jobs").exists()
     result = qexp("train", *LONG)
     assert (result.code, result.err) == (0, "")
-    assert "going on from step " in result.out
+    assert "resuming at step " in result.out
     epochs = [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 21))
     assert (state(path), summary(path)["epochs"]) == ("done", 20)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from qexp.quantizers import calibrate, quantize
-from qexp.quantizers.daq import distance_aware
-from support import methods, plain
+from qexp.quantizers.daq import distance_aware, distance_aware_plain
+from support import methods
 
 GOLDEN = np.load(methods.GOLDEN / "golden_daq.npz")
 QUANTIZER_CASES = [str(case) for case in GOLDEN["cases"] if not str(case).startswith("layer")]
@@ -38,23 +38,23 @@ def test_forward_and_gradients_equal_the_recorded_ones(case, suffix, dtype):
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize(("sigma", "gamma"), [(1.0, 2.0), (2.0, 2.0), (0.6, 1.3)])
-def test_closed_form_equals_the_printed_formulas(bits, sigma, gamma):
+@pytest.mark.parametrize(
+    ("signed", "scale", "standard"), [(0.0, None, None), (1.0, None, None), (1.0, -1.7, None), (1.0, 0.6, (0.1, 1.2))]
+)
+def test_closed_form_equals_the_printed_formulas(bits, sigma, gamma, signed, scale, standard):
     """Other seeds, bit-widths and constants than the recorded ones: autograd through the paper's soft argmax."""
     generator = torch.Generator().manual_seed(bits)
     results = []
-
-    def ours_in_steps(x, lower, upper, bits, **constants):
-        unsigned = torch.tensor(0.0, dtype=x.dtype)
-        return distance_aware(x, lower, upper, unsigned, bits, **constants) * (2**bits - 1)
-
-    for function in (plain.distance_aware, ours_in_steps):
+    for function in (distance_aware_plain, distance_aware):
         x = torch.randn(500, generator=generator.manual_seed(7), dtype=torch.float64).requires_grad_()
-        lower, upper = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (-0.9, 1.1))
-        y = function(x, lower, upper, bits, sigma=sigma, gamma=gamma)
+        numbers = [-0.9, 1.1] if scale is None else [-0.9, 1.1, scale]
+        leaves = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in numbers]
+        options = {"sigma": sigma, "gamma": gamma, "standard": standard, "scale": None if scale is None else leaves[2]}
+        y = function(x, *leaves[:2], torch.tensor(signed, dtype=torch.float64), bits, **options)
         y.backward(torch.randn(500, generator=generator, dtype=torch.float64))
-        results.append((y.detach(), x.grad, lower.grad, upper.grad))
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+        results.append((y.detach(), x.grad, *(leaf.grad for leaf in leaves)))
+    for expected, ours in zip(*results, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-10)
 
 
 def layer_of(case, dtype):
@@ -115,7 +115,8 @@ def test_signed_range_is_symmetric():
     y = quantizer(x)
     y.sum().backward()
     upper = quantizer.upper.detach().clone().requires_grad_()
-    reference = (2 * plain.distance_aware(x, -upper, upper, 2, sigma=2.0, gamma=2.0) - 3) / 3
+    one = torch.tensor(1.0, dtype=torch.float64)
+    reference = distance_aware_plain(x, -upper, upper, one, 2, sigma=2.0, gamma=2.0)
     reference.sum().backward()
     torch.testing.assert_close(y.detach(), reference.detach(), rtol=0, atol=1e-12)
     torch.testing.assert_close(quantizer.upper.grad, upper.grad, rtol=1e-9, atol=1e-12)

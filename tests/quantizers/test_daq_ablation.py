@@ -12,9 +12,9 @@ from torch import nn
 
 from qexp.data.datasets import Digits
 from qexp.quantizers import calibrate, evaluation, named_quantizers, quantize
-from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware
+from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware, soft_index
 from qexp.quantizers.numerics import mean_and_std
-from support import methods, plain
+from support import methods
 
 
 class LiteralWeight(DAQWeight):
@@ -25,8 +25,8 @@ class LiteralWeight(DAQWeight):
             return super().forward(x, scale)
         steps = 2**self.bits - 1
         mean, std = mean_and_std(x)
-        constants = {"sigma": self.sigma, "gamma": self.gamma, "fixed": self.fixed}
-        d = plain.distance_aware((x - mean) / std, self.lower, self.upper, self.bits, **constants)
+        constants = {"sigma": self.sigma, "gamma": self.gamma, "temperature": self.fixed}
+        d = soft_index((x - mean) / std, self.lower, self.upper, self.bits, **constants)
         return (2 * d - steps) / steps * scale.abs()
 
 
@@ -36,8 +36,8 @@ class LiteralActivation(DAQActivation):
     def forward(self, x):
         if not self.is_soft:
             return super().forward(x)
-        constants = {"sigma": self.sigma, "gamma": self.gamma, "fixed": self.fixed}
-        d = plain.distance_aware(x, self.lower, self.upper, self.bits, **constants)
+        constants = {"sigma": self.sigma, "gamma": self.gamma, "temperature": self.fixed}
+        d = soft_index(x, self.lower, self.upper, self.bits, **constants)
         return d / (2**self.bits - 1)
 
 
@@ -46,9 +46,9 @@ def test_the_literal_form_is_ours_with_the_controller_and_not_without():
     x = torch.randn(500, dtype=torch.float64)
     lower, upper = torch.tensor(-1.0).double(), torch.tensor(1.5).double()
     ours = 3 * distance_aware(x, lower, upper, torch.tensor(0.0).double(), 2, sigma=1.0, gamma=2.0)
-    literal = plain.distance_aware(x, lower, upper, 2, sigma=1.0, gamma=2.0)
+    literal = soft_index(x, lower, upper, 2, sigma=1.0, gamma=2.0)
     torch.testing.assert_close(literal, ours, rtol=0, atol=1e-12)
-    fixed = plain.distance_aware(x, lower, upper, 2, sigma=1.0, gamma=2.0, fixed=2.0)
+    fixed = soft_index(x, lower, upper, 2, sigma=1.0, gamma=2.0, temperature=2.0)
     assert (fixed - ours).abs().mean() > 0.1
 
 

@@ -8,7 +8,7 @@ import torch
 
 from qexp.quantizers.base import LayerInfo
 from qexp.quantizers.dqa import initial_attention
-from qexp.quantizers.functional import project
+from qexp.quantizers.functional import mix_grids
 from qexp.quantizers.grids import ScaledGrid, Uniform
 from qexp.quantizers.numerics import float_copy
 from qexp.utils.types import Progress
@@ -29,7 +29,7 @@ def test_attention_and_its_gradient_equal_the_released_layer(inverse):
     quantizer.alpha.data = torch.tensor([4 / 7, 2 / 7, 1 / 7])
     copies = [torch.tensor(GOLDEN[f"uniform_zeroadj_b{bits}"]) for bits in (2, 4, 8)]
     grids = [ScaledGrid(lambda value, copy=copy: float_copy(copy), 1.0, 0.0) for copy in copies]
-    mixed = project(torch.tensor(GOLDEN["w"]), grids, quantizer.attention())
+    mixed = mix_grids(torch.tensor(GOLDEN["w"]), grids, quantizer.attention())
     mixed.backward(torch.tensor(GOLDEN["go"]))
     recorded = {key: torch.tensor(GOLDEN[f"invT{inverse}_{key}"]) for key in ("a", "q", "galpha")}
     torch.testing.assert_close(quantizer.attention().detach(), recorded["a"], rtol=1e-4, atol=1e-7)
@@ -77,7 +77,7 @@ def test_the_gradient_of_the_mixing_weights_is_the_product_with_each_grid():
     plain.weighted_sum(copies, literal).backward(upstream)
     ours = weights.clone().requires_grad_()
     grids = [Uniform(bits).scaled([x.min(), x.max()]) for bits in (2, 4, 8)]
-    project(x, grids, ours).backward(upstream)
+    mix_grids(x, grids, ours).backward(upstream)
     torch.testing.assert_close(ours.grad, literal.grad, rtol=1e-12, atol=1e-12)
 
 

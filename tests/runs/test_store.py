@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from qexp import runs
 from qexp.config import places
+from qexp.config.places import starting_checkpoint
 from qexp.utils.errors import UsageError
 from support.processes import held_elsewhere
 
@@ -220,7 +220,7 @@ def test_an_initial_checkpoint_is_a_file_or_the_last_of_a_run(tmp_path: Path, co
     config = configure(f"runs_dir={tmp_path}")
 
     def found(init: str) -> Path | None:
-        return runs.initial_checkpoint(replace(config, init=init))
+        return starting_checkpoint(init, config.runs_dir)
 
     assert [found("fp"), found("scratch")] == [None, None]
     assert found("0123abcd") == found(str(path)) == found(str(path / "last.pt")) == path / "last.pt"
@@ -231,7 +231,7 @@ def test_an_initial_checkpoint_is_a_file_or_the_last_of_a_run(tmp_path: Path, co
 def test_a_run_without_a_checkpoint_is_no_start(tmp_path: Path, configure: Callable) -> None:
     make_run(tmp_path, "fp-w32a32/s0-0123abcd", "failed")
     with pytest.raises(UsageError, match="0123abcd"):
-        runs.initial_checkpoint(configure(f"runs_dir={tmp_path}", "init=0123abcd"))
+        starting_checkpoint("0123abcd", str(tmp_path))
 
 
 def test_the_digest_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:

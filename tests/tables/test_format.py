@@ -19,7 +19,7 @@ def test_notes_are_below_the_table(folder: Path, composer: Composer) -> None:
     fabricate(paths(empty, "ste")[0], 50.0, unsettled=["x"])
     joined = join(folder, "a/small", asked(), composer)
     below = notes(joined)
-    assert below["notes"][0].startswith("* in a run the attention")
+    assert below["notes"][0].startswith("* in a run some quantizers")
     assert below["notes"][1:] == ["ste: a|b", "dqa: from page 4"]
     assert "epochs: 5" in below["the paper's protocol"]
     assert "numbers from: page 3" in below["the paper's protocol"]

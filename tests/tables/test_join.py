@@ -39,8 +39,8 @@ def test_the_join_does_what_it_says(folder: Path, composer: Composer) -> None:
     lines = by_id(join(folder, "a/small", asked(), composer))
     assert (lines["ste"].mean, len(lines["ste"].accuracies)) == (81.5, 2)
     assert lines["ste"].std == pytest.approx(4.5**0.5)  # ((1.5)^2 + (1.5)^2) / (2 - 1)
-    assert (lines["dqa"].mean, lines["dqa"].std, lines["dqa"].unsettled) == (85.0, None, True)
-    assert not lines["ste"].unsettled
+    assert (lines["dqa"].mean, lines["dqa"].std, lines["dqa"].is_unconverged) == (85.0, None, True)
+    assert not lines["ste"].is_unconverged
     assert lines["ste"].minus_reported() == 81.5 - 80.5
     assert lines["ste"].minus_float() == ((80 - 90) + (83 - 92)) / 2
     assert lines["dqa"].minus_float() == 85 - 90  # seed 1 has no DQA

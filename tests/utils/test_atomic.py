@@ -22,19 +22,3 @@ def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path, monkeypatch: pytes
     assert str(caught.value) == f"cannot write {tmp_path}/a: No space left on device; {advice}"
     assert caught.value.exit_code == 1
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"before")]
-
-
-def test_what_reads_back_as_something_else_does_not_replace_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    atomic.write(tmp_path / "a", b"before")
-    real = os.fsync
-
-    def lose(descriptor: int) -> None:
-        real(descriptor)
-        os.truncate(tmp_path / "a.tmp", 3)
-
-    monkeypatch.setattr(atomic, "sync", lose)
-    with pytest.raises(QexpError, match="a: Input/output error"):
-        atomic.write(tmp_path / "a", b"after")
-    assert (tmp_path / "a").read_bytes() == b"before"

@@ -38,7 +38,7 @@ def test_a_signal_in_a_step_saves_the_state_after_that_step(
     assert read_checkpoint(path / "last.pt")["training"]["done"] == 6
     assert f"{number.name}: stopping after this step, and saving the state" in (tmp_path / "log").read_text()
     assert run_child(train(*CASES["daq"]), tmp_path) == 0
-    assert "going on from step 6 of 12, epoch 2 of 3" in (tmp_path / "log").read_text()
+    assert "resuming at step 6 of 12, epoch 2 of 3" in (tmp_path / "log").read_text()
     assert difference(references.of("daq"), result(path)) is None
 
 
