@@ -7,8 +7,11 @@ OF_NUMBERS = (
     "quantizers/test_dqa",
     "quantizers/test_br",
     "quantizers/test_grids",
+    "quantizers/test_pact",
+    "quantizers/test_sawb",
     "quantizers/test_ste",
     "quantizers/test_convert",
+    "quantizers/test_layers",
     "quantizers/test_blocks",
     "quantizers/test_fast_forms",
     "engine/test_step",
@@ -16,11 +19,17 @@ OF_NUMBERS = (
 )
 OF_RUNS = (
     "engine/test_divergence",
-    "runs/test_store",
     "engine/test_checkpointer",
+    "engine/test_train_state",
+    "engine/test_optim",
+    "tracking/test_journal",
+    "runs/test_store",
+    "utils/test_atomic",
     "utils/test_signals",
     "experiment/test_summary",
+    "experiment/test_runner",
     "package/test_resume",
+    "package/test_damaged_runs",
     "cli/test_sweep",
 )
 
@@ -43,12 +52,13 @@ class Mistake:
     @property
     def shown(self) -> str:
         """The same for people."""
-        return self.path.removeprefix("qexp/").removeprefix("./")
+        return self.path.removeprefix("qexp/")
 
     @property
     def tests(self) -> tuple[str, ...]:
-        """The test files that have to catch it."""
-        return OF_NUMBERS if self.part == "quantizers" else OF_RUNS
+        """The test files that have to catch it, the nearest first: that of its module."""
+        files = OF_NUMBERS if self.part == "quantizers" else OF_RUNS
+        return tuple(sorted(files, key=f"{self.part}/test_{self.file.removesuffix('.py')}".__ne__))
 
 
 MISTAKES = (
@@ -109,40 +119,44 @@ MISTAKES = (
         "engine",
     ),
     Mistake("resume: scaler forgotten", "step.py", 'self._scaler.load_state_dict(state["scaler"])', "pass", "engine"),
-    Mistake("resume: generators forgotten", "state.py", 'restore_random_state(state["random"])', "pass", "engine"),
+    Mistake(
+        "resume: generators forgotten", "train_state.py", 'restore_random_state(state["random"])', "pass", "engine"
+    ),
     Mistake(
         "resume: sums of the epoch forgotten",
-        "state.py",
+        "train_state.py",
         'self.tally.load_state_dict(state["tally"])',
         "pass",
         "engine",
     ),
     Mistake(
         "resume: chance forgotten",
-        "state.py",
+        "train_state.py",
         'self.chance.stuck_after, state["chance"])',
         "self.chance.stuck_after)",
         "engine",
     ),
     Mistake(
         "resume: last record forgotten",
-        "state.py",
+        "train_state.py",
         'None if state["last"] is None else _record(state["last"])',
         "None",
         "engine",
     ),
     Mistake(
         "resume: epoch from its beginning",
-        "fit.py",
-        "batches.epoch(epoch, training.done - epoch * per_epoch)",
+        "loop.py",
+        "batches.epoch(epoch, state.done - epoch * per_epoch)",
         "batches.epoch(epoch)",
         "engine",
     ),
-    Mistake("resume: best epoch forgotten", "saving.py", ' = self.found["best"]', " = -1.0, -1.0, 0", "engine"),
-    Mistake("resume: best.pt of epochs trained again", "saving.py", "        self._choose_best()\n", "", "engine"),
+    Mistake("resume: best epoch forgotten", "checkpointer.py", ' = self.found["best"]', " = -1.0, -1.0, 0", "engine"),
+    Mistake(
+        "resume: best.pt of epochs trained again", "checkpointer.py", "        self._choose_best()\n", "", "engine"
+    ),
     Mistake(
         "resume: clips searched again",
-        "saving.py",
+        "checkpointer.py",
         "        self._choose_best()\n",
         '        self._choose_best()\n        prepare(self.found["training"]["done"])\n',
         "engine",
@@ -154,77 +168,77 @@ MISTAKES = (
         "self._file.seek(0, 2)",
         "tracking",
     ),
-    Mistake("checkpoint: written in place", "files.py", 'path.with_name(path.name + ".tmp")', "path", "."),
-    Mistake("checkpoint: not synced", "files.py", "                sync(file.fileno())\n", "", "."),
-    Mistake("checkpoint: not read back", "files.py", "            _compare(temporary, memoryview(content))\n", "", "."),
-    Mistake("checkpoint: checksums not compared", "saving.py", "broken = archive.testzip()", "broken = None", "engine"),
-    Mistake("checkpoint: the one before not kept", "saving.py", "previous=kept)", "previous=None)", "engine"),
+    Mistake("checkpoint: written in place", "atomic.py", 'path.with_name(path.name + ".tmp")', "path", "utils"),
+    Mistake("checkpoint: not synced", "atomic.py", "                sync(file.fileno())\n", "", "utils"),
+    Mistake(
+        "checkpoint: checksums not compared", "checkpointer.py", "broken = archive.testzip()", "broken = None", "engine"
+    ),
+    Mistake("checkpoint: the one before not kept", "checkpointer.py", "previous=kept)", "previous=None)", "engine"),
     Mistake(
         "checkpoint: of another run accepted",
-        "saving.py",
-        "if differing := differences(self.identity, found):",
+        "checkpointer.py",
+        "if differing := option_differences(self.identity, found):",
         "if False:",
         "engine",
     ),
-    Mistake("checkpoint: steps ignored", "saving.py", "by_steps = self.steps and", "by_steps = False and", "engine"),
+    Mistake(
+        "checkpoint: steps ignored", "checkpointer.py", "by_steps = self.steps and", "by_steps = False and", "engine"
+    ),
     Mistake(
         "checkpoint: ruined weights written",
-        "saving.py",
-        "        check_finite(training.model,",
-        "        str((training.model,)) or (training.model,",
+        "checkpointer.py",
+        "        check_training(state.model, state.step.guard,",
+        "        str((state.model, state.step.guard,",
         "engine",
     ),
     Mistake(
         "signal: waits for an evaluation",
-        "experiment.py",
-        "self.stop.pausing(self.test_batches.epoch(0))",
-        "self.test_batches.epoch(0)",
-        ".",
+        "evaluate.py",
+        "session.stop.pausing(session.test_batches.epoch(0))",
+        "session.test_batches.epoch(0)",
+        "experiment",
     ),
     Mistake(
         "signal: state not saved",
-        "fit.py",
-        "    except Interrupted:\n        keeper.save(training)\n",
+        "loop.py",
+        "    except Interrupted:\n        checkpointer.save(state)\n",
         "    except Interrupted:\n",
         "engine",
     ),
     Mistake(
         "signal: second Ctrl-C waits",
-        "stopping.py",
+        "signals.py",
         "                raise KeyboardInterrupt\n",
         "                return\n",
-        ".",
+        "utils",
     ),
-    Mistake("signal: SIGTERM exits with 130", "errors.py", "else 143", "else 130", "."),
+    Mistake("signal: SIGTERM exits with 130", "errors.py", "else 143", "else 130", "utils"),
     Mistake(
-        "signal: ignored ones taken", "stopping.py", "if signal.getsignal(number) != signal.SIG_IGN:", "if True:", "."
+        "signal: ignored ones taken",
+        "signals.py",
+        "if signal.getsignal(number) != signal.SIG_IGN:",
+        "if True:",
+        "utils",
     ),
+    Mistake("divergence: update before the look", "step.py", "        self.guard.see(total.detach())\n", "", "engine"),
     Mistake(
-        "divergence: update before the look", "step.py", "            self.guard.see(total.detach())\n", "", "engine"
+        "divergence: only the latest bad step", "divergence.py", "(self._first[0] < 0) & ~torch", "~torch", "engine"
     ),
-    Mistake("divergence: only the latest bad step", "guard.py", "(self._first[0] < 0) & ~torch", "~torch", "engine"),
-    Mistake("divergence: judged by one epoch", "guard.py", "WINDOW = 5", "WINDOW = 1", "engine"),
-    Mistake("lock: of a removed run accepted", "runs.py", 'if _is_file(lock, path / "lock"):', "if True:", "."),
+    Mistake("divergence: judged by one epoch", "divergence.py", "WINDOW = 5", "WINDOW = 1", "engine"),
     Mistake(
         "overwrite: results removed last",
-        "runs.py",
+        "store.py",
         'entry.name != "summary.json", entry.suffix != ".pt"',
         'entry.name == "summary.json", entry.suffix == ".pt"',
-        ".",
+        "runs",
     ),
     Mistake(
         "done: only if the status says so",
-        "lifecycle.py",
+        "runner.py",
         "if summary and not config.overwrite:",
         'if summary and before == "done" and not config.overwrite:',
-        ".",
+        "experiment",
     ),
-    Mistake("sweep: on_error=stop goes on", "commands/train.py", "        shared.halt()\n", "        pass\n", "."),
-    Mistake(
-        "sweep: failures exit with 0",
-        "commands/train.py",
-        "    return 3\n\n\ndef _report_run",
-        "    return 0\n\n\ndef _report_run",
-        ".",
-    ),
+    Mistake("sweep: on_error=stop goes on", "sweep.py", "        shared.halt()\n", "        pass\n", "cli"),
+    Mistake("sweep: failures exit with 0", "closing.py", "    return 3\n\n\ndef", "    return 0\n\n\ndef", "cli"),
 )
