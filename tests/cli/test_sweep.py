@@ -57,14 +57,14 @@ def test_a_failure_stands_before_what_later_jobs_print(tmp_path: Path) -> None:
     """Both streams in one file, in order."""
 
     def prepare() -> None:
-        real = Step.__call__
+        real = Step.forward
 
         def break_daq(self: Step, *arguments: Any) -> Any:
             if any("daq" in type(module).__module__ for module in self.model.modules()):
                 raise RuntimeError("out of luck")
             return real(self, *arguments)
 
-        Step.__call__ = break_daq  # type: ignore[method-assign]
+        Step.forward = break_daq  # type: ignore[method-assign]
 
     assert run_child(command(SWEEP), tmp_path, prepare) == 3
     log = (tmp_path / "log").read_text()
@@ -110,7 +110,7 @@ def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Trai
     with held_elsewhere(path):
         result = train("-m", "quantizer=ste,br,daq", "init=scratch")
     assert result.code == 0
-    assert "3 jobs: 1 skipped, 1 elsewhere, 1 done" in result.out
+    assert "3 jobs: 1 skipped, 1 locked, 1 done" in result.out
     assert not Path("runs/.jobs").exists()
 
 

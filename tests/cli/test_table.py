@@ -112,7 +112,7 @@ def test_a_table_is_printed_with_our_numbers(small: Callable[..., Result], folde
         "dqa": ["DQA", "unknown", "82.00*", "1", "-", "1/2 seeds"],
         "lsq": ["LSQ", "85.0", "-", "-", "-", "not in qexp"],
     }
-    assert "  * in a run the attention" in result.out
+    assert "  * in a run some quantizers" in result.out
     assert "  epochs: 5" in lines
 
 
