@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -28,6 +29,8 @@ from support.short_runs import References
 from support.stored_runs import make
 
 OURS = ("QEXP_RUNS", "QEXP_DEBUG", "QEXP_MAIN", "QEXP_SCRATCH")  # QEXP_DATA stays: some tests look for real data
+TRAINED = {"sweep", "store_of_one", "references"}  # fixtures
+NEVER_QUICK = ("slow", "gpu", "network")
 CHANGE_OUTPUT = ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "HYDRA_FULL_ERROR")
 
 
@@ -49,6 +52,27 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
     GlobalHydra.instance().clear()
     logging.root.handlers[:], logging.root.level = handlers, level
+
+
+@pytest.fixture(autouse=True)
+def _quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is marked neither `process` nor `training` is neither: `make test-quick` relies on it."""
+    if any(map(request.node.get_closest_marker, ("process", "training", *NEVER_QUICK))):
+        return
+
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("this test starts a process or trains: mark it")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr("qexp.experiment.train.fit", refuse)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who reads a trained run may be the first to need it."""
+    for item in items:
+        if TRAINED & set(getattr(item, "fixturenames", ())):
+            item.add_marker("training")
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ class Reads(TorchDispatchMode):
 def test_a_step_reads_nothing_out_of_tensors(name, again, monkeypatch):
     """Annealing with new ranges, parts of a batch and metrics, in the form that other devices than the CPU use.
 
-    SGD for all roles: Adam counts its steps on the CPU unless it is fused. tests/test_gpu.py asks CUDA itself.
+    SGD for all roles: Adam counts its steps on the CPU unless it is fused. tests/package/test_gpu.py asks CUDA itself.
     """
     monkeypatch.setattr(numerics, "_is_read", lambda x: False)
     model = network(name, norm=True)

@@ -5,11 +5,13 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+from support.crashes import run_child
+from support.scripts import SCRIPTS, script
+
+BENCH = SCRIPTS / "bench"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,18 @@ def test_actions_take_turns(measure):
     times = measure.interleaved(actions, repeats=3, warmup=2)
     assert calls == list("abc") * 5
     assert {name: len(own) for name, own in times.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+@pytest.mark.process
+def test_sections_from_the_command_line(tmp_path):
+    """Once over next to nothing: figures with their goals, as JSON and as a table."""
+    files = tmp_path / "b.json", tmp_path / "b.md"
+    words = ["--smallest", "--only", "engine", "input", "--json", str(files[0]), "--markdown", str(files[1])]
+    assert run_child(script("bench", *words), tmp_path) == 0, (tmp_path / "log").read_text()
+    rows = json.loads(files[0].read_text())["rows"]
+    assert [row["section"] for row in rows] == ["engine", "engine", "input"]
+    assert [row["goal"] for row in rows] == [0.95, 0.95, 5]
+    assert all(row["value"] > 0 and row["name"] in files[1].read_text() for row in rows)
 
 
 @pytest.mark.slow

@@ -15,11 +15,11 @@ def script(name: str, *words: str) -> Action:
 
     def action() -> int:
         own = path if path.is_dir() else path.parent
-        for module in own.glob("*.py"):  # a folder of tests may have the same name
-            sys.modules.pop(module.stem, None)
+        for name in {module.stem for module in own.glob("*.py")} - {"__main__"}:  # as folders of tests may be called
+            sys.modules.pop(name, None)
         sys.path.insert(0, str(own))
         sys.argv = [str(path), *words]
-        runpy.run_path(str(path), run_name="__main__")
+        runpy.run_path(str(path / "__main__.py" if path.is_dir() else path), run_name="__main__")
         return 0
 
     return action
