@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait 
     from qexp.experiment.build import Parts
 
 
-def preflight(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> tuple[list["Parts | None"], list[str]]:
+def check_jobs(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> tuple[list["Parts | None"], list[str]]:
     """Check the parts of every job; return the parts of each, and one line per problem.
 
     The parts import torch, which takes seconds: that is spared where no job can have a mistake in its parts besides

@@ -64,7 +64,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     arguments = parser.parse(words)
     request = understand(arguments.words)
     try:
-        result, text = evaluate_run(request) if request.run is not None else evaluate_file(request)
+        result, text = run_result(request) if request.run is not None else file_result(request)
     except Invalid as error:
         raise UsageError("; ".join(map(str, error.problems))) from error
     print(json.dumps(result, indent=2) if arguments.json else text)
@@ -120,7 +120,7 @@ def _contradiction(request: EvalRequest) -> str | None:
     return None
 
 
-def evaluate_run(request: EvalRequest) -> tuple[dict[str, Any], str]:
+def run_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
     """Return the result for a run's checkpoint, as data and as text; raise UsageError or Invalid."""
     name = request.checkpoint or "last"
     with composing() as composer:
@@ -146,7 +146,7 @@ def _find_run(store: str | None, text: str) -> Path:
     raise UsageError("no run '': name its directory, or the beginning of its hash (see qexp runs)")
 
 
-def evaluate_file(request: EvalRequest) -> tuple[dict[str, Any], str]:
+def file_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
     """Return the result for a published file, as data and as text; raise UsageError or Invalid."""
     with composing(config_name=f"eval_{request.format}") as composer:
         _checked(composer, request.overrides, CHANGEABLE_OF_A_FILE)

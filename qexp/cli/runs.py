@@ -194,7 +194,7 @@ def _agreed(question: str) -> bool:
 
 def _removed(root: Path, entry: Entry) -> bool:
     try:
-        query.remove(root, entry)
+        query.remove_run(root, entry)
     except QexpError as error:
         print(f"qexp runs: {printable(str(error))}", file=sys.stderr)
         return False

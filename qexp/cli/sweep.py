@@ -161,7 +161,7 @@ def _on_signal(shared: Exchange, number: int, frame: FrameType | None) -> None:
     except OSError:  # a full disk: the jobs cannot be asked
         raise Interrupted(number) from None
     name = signal.Signals(number).name
-    signals.say(f"\n{name}: the running jobs save their state and stop; Ctrl-C again does not wait\n")
+    signals.say_on_stderr(f"\n{name}: the running jobs save their state and stop; Ctrl-C again does not wait\n")
 
 
 def job_elsewhere(tree: DictConfig) -> float:

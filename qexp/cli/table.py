@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from qexp.cli.checks import preflight
+from qexp.cli.checks import check_jobs
 from qexp.cli.parser import Parser
 from qexp.cli.text import grid
 from qexp.config.compose import composing
@@ -129,7 +129,7 @@ def _check(joined: JoinedTable, *, fetch: bool) -> list[str]:
             reasons.setdefault(line.reason, []).append(line.row.id)
     problems = [f"{reason}  [{', '.join(ids)}; --rows can leave them out]" for reason, ids in reasons.items()]
     jobs = [run.job for _, run in joined.missing()]
-    return problems + (preflight(jobs, fetch=fetch, wrong=False)[1] if jobs else [])
+    return problems + (check_jobs(jobs, fetch=fetch, wrong=False)[1] if jobs else [])
 
 
 def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:

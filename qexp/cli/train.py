@@ -10,7 +10,7 @@ from hydra.core.config_loader import ConfigLoader
 from rich.console import Console
 
 from qexp import runs
-from qexp.cli.checks import by_job, preflight
+from qexp.cli.checks import by_job, check_jobs
 from qexp.cli.closing import report_run, report_sweep, say_how_it_ended, without
 from qexp.cli.jobs import JobEnd, JobRecord, run_job_to_its_end, top1
 from qexp.cli.launch import carry_out, hydra_main, parse_flags
@@ -55,7 +55,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     lines = [*map(str, (*problems, *more)), *by_job(jobs, [job.problems for job in jobs])]
     parts: list[Parts | None] = []
     if not (flags.cfg or only_tells):
-        parts, wrong = preflight(jobs, fetch=not dry_run, wrong=bool(lines))
+        parts, wrong = check_jobs(jobs, fetch=not dry_run, wrong=bool(lines))
         lines += wrong
     if lines:
         for line in lines:

@@ -199,7 +199,7 @@ def _typed(tree: Mapping[str, Any]) -> dict[str, Any]:
         try:
             if key not in plain:
                 raise Invalid([Problem(key, "missing option")])
-            values[key] = schema.convert(plain[key], hint, key)
+            values[key] = schema.convert_value(plain[key], hint, key)
         except Invalid as error:
             problems += error.problems
     if problems:

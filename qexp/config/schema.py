@@ -93,7 +93,7 @@ def parse(target: Callable, data: Mapping[str, Any], path: str = "") -> dict[str
             problems.append(Problem(f"{prefix}{key}", f"unknown option{hint}", value))
             continue
         try:
-            values[key] = convert(value, known[key][0], f"{prefix}{key}")
+            values[key] = convert_value(value, known[key][0], f"{prefix}{key}")
         except Invalid as error:
             problems += error.problems
     problems += [
@@ -106,13 +106,13 @@ def parse(target: Callable, data: Mapping[str, Any], path: str = "") -> dict[str
     return values
 
 
-def convert(value: Any, hint: Any, path: str) -> Any:
+def convert_value(value: Any, hint: Any, path: str) -> Any:
     """Return `value` as the type `hint`; raise Invalid where it cannot be that."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
     if origin is Annotated:
-        return _bounded(convert(value, arguments[0], path), arguments[1:], path)
+        return _bounded(convert_value(value, arguments[0], path), arguments[1:], path)
     if origin in (Union, types.UnionType):
         return _any_of(value, arguments, path)
     if origin is Literal:
@@ -141,7 +141,7 @@ def _any_of(value: Any, hints: tuple, path: str) -> Any:
     failures = []
     for hint in (hint for hint in hints if hint is not type(None)):
         try:
-            return convert(value, hint, path)
+            return convert_value(value, hint, path)
         except Invalid as error:
             failures.append(error)
     raise failures[0]
@@ -172,7 +172,7 @@ def _each(items: Mapping[str, Any], hint: Any, path_of: Callable[[str], str]) ->
     problems, result = [], {}
     for key, item in items.items():
         try:
-            result[key] = convert(item, hint, path_of(key))
+            result[key] = convert_value(item, hint, path_of(key))
         except Invalid as error:
             problems += error.problems
     if problems:

@@ -53,7 +53,7 @@ def _without_tf32() -> AbstractContextManager[None]:
 
 
 @torch.inference_mode()
-def evaluate(
+def measure_accuracy(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     hold: Callable[[], AbstractContextManager[None]] = nullcontext,

@@ -18,7 +18,7 @@ def cosine(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def step(done: float, milestones: tuple[float, ...], factor: float) -> float:
+def step_decay(done: float, milestones: tuple[float, ...], factor: float) -> float:
     """Return `factor` to the number of milestones passed."""
     return factor ** sum(done >= milestone for milestone in milestones)
 
@@ -28,7 +28,7 @@ def make_schedule(options: ScheduleOptions) -> Schedule:
 
     def main(done: float) -> float:
         if options.name == "step":
-            return step(done, options.milestones, options.factor)
+            return step_decay(done, options.milestones, options.factor)
         return cosine(done) if options.name == "cosine" else constant(done)
 
     def with_warmup(done: float) -> float:

@@ -13,7 +13,7 @@ from qexp.config.compose import Composer
 from qexp.config.config import Config
 from qexp.config.schema import Invalid
 from qexp.engine import weights
-from qexp.engine.metrics import evaluate
+from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble, build_network
 from qexp.experiment.daq_files import DaqFile, Translation, translate
 from qexp.experiment.preflight import check_evaluation
@@ -23,7 +23,7 @@ from qexp.utils.callback import Metrics
 
 def evaluate_hard(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
     """Return metrics of the quantized network; weights are quantized once."""
-    return evaluate(model, batches, partial(quantizers.cached_weights, model))
+    return measure_accuracy(model, batches, partial(quantizers.cached_weights, model))
 
 
 def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> tuple[Metrics, Metrics]:
@@ -32,7 +32,7 @@ def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor,
     if not quantizers.has_soft_form(model):
         return hard, hard
     with quantizers.evaluation(model, "soft"):
-        return hard, evaluate(model, batches(), partial(quantizers.cached_weights, model))
+        return hard, measure_accuracy(model, batches(), partial(quantizers.cached_weights, model))
 
 
 def evaluate_session(session: Session) -> tuple[Metrics, Metrics]:

@@ -46,17 +46,8 @@ def soft_index(
 
     Distance scores exp(-|t - q|) times a kernel exp(-(q - q*)^2 / sigma^2) around the nearer level q*; the controller
     sets the temperature to gamma / |s_1 - s_0|, a constant for the gradient, and the levels are stretched so that the
-    result lies on one.
-
-    Args:
-        x: any shape.
-        lower: scalar, begin of the range.
-        upper: scalar, end of the range.
-        bits: there are 2**bits levels.
-        sigma: kernel width.
-        gamma: temperature constant.
-        temperature: a fixed one instead of the controller's, with levels that are not stretched: then D(x) lies between
-            the levels, as in the soft quantizers that the paper compares with.
+    result lies on one. A fixed `temperature` leaves the levels as they are: then D(x) lies between them, as in the soft
+    quantizers that the paper compares with. The other arguments are those of `distance_aware`.
     """
     steps = 2**bits - 1
     t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
@@ -163,10 +154,8 @@ class _DistanceAwareRounding(torch.autograd.Function):
 
         index = nearest_(position(as_float(x), begin, delta, standard).clamp_(0, steps))
         if size is None:
-            levels = to_level_(index, sign, steps)
-        else:
-            levels = index.mul_((1 + sign) * size).sub_(sign * steps * size)
-        return levels.to(x.dtype)
+            return to_level_(index, sign, steps).to(x.dtype)
+        return index.mul_((1 + sign) * size).sub_(sign * steps * size).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

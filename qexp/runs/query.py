@@ -265,7 +265,7 @@ def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entr
     return found
 
 
-def remove(root: Path, entry: Entry) -> None:
+def remove_run(root: Path, entry: Entry) -> None:
     """Remove a run directory, and the folders above it in the store that are empty then.
 
     The lock is held meanwhile, so that nobody starts the run. Summary and status go first: a removal that is killed

@@ -68,7 +68,7 @@ class StopRequest:
             return
         self.number = number
         again = "; Ctrl-C again does not wait for that" if number == signal.SIGINT else ""
-        say(f"\n{signal.Signals(number).name}: stopping after this step, and saving the state{again}\n")
+        say_on_stderr(f"\n{signal.Signals(number).name}: stopping after this step, and saving the state{again}\n")
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]
             signal.signal(number, before)
 
 
-def say(text: str) -> None:
+def say_on_stderr(text: str) -> None:
     """Write to stderr, also where a signal came in the middle of writing there."""
     with suppress(OSError):
         os.write(2, text.encode())

@@ -44,7 +44,7 @@ POINTS = {
     "a backward pass": Point(Step, "forward"),
     "a step that counts": Point(TrainState, "count"),
     "a checkpoint": Point(Checkpointer, "save"),
-    "an evaluation": Point(evaluate, "evaluate"),
+    "an evaluation": Point(evaluate, "measure_accuracy"),
     "a status": Point(runs, "write_status"),
     "the end": Point(qexp.experiment.train, "strip_training_state"),
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from qexp.config.schema import Invalid, convert, options, parse
+from qexp.config.schema import Invalid, convert_value, options, parse
 from qexp.utils.text import suggest
 from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 
@@ -201,7 +201,7 @@ def test_an_option_with_a_default_may_be_left_out_and_is_checked_where_given() -
 
 
 def test_whole_numbers_become_floats_exactly() -> None:
-    value = convert(3, float, "x")
+    value = convert_value(3, float, "x")
     assert (value, type(value)) == (3.0, float)
 
 

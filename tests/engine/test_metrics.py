@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qexp.engine.metrics import Tally, evaluate
+from qexp.engine.metrics import Tally, measure_accuracy
 from support.fitting import Fixed
 
 
@@ -42,7 +42,7 @@ def test_evaluate_uses_running_statistics_and_restores_the_mode():
     """Batch norm in evaluation mode; the model is left as it was."""
     model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)).train()
     before = copy.deepcopy(model.state_dict())
-    metrics = evaluate(model, Fixed().epoch(0))
+    metrics = measure_accuracy(model, Fixed().epoch(0))
     assert model.training
     assert metrics.images == 15
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

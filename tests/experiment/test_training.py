@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from qexp.engine.metrics import evaluate
+from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import make_step
 from qexp.experiment.evaluate import evaluate_both
 from qexp.quantizers import (
@@ -44,10 +44,10 @@ def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
     """Three batches: one quantization of each weight instead of three, the same metrics bit for bit."""
     model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4, 5)]
     calls = Calls(model)
-    plain = evaluate(model, batches)
+    plain = measure_accuracy(model, batches)
     assert sorted(calls.weight) == ["2"] * 3 + ["7"] * 3
     calls.weight.clear()
-    assert evaluate(model, batches, partial(cached_weights, model)) == plain
+    assert measure_accuracy(model, batches, partial(cached_weights, model)) == plain
     assert sorted(calls.weight) == ["2", "7"]
 
 
@@ -56,9 +56,9 @@ def test_both_evaluations_are_those_without_holding(name):
     """Hard and soft metrics, bit for bit; soft ones differ where a method has a soft form, early in training."""
     model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4)]
     hard, soft = evaluate_both(model, lambda: batches)
-    assert hard == evaluate(model, batches)
+    assert hard == measure_accuracy(model, batches)
     with evaluation(model, "soft"):
-        assert soft == evaluate(model, batches)
+        assert soft == measure_accuracy(model, batches)
     assert (hard.loss != soft.loss) is name.startswith(("br", "dqa"))
 
 
@@ -75,6 +75,6 @@ def test_evaluation_turns_off_tf32_and_nothing_else(monkeypatch, deterministic):
     before, seen = state(), []
     model = network()
     model.register_forward_hook(lambda *_: seen.append(state()))
-    evaluate(model, [batch()])
+    measure_accuracy(model, [batch()])
     assert seen == [(True, not deterministic, deterministic, False)]
     assert state() == before

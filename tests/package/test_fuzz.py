@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from qexp.config.compose import Composer, composing
 from qexp.config.plugins import plugin_problems
-from qexp.config.schema import Invalid, Problem, convert
+from qexp.config.schema import Invalid, Problem, convert_value
 from qexp.utils.text import UNFIT, one_line
 from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 from support.overrides import KEYS, VALID, VALUES, override_strings, verdict
@@ -123,7 +123,7 @@ def test_an_unknown_key_is_always_refused(known: Any, key: str, prefix: str) -> 
 
 def converted(value: Any, hint: Any) -> tuple[Any, list[Problem]]:
     try:
-        return convert(value, hint, "key"), []
+        return convert_value(value, hint, "key"), []
     except Invalid as error:
         return None, error.problems
 

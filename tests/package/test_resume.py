@@ -22,7 +22,7 @@ KILLS: dict[str, Prepare] = {
     "before the first step": kill_at(Step, "parts", 1),
     "in the middle of an epoch": kill_at(Step, "forward", 6),
     "after an update that nobody took note of": kill_at(TrainState, "count", 8),
-    "in an evaluation": kill_at(evaluate, "evaluate", 2),
+    "in an evaluation": kill_at(evaluate, "measure_accuracy", 2),
     "while a checkpoint is half written": kill_at(
         atomic, "sync", 3, when=lambda file: name_of(file) == "last.pt.tmp", before=half
     ),

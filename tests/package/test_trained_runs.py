@@ -9,7 +9,7 @@ import torch
 
 from qexp.cli.main import main
 from qexp.config.config import load_yaml, recorded_config
-from qexp.engine.metrics import evaluate
+from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble
 from qexp.experiment.session import Session
 from qexp.quantizers import Quantizer, named_quantizers
@@ -52,7 +52,7 @@ def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     assert sorted({quantizer.bits for quantizer in found}) == [2, 3]
     for quantizer in found:
         quantizer.forward = types.MethodType(from_codes, quantizer)
-    rebuilt = evaluate(session.model, session.test_batches.epoch(0))
+    rebuilt = measure_accuracy(session.model, session.test_batches.epoch(0))
     assert rebuilt.top1 == summary["top1_hard"]
     assert rebuilt.loss == pytest.approx(summary["test_loss"], rel=1e-6)
     assert summary["top1_hard"] > 60

@@ -84,11 +84,11 @@ def test_a_run_that_is_started_while_somebody_thinks_is_not_removed(store: dict[
     entry = query.Entry(store["dqa"])
     assert entry.state == "interrupted"
     with held_elsewhere(store["dqa"]), pytest.raises(runs.RunLocked):
-        query.remove(Path("runs"), entry)
+        query.remove_run(Path("runs"), entry)
     (store["dqa"] / "summary.json").write_text(json.dumps(SUMMARY))
     runs.write_status(store["dqa"], "done")
     with pytest.raises(QexpError, match="^stays, because it was trained meanwhile: "):
-        query.remove(Path("runs"), entry)
+        query.remove_run(Path("runs"), entry)
     assert runs.state_of(store["dqa"]) == "done"
 
 

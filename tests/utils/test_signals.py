@@ -52,7 +52,7 @@ def test_a_signal_in_an_evaluation_does_not_wait_for_its_end(
     references: References, tmp_path: Path, method: str
 ) -> None:
     """Evaluation takes no part in training: it is done again, as a whole, and reported once."""
-    path = interrupt(method, kill_at(evaluate, "evaluate", 1, number=signal.SIGTERM), tmp_path, 143)
+    path = interrupt(method, kill_at(evaluate, "measure_accuracy", 1, number=signal.SIGTERM), tmp_path, 143)
     assert read_checkpoint(path / "last.pt")["training"]["done"] == 4
     assert (path / "metrics.jsonl").read_text() == ""
     assert run_child(train(*CASES[method]), tmp_path) == 0
