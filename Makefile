@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-slow bench faults check format clean
+.PHONY: help setup train test test-slow bench faults docs check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -31,6 +31,9 @@ bench: $(READY)  ## measure speed and memory beside their goals, about 15 minute
 
 faults: $(READY)  ## kill, fill up, damage and misspell, and count what is lost, three quarters of an hour
 	"$(BIN)/python" scripts/faults
+
+docs: $(READY)  ## write docs/configuration.md from the YAML files in conf/
+	"$(BIN)/python" scripts/configuration.py
 
 check: $(READY)  ## formatting, lint, types
 	"$(BIN)/ruff" format --check .
