@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-slow bench faults docs check format clean
+.PHONY: help setup train test test-quick test-slow bench faults mutate docs check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -20,17 +20,23 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY)  ## train a ResNet-18 to 2 bits with DAQ on the embedded digits
 	"$(BIN)/qexp" train quantizer=daq bits=2
 
-test: $(READY)  ## run the tests
-	"$(BIN)/python" -m pytest
+test: $(READY)  ## run the tests; ARGS="tests/engine -n 0" as for pytest
+	"$(BIN)/python" -m pytest $(ARGS)
+
+test-quick: $(READY)  ## run those that train nothing and start no process, for every save
+	"$(BIN)/python" -m pytest -m "not slow and not gpu and not network and not process and not training" $(ARGS)
 
 test-slow: $(READY)  ## run the long tests too; QEXP_DATA names the folder with real data
-	"$(BIN)/python" -m pytest -m "not gpu and not network"
+	"$(BIN)/python" -m pytest -m "not gpu and not network" $(ARGS)
 
 bench: $(READY)  ## measure speed and memory beside their goals, about 15 minutes; leave the machine alone meanwhile
-	"$(BIN)/python" scripts/bench
+	"$(BIN)/python" scripts/bench $(ARGS)
 
 faults: $(READY)  ## kill, fill up, damage and misspell, and count what is lost, three quarters of an hour
-	"$(BIN)/python" scripts/faults
+	"$(BIN)/python" scripts/faults $(ARGS)
+
+mutate: $(READY)  ## plant known mistakes one at a time, and see that the tests catch every one, half an hour
+	"$(BIN)/python" scripts/mutate.py $(ARGS)
 
 docs: $(READY)  ## write docs/configuration.md from the YAML files in conf/
 	"$(BIN)/python" scripts/configuration.py

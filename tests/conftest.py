@@ -5,7 +5,6 @@ import io
 import logging
 import os
 import shutil
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -22,6 +21,10 @@ from hydra.core.global_hydra import GlobalHydra
 from qexp.config.compose import Composer, composing
 from qexp.config.config import Config
 from support.commands import STE, TINY, OnlyRun, Result, Sweep, call
+from support.processes import Command
+from support.run_files import when_written
+from support.shared import folder_of_all_workers, made_once
+from support.short_runs import References
 from support.stored_runs import make
 
 OURS = ("QEXP_RUNS", "QEXP_DEBUG", "QEXP_MAIN", "QEXP_SCRATCH")  # QEXP_DATA stays: some tests look for real data
@@ -111,22 +114,43 @@ def configure() -> Callable[..., Config]:
 
 
 @pytest.fixture(scope="session")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where those runs lie that tests only read: each is trained once, by the first worker that needs it."""
+    return folder_of_all_workers(tmp_path_factory)
+
+
+def trained(folder: Path, *words: str) -> str:
+    """Train with `folder`/runs as the store; return what is printed, which stays in `folder`/out."""
+
+    def make(folder: Path) -> None:
+        out = io.StringIO()
+        with mock.patch.dict(os.environ), mock.patch.object(sys, "argv", ["qexp"]), contextlib.redirect_stdout(out):
+            assert call("train", *words, f"runs_dir={folder / 'runs'}") == 0
+        (folder / "out").write_text(out.getvalue())
+
+    return (made_once(folder, make) / "out").read_text()
+
+
+@pytest.fixture(scope="session")
+def sweep(together: Path) -> Iterator[Sweep]:
     """DAQ and DQA for two epochs each, with their float net, everything logged; for tests that only read."""
-    store, out = tmp_path_factory.mktemp("sweep") / "runs", io.StringIO()
-    with mock.patch.dict(os.environ), mock.patch.object(sys, "argv", ["qexp"]), contextlib.redirect_stdout(out):
-        words = (f"runs_dir={store}", "quantizer=daq,dqa", "bits=2", "tracking.step_interval=1")
-        assert call("train", "-m", *TINY, "recipe.epochs=2", *words) == 0
-    return Sweep(store, out.getvalue())
+    words = ("-m", *TINY, "recipe.epochs=2", "quantizer=daq,dqa", "bits=2", "tracking.step_interval=1")
+    found = Sweep(together / "sweep" / "runs", trained(together / "sweep", *words))
+    before = when_written(found.store)
+    yield found
+    assert when_written(found.store) == before, "a test changed what others read"
 
 
-@pytest.fixture(scope="module")
-def store_of_one(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+@pytest.fixture(scope="session")
+def store_of_one(together: Path) -> tuple[Path, str]:
     """A store with the finished run of STE, and what training it printed."""
-    store, out = tmp_path_factory.mktemp("one") / "runs", io.StringIO()
-    with mock.patch.dict(os.environ), mock.patch.object(sys, "argv", ["qexp"]), contextlib.redirect_stdout(out):
-        assert call("train", *TINY, "recipe.epochs=1", "tracking.tensorboard=false", *STE, f"runs_dir={store}") == 0
-    return store, out.getvalue()
+    out = trained(together / "one", *TINY, "recipe.epochs=1", "tracking.tensorboard=false", *STE)
+    return together / "one" / "runs", out
+
+
+@pytest.fixture(scope="session")
+def references(together: Path) -> References:
+    return References(together / "references")
 
 
 @pytest.fixture
@@ -137,13 +161,12 @@ def finished(store_of_one: tuple[Path, str], workspace: Path, only_run: OnlyRun)
 
 
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen]]:
+def processes() -> Iterator[list[Command]]:
     """Put processes in; they do not outlive the test."""
-    started: list[subprocess.Popen] = []
+    started: list[Command] = []
     yield started
     for process in started:
         process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -153,9 +176,6 @@ def joblib_launcher() -> Iterator[tuple[str, ...]]:
     loky = pytest.importorskip("joblib.externals.loky")
     yield ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     loky.get_reusable_executor().shutdown(wait=True)
-
-
-# qexp eval
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ class BRQuantizer(GridQuantizer):
 
     Args:
         mix: lowest bit-width first.
-        omega_end: omega after the last epoch; it begins at 1.
+        omega_end: omega after the last epoch; it starts at 1.
         hard_from: the fraction of the epochs after which only the lowest grid is used, None for never.
     """
 
@@ -35,7 +35,7 @@ class BRQuantizer(GridQuantizer):
         super().__init__(mix)
         self.omega_end, self.hard_from = omega_end, hard_from
         self.register_buffer("mix", torch.full((len(mix),), 1 / len(mix)))
-        self._is_hard = False  # in the second phase
+        self._is_hard = False  # in the second phase of training
 
     def mixing_weights(self) -> Tensor | None:
         return None if self._is_hard else self.mix

@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,7 @@ def quantize(
         ValueError: a bit-width the method does not have, or an entry of keep_float that fits no layer.
     """
     method.check(weight_bits, activation_bits)
-    layers = {
-        name: layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear) and not isinstance(layer, QuantLayer)
-    }
+    layers = {name: layer for name, layer in model.named_modules() if _is_float_layer(layer)}
     kept = sides_kept_float(list(layers), keep_float)
     widths = {"weight": weight_bits, "input": activation_bits}
     sides = {name: [side for side in SIDES if widths[side] != FLOAT_BITS and side not in kept[name]] for name in layers}
@@ -52,15 +48,24 @@ def quantize(
     total = sum(layer.weight.numel() for layer in chosen.values())
     for name, layer in chosen.items():
         info = LayerInfo(layer.weight.numel(), total, len(chosen))
-        new = QuantConv2d.around(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.around(layer)
-        new.attach(
-            method.weight(weight_bits, info) if "weight" in sides[name] else None,
-            method.activation(activation_bits, info) if "input" in sides[name] else None,
-            scale=method.output_scale,
-        )
-        new.to(layer.weight.device).train(layer.training)
-        model.set_submodule(name, new)
+        weight = method.weight(weight_bits, info) if "weight" in sides[name] else None
+        activation = method.activation(activation_bits, info) if "input" in sides[name] else None
+        model.set_submodule(name, _quantized(layer, weight, activation, scale=method.output_scale))
     return model
+
+
+def _is_float_layer(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, QuantLayer)
+
+
+def _quantized(
+    layer: nn.Module, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None, *, scale: bool
+) -> QuantLayer:
+    """Return the quantized layer that shares the parameters, the device and the mode of a float one."""
+    new = QuantConv2d.around(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.around(cast(nn.Linear, layer))
+    new.attach(weight_quantizer, input_quantizer, scale=scale)
+    new.to(new.weight.device).train(layer.training)
+    return new
 
 
 def sides_kept_float(names: Sequence[str], keep_float: Sequence[str]) -> dict[str, set[str]]:
@@ -175,6 +180,6 @@ def cached_weights(model: nn.Module) -> Iterator[None]:
 
 
 def recompute(model: nn.Module, enabled: bool) -> None:
-    """Choose whether quantized inputs and weights are kept for the backward pass, or made again in it."""
+    """Choose whether quantized inputs and weights are kept for the backward pass, or computed again in it."""
     for _, layer in quantized_layers(model):
         layer.recompute = enabled

@@ -42,12 +42,11 @@ Standard = tuple[Scalar, Scalar]  # mean and deviation
 def soft_index(
     x: Tensor, lower: Tensor, upper: Tensor, bits: int, *, sigma: float, gamma: float, temperature: float | None = None
 ) -> Tensor:
-    """Return D(x), in 0 .. 2**bits - 1: the paper's soft argmax over the two levels next to a value.
+    """Return D(x), in 0 .. 2**bits - 1: the paper's soft argmax over the two levels q next to a value t.
 
-    Distance scores exp(-|t - q|) times a kernel exp(-(q - q*)^2 / sigma^2) around the nearer level q*; the controller
-    sets the temperature to gamma / |s_1 - s_0|, a constant for the gradient, and the levels are stretched so that the
-    result lies on one. A fixed `temperature` leaves the levels as they are: then D(x) lies between them, as in the soft
-    quantizers that the paper compares with. The other arguments are those of `distance_aware`.
+    Their scores are exp(-|t - q|) times a kernel exp(-(q - q*)^2 / sigma^2) around the nearer level q*. The temperature
+    is gamma / |s_1 - s_0|, a constant for the gradient, and the levels are stretched so that D(x) is one of them. With
+    a fixed `temperature`, and levels as they are, D(x) lies between them: the quantizer gap, which the paper closes.
     """
     steps = 2**bits - 1
     t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
@@ -75,7 +74,7 @@ def distance_aware_plain(
     scale: Tensor | None = None,
     standard: Standard | None = None,
 ) -> Tensor:
-    """Return the definition of `distance_aware`: levels D(x) / n in [0, 1], or (2 D(x) - n) / n, n = 2**bits - 1."""
+    """Return D(x) / n, or (2 D(x) - n) / n where `signed`, with n = 2**bits - 1: the definition of `distance_aware`."""
     mean, std = standard or (0.0, 1.0)
     steps = 2**bits - 1
     index = soft_index((x - mean) / std, lower, upper, bits, sigma=sigma, gamma=gamma)
@@ -95,12 +94,14 @@ def distance_aware(
     scale: Tensor | None = None,
     standard: Standard | None = None,
 ) -> Tensor:
-    """Return the level nearest to `x`, of its shape and type, with DAQ's slope in x, lower and upper; saves `x` only.
+    """Return the level nearest to `x`, of the shape and type of `x`; differentiable in x, lower, upper and scale.
+
+    In exact arithmetic the same as `distance_aware_plain`, as one operation that saves its input only.
 
     Args:
-        x: any shape.
-        lower: scalar, begin of the range.
-        upper: scalar, end of the range.
+        x: any shape; half precision is computed in single.
+        lower: scalar, lower end of the range.
+        upper: scalar, upper end of the range.
         signed: scalar, 0 for levels in [0, 1], 1 for levels in [-1, 1].
         bits: there are 2**bits levels.
         sigma: kernel width.
@@ -130,7 +131,7 @@ def to_level_(index: Tensor, signed: Scalar, steps: int) -> Tensor:
 
 
 class _DistanceAwareRounding(torch.autograd.Function):
-    """Rounding with DAQ's slope, times |scale|; saves its input only."""
+    """Rounding with the slope D'(t) above, times |scale|."""
 
     @staticmethod
     def forward(
@@ -148,11 +149,10 @@ class _DistanceAwareRounding(torch.autograd.Function):
         x = dense(x)
         ctx.save_for_backward(x, lower, upper, scale, signed)
         ctx.standard, ctx.steps, ctx.sigma, ctx.gamma = standard, steps, sigma, gamma
-        begin, end, sign = scalar(lower), scalar(upper), scalar(signed)
-        delta = at_least(end - begin, TINY) / steps
+        low, high, sign = scalar(lower), scalar(upper), scalar(signed)
+        delta = at_least(high - low, TINY) / steps
         size = None if scale is None else scalar(scale.abs()) / steps
-
-        index = nearest_(position(as_float(x), begin, delta, standard).clamp_(0, steps))
+        index = nearest_(position(as_float(x), low, delta, standard).clamp_(0, steps))
         if size is None:
             return to_level_(index, sign, steps).to(x.dtype)
         return index.mul_((1 + sign) * size).sub_(sign * steps * size).to(x.dtype)
@@ -160,13 +160,13 @@ class _DistanceAwareRounding(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, lower, upper, scale, signed = ctx.saved_tensors
-        steps, begin, end, sign = ctx.steps, scalar(lower), scalar(upper), scalar(signed)
+        steps, low, high, sign = ctx.steps, scalar(lower), scalar(upper), scalar(signed)
         size = 1.0 if scale is None else scalar(scale.abs())
-        width = at_least(end - begin, TINY)
+        width = at_least(high - low, TINY)
         # A range turned inside out has no inside, and no gradient.
-        factor = ctx.gamma / (4 * math.sinh(ctx.gamma)) * (1 + sign) * size / width * (end > begin)
+        factor = ctx.gamma / (4 * math.sinh(ctx.gamma)) * (1 + sign) * size / width * (high > low)
         mean, std = ctx.standard or (0.0, 1.0)
-        first, delta = mean + std * begin, std * width / steps  # of x itself, not standardized
+        first, delta = mean + std * low, std * width / steps  # of x itself, not standardized
         g = as_float(laid_out_as(grad, x))
         t = position(as_float(x), first, delta)
         inside = float_copy(t).eq_(t.clamp_(0, steps))  # 1, lower and upper included as in torch.clamp, or 0
@@ -190,14 +190,14 @@ def codes_and_levels(
 ) -> tuple[Tensor, Tensor]:
     """Return (uint8 codes of the shape of `x`, their 2**bits levels)."""
     steps = 2**bits - 1
-    begin = scalar(lower)
-    t = position(as_float(x), begin, at_least(scalar(upper) - begin, TINY) / steps, standard)
+    low = scalar(lower)
+    t = position(as_float(x), low, at_least(scalar(upper) - low, TINY) / steps, standard)
     levels = to_level_(torch.arange(steps + 1, device=x.device, dtype=t.dtype), scalar(signed), steps)
     return nearest_(t.clamp_(0, steps)).to(torch.uint8), levels
 
 
 class DAQWeight(Quantizer):
-    """Standardized weight to levels in [-1, 1]; learns the range [lower, upper] (l_W and u_W, begin at -3 and 3).
+    """Standardized weight to levels in [-1, 1]; learns the range [lower, upper] (l_W and u_W, which start at -3 and 3).
 
     Mean and (unbiased) standard deviation of the whole tensor are constants for the gradient.
     """
@@ -238,7 +238,7 @@ class DAQWeight(Quantizer):
 
 
 class DAQActivation(Quantizer):
-    """Layer input to levels in [0, 1]; learns the upper end u_A of the range (begins at 3 standard deviations).
+    """Layer input to levels in [0, 1]; learns the upper end u_A of the range (starts at 3 standard deviations).
 
     Where calibration sees a negative input, the range is [-u, u] and the levels lie in [-1, 1].
     """
@@ -259,7 +259,7 @@ class DAQActivation(Quantizer):
 
     @property
     def lower(self) -> Tensor:
-        """Begin of the range: 0, or -upper where inputs are signed."""
+        """Lower end of the range: 0, or -upper where inputs are signed."""
         return -self.signed * self.upper
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class QuantLayer(nn.Module, ABC):
         weight = self.quantized_weight()
         if not self._recomputes:
             return self.apply_operation(quantized, weight, self.bias)
-        again: dict[int, Callable[[], Tensor]] = {}  # by address: what stands for a tensor until backward
+        again: dict[int, Callable[[], Tensor]] = {}  # address of a tensor -> how backward computes it once more
         if self.input_quantizer is not None:
             again[quantized.data_ptr()] = partial(self.input_quantizer.requantize, x.detach())
         if self.weight_quantizer is not None and self.cached_weight is None:

@@ -52,7 +52,7 @@ class Entry:
     @property
     def model_label(self) -> str:
         """`resnet18 x0.25`."""
-        return model_label(self.model, self.summary["width"] if self.summary else runs.model_width(self.path))
+        return model_label(self.model, self.summary.get("width") if self.summary else runs.model_width(self.path))
 
     @cached_property
     def state(self) -> str:

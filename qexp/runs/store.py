@@ -60,8 +60,8 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     summary = read_json(path / "summary.json")
     if summary and "images_per_second" in summary:  # its name in the first runs
         summary["time_images_per_second"] = summary.pop("images_per_second")
-    if summary and "width" not in summary:  # which summaries had only later
-        summary["width"] = model_width(path)
+    if summary and "width" not in summary and (width := model_width(path)) is not None:  # older ones lack it
+        summary["width"] = width
     return summary
 
 

@@ -1,4 +1,4 @@
-"""The commands of tests/bad_inputs.py, each in an empty folder and a process of its own."""
+"""The commands of tests/support/bad_inputs.py, each in an empty folder and a process of its own."""
 
 import os
 import subprocess
@@ -20,9 +20,9 @@ def rows(setting: Setting) -> Iterator[Row]:
     """Give every bad input."""
     began = time.monotonic()
     try:
-        cases = import_module("bad_inputs").BAD_INPUTS
+        cases = import_module("support.bad_inputs").BAD_INPUTS
     except ModuleNotFoundError:
-        yield Row("inputs", "not run: no tests/bad_inputs.py", 0)
+        yield Row("inputs", "not run: no tests/support/bad_inputs.py", 0)
         return
     trials = {f"input {number}: {case.name}": _trial(case) for number, case in enumerate(cases)}
     findings = attempt(trials, setting.folder / "inputs", setting.jobs)

@@ -91,7 +91,7 @@ def test_a_published_file_prints_the_same_for_people(qexp: Qexp, publish: Callab
     result = qexp("eval", *given.words)
     assert (result.code, result.err) == (0, "")
     head, *rows = result.out.splitlines()
-    assert head == f"daq W1A32  {given.file} (format daq)"
+    assert head == f"daq W1A32  resnet20_daq on cifar10  {given.file} (format daq)"
     for row in (
         "  top-1 hard       32.50 %  of 40 images (cifar10)",
         "  right answers    13 of 40",
@@ -237,7 +237,7 @@ def test_eval_prints_the_same_for_people(qexp: Qexp, swept: Path, sweep: Sweep) 
     recorded = json.loads((sweep.run("dqa") / "summary.json").read_text())
     result = qexp("eval", str(sweep.run("dqa")))
     assert result.code == 0
-    assert result.out.splitlines()[0] == f"dqa W2A2  last checkpoint of {sweep.run('dqa')}"
+    assert result.out.splitlines()[0] == f"dqa W2A2  resnet20 x0.25 on synthetic  last checkpoint of {sweep.run('dqa')}"
     assert f"top-1 hard       {recorded['top1_hard']:.2f} %  of 32 images (synthetic)" in result.out
     assert f"recorded top-1   {recorded['top1_hard']:.2f} %" in result.out
 

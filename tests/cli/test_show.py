@@ -26,7 +26,7 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
     status = json.loads((path / "status.json").read_text())
     lines = qexp("runs", "show", "abc").out.splitlines()
     assert lines[:21] == [
-        "daq W2A2  resnet18 on digits  seed 0",
+        "daq W2A2  resnet18 x0.25 on digits  seed 0",
         "  run              runs/digits/resnet18/daq-w2a2/s0-abcdefgh",
         f"  state            done  ({status['time']}, pid {status['pid']} on {status['host']})",
         "  top-1            98.61 %  hard, last epoch, 1,360 test images",
@@ -56,7 +56,7 @@ def test_a_float_run_has_one_accuracy(qexp: Qexp, workspace: Path) -> None:
     changes = {"quantizer": "fp", "top1_soft": 98.611, "quantizer_gap": 0, "difference": 0, "best_top1_soft": 98.7}
     make("fp-w32a32/s0-abcdefgh", summary=changes)
     lines = qexp("runs", "show", "abcdefgh").out.splitlines()
-    assert lines[0] == "fp W32A32  resnet18 on digits  seed 0"
+    assert lines[0] == "fp W32A32  resnet18 x0.25 on digits  seed 0"
     assert lines[3:5] == [
         "  top-1            98.61 %  last epoch, 1,360 test images",
         "  best             98.89 %, soft 98.70 % in epoch 15, chosen by test accuracy",
@@ -83,7 +83,7 @@ def test_show_says_what_differs_from_the_commit(
 def test_show_says_why_a_run_failed_and_where_to_read_on(qexp: Qexp, store: dict[str, Path]) -> None:
     (store["ste"] / "error.txt").write_text("Traceback")
     lines = qexp("runs", "show", str(store["ste"])).out.splitlines()
-    assert lines[0] == "ste W1A1  resnet18 on digits  seed 0"
+    assert lines[0] == "ste W1A1  resnet18 x0.25 on digits  seed 0"
     assert lines[2].startswith("  state            failed  (")
     assert lines[3:5] == [
         "  message          the disk is full",
@@ -110,7 +110,7 @@ def test_show_says_that_a_process_ended_without_a_word(qexp: Qexp, workspace: Pa
 
 def test_show_reads_a_directory_anywhere(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store["daq"].parent)
-    assert qexp("runs", "show", "s0-abcdefgh").out.startswith("daq W2A2  resnet18 on digits  seed 0\n")
+    assert qexp("runs", "show", "s0-abcdefgh").out.startswith("daq W2A2  resnet18 x0.25 on digits  seed 0\n")
 
 
 def test_show_as_json_holds_everything(qexp: Qexp, store: dict[str, Path]) -> None:

@@ -4,9 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +20,7 @@ from qexp.utils.errors import Interrupted
 from support.commands import STE, TINY, OnlyRun, Train
 from support.crashes import command, kill_at, run_child
 from support.endings import failing
-from support.processes import held_elsewhere
+from support.processes import Command, held_elsewhere, wait_until
 from support.run_files import files_of, state, summary
 
 SWEEP = ("train", "-m", *TINY, "tracking.tensorboard=false", "init=scratch", "quantizer=ste,daq,br", "recipe.epochs=2")
@@ -44,6 +41,8 @@ def test_a_failure_is_told_when_it_happens_and_where_it_lies(
     result = train("-m", "quantizer=ste,daq,br", "init=scratch")
     path = only_run("daq")
     assert result.code == 3
+    assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done", "failed", "done"]
+    assert states_in_table(result.out) == ["done", "failed", "done"]
     assert result.errors == [f"qexp train: failed: {FAILURE}  ({path}/error.txt)"]
     assert FAILURE in (path / "error.txt").read_text()
     assert runs.read_json(path / "status.json")["message"] == FAILURE
@@ -58,14 +57,14 @@ def test_a_failure_stands_before_what_later_jobs_print(tmp_path: Path) -> None:
     """Both streams in one file, in order."""
 
     def prepare() -> None:
-        real = Step.__call__
+        real = Step.forward
 
         def break_daq(self: Step, *arguments: Any) -> Any:
             if any("daq" in type(module).__module__ for module in self.model.modules()):
                 raise RuntimeError("out of luck")
             return real(self, *arguments)
 
-        Step.__call__ = break_daq  # type: ignore[method-assign]
+        Step.forward = break_daq  # type: ignore[method-assign]
 
     assert run_child(command(SWEEP), tmp_path, prepare) == 3
     log = (tmp_path / "log").read_text()
@@ -111,13 +110,14 @@ def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Trai
     with held_elsewhere(path):
         result = train("-m", "quantizer=ste,br,daq", "init=scratch")
     assert result.code == 0
-    assert "3 jobs: 1 skipped, 1 elsewhere, 1 done" in result.out
+    assert "3 jobs: 1 skipped, 1 locked, 1 done" in result.out
     assert not Path("runs/.jobs").exists()
 
 
 def test_a_diverged_job_is_a_failure_of_its_sweep(train: Train) -> None:
-    result = train("-m", "recipe.optimizer.weight.lr=0.1,1e30", "quantizer=fp", "recipe.epochs=2")
-    assert result.code == 3
+    result = train("-m", "recipe.optimizer.weight.lr=1e30,0.1", "quantizer=fp", "recipe.epochs=2")
+    states = sorted(state(path.parent) for path in Path("runs").glob("*/*/fp-*/*/status.json"))
+    assert (result.code, states) == (3, ["diverged", "done"])
     assert "2 jobs: 1 done, 1 diverged" in result.out
     (line,) = result.errors
     assert line.startswith("qexp train: diverged: diverged ")
@@ -150,39 +150,30 @@ def test_jobs_of_a_sweep_that_is_stopped_do_not_begin(tmp_path: Path) -> None:
 
 # In other processes
 
-START = """import signal
-from qexp.cli.main import script
-signal.signal(signal.SIGINT, signal.default_int_handler)
-script()"""
 LONG = (*TINY, "tracking.tensorboard=false", "threads=1", "quantizer=fp", "recipe.epochs=100000")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 @pytest.fixture
-def in_parallel(workspace: Path) -> Iterator[subprocess.Popen]:
+def in_parallel(workspace: Path) -> Iterator[Command]:
     """A sweep of three jobs in two processes, in a group of its own as if from a terminal."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ("train", "-m", *LONG, *JOBLIB, "seed=0,1,2")
-    with subprocess.Popen(
-        [sys.executable, "-c", START, *words], stdout=-1, stderr=-1, text=True, start_new_session=True
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    process = Command("train", "-m", *LONG, *JOBLIB, "seed=0,1,2", group=True)
+    yield process
+    process.kill()
 
 
-def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: subprocess.Popen) -> None:
+def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: Command) -> None:
     """The terminal sends it to all processes; both runs save their states, the third job does not begin."""
-    end = time.monotonic() + 90
-    while sum(file.stat().st_size > 0 for file in Path("runs").glob("*/*/*/*/metrics.jsonl")) < 2:
-        assert time.monotonic() < end
-        assert in_parallel.poll() is None
-        time.sleep(0.05)
 
+    def both_train() -> bool:
+        assert in_parallel.code is None
+        return sum(file.stat().st_size > 0 for file in Path("runs").glob("*/*/*/*/metrics.jsonl")) == 2
+
+    wait_until(both_train, 90)
     os.killpg(in_parallel.pid, signal.SIGINT)
-    out, err = in_parallel.communicate(timeout=60)
-    assert in_parallel.returncode == 130
+    out, err = in_parallel.communicate()
+    assert in_parallel.code == 130
     assert err.endswith("qexp train: interrupted; the same command resumes it\n")
     assert "Traceback" not in out + err
     assert "3 jobs: 2 interrupted, 1 not run" in out
@@ -246,24 +237,6 @@ def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run
     assert (result.code, result.err) == (0, "")
     mine, ste = summary(only_run("mine-w3a3")), summary(only_run("ste-w3a3"))
     assert (mine["quantizer"], mine["top1_hard"], mine["test_loss"]) == ("mine", ste["top1_hard"], ste["test_loss"])
-
-
-def test_a_sweep_with_a_failing_job_completes_the_others_and_exits_with_3(
-    train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing(monkeypatch, RuntimeError("out of luck"), method="daq")
-    result = train("-m", "quantizer=ste,daq,br", "init=scratch")
-    assert result.code == 3
-    assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done", "failed", "done"]
-    assert result.errors == [f"qexp train: failed: RuntimeError: out of luck  ({only_run('daq')}/error.txt)"]
-    assert states_in_table(result.out) == ["done", "failed", "done"]
-
-
-def test_a_sweep_with_a_diverged_job_exits_with_3(train: Train, only_run: OnlyRun) -> None:
-    rates = "recipe.optimizer.weight.lr=1e30,0.1"
-    result = train("-m", rates, "quantizer=fp", "recipe.epochs=4")
-    states = sorted(state(path.parent) for path in Path("runs").glob("*/*/fp-*/*/status.json"))
-    assert (result.code, states) == (3, ["diverged", "done"])
 
 
 def states_in_table(out: str) -> list[str]:

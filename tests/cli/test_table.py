@@ -112,7 +112,7 @@ def test_a_table_is_printed_with_our_numbers(small: Callable[..., Result], folde
         "dqa": ["DQA", "unknown", "82.00*", "1", "-", "1/2 seeds"],
         "lsq": ["LSQ", "85.0", "-", "-", "-", "not in qexp"],
     }
-    assert "  * in a run the attention" in result.out
+    assert "  * in a run some quantizers" in result.out
     assert "  epochs: 5" in lines
 
 
@@ -343,7 +343,7 @@ def test_run_trains_what_is_missing_and_one_failure_does_not_end_it(small: Calla
 
 def test_every_row_of_a_table_trains_and_its_weights_have_the_levels_of_its_bits(qexp: Qexp, workspace: Path) -> None:
     """The CIFAR-10 half of DQA's Table 1 on random patterns: 2 levels of BWN, 3 of TWN, 4 of 2 bits."""
-    words = [word for word in TINY if not word.startswith("model")]
+    words = [*(word for word in TINY if not word.startswith("model")), "model.width=0.125"]
     result = qexp("table", "dqa/1", "--rows", "c10_*", "--run", "--protocol", "smoke", *words, "--format", "csv")
     assert result.code == 0
     assert [row["state"] for row in csv.DictReader(io.StringIO(result.out))] == ["done"] * 14

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ from qexp.engine.checkpointer import read_checkpoint
 from qexp.engine.step import Step
 from support.crashes import difference, kill_at, only_run, result, run_child
 from support.damage import cut, empty, overwrite
+from support.shared import made_once
 from support.short_runs import CASES, References, train
 
 # A run whose files are damaged
 
 
-@pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> References:
-    return References(tmp_path_factory.mktemp("references"), {})
-
-
 @pytest.fixture
-def killed(tmp_path: Path) -> Path:
+def killed(together: Path, tmp_path: Path) -> Path:
     """The directory of a run that was killed in step 10 of 12, with the states after steps 6 and 8."""
-    assert run_child(train(*CASES["daq"]), tmp_path, kill_at(Step, "forward", 10)) == -9
+
+    def make(folder: Path) -> None:
+        assert run_child(train(*CASES["daq"]), folder, kill_at(Step, "forward", 10)) == -9
+
+    shutil.copytree(made_once(together / "killed", make), tmp_path, dirs_exist_ok=True)
     path = only_run(tmp_path)
     assert read_checkpoint(path / "last.pt")["training"]["done"] == 8
     assert read_checkpoint(path / "previous.pt")["training"]["done"] == 6

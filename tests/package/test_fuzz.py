@@ -19,7 +19,7 @@ from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Posit
 from support.overrides import KEYS, VALID, VALUES, override_strings, verdict
 
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not ./.hypothesis
-CASES, SLICES = 300, 6
+CASES, SLICES = 96, 4
 SETTINGS = hypothesis.settings(
     derandomize=True,
     deadline=None,
@@ -32,7 +32,7 @@ MANY = hypothesis.settings(SETTINGS, max_examples=400)
 
 @pytest.mark.parametrize("part", range(SLICES))
 def test_a_command_line_ends_in_a_plan_or_in_clean_lines(workspace: Path, part: int) -> None:
-    """scripts/faults.py tries thousands; `python tests/overrides.py SEED COUNT` as many as you like."""
+    """scripts/faults tries thousands; `python tests/support/overrides.py SEED COUNT` as many as you like."""
     wrong = [(words, bad) for words in override_strings(part, CASES // SLICES) if (bad := verdict(words))]
     assert wrong == []
 

@@ -3,9 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pytest
 
 from qexp import runs
 from support.commands import TINY, OnlyRun, Train
-from support.processes import held_elsewhere
+from support.processes import Command, held_elsewhere, wait_until
 from support.run_files import state, summary
 
 # Other processes
@@ -26,7 +23,7 @@ def test_a_run_that_is_running_elsewhere_is_skipped_with_that_word(train: Train,
     with held_elsewhere(path) as process:
         result = train(*words)
         assert (result.code, result.err) == (0, "")
-        assert result.out == f"skipped: locked by (pid {process.pid} on {os.uname().nodename}): {path}\n"
+        assert result.out == f"skipped: locked by pid {process.pid} on {os.uname().nodename}: {path}\n"
         assert sorted(entry.name for entry in path.iterdir()) == ["lock", "status.json"]
 
 
@@ -48,67 +45,48 @@ def test_a_float_net_that_another_process_trains_is_waited_for(
         result = train("quantizer=ste", "init=fp")
     assert result.code == 0
     assert order == [parent]
-    assert f"waiting: locked by (pid {process.pid} " in result.out
+    assert f"waiting: locked by pid {process.pid} " in result.out
     assert "float baseline trained" in result.out
 
 
 STOPPING = "stopping after this step, and saving the state"
 INTERRUPTED = "qexp train: interrupted; the same command resumes it"
 LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
-# A shell that starts a job in the background lets it ignore Ctrl-C, and so would we.
-START = """import signal
-from qexp.cli.main import script
-signal.signal(signal.SIGINT, signal.default_int_handler)
-script()"""
-
-
-def start(*words: str) -> subprocess.Popen:
-    """Start `qexp train` in another process, in the working directory."""
-    command = [sys.executable, "-c", START, "train", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(true: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
-    return found
 
 
 def test_two_processes_started_together_never_share_a_run(
-    workspace: Path, only_run: OnlyRun, processes: list[subprocess.Popen]
+    workspace: Path, only_run: OnlyRun, processes: list[Command]
 ) -> None:
-    """One trains; the other says that it is locked by, and leaves. Then SIGTERM ends the first with 143."""
-    processes += [start(*LONG, "recipe.epochs=100000"), start(*LONG, "recipe.epochs=100000")]
-    wait_until(lambda: any(process.poll() is not None for process in processes))
-    (second,) = (process for process in processes if process.poll() is not None)
+    """One trains; the other says that it is locked, and leaves. Then SIGTERM ends the first with 143."""
+    processes += [Command("train", *LONG, "recipe.epochs=100000") for _ in range(2)]
+    wait_until(lambda: any(process.code is not None for process in processes))
+    (second,) = (process for process in processes if process.code is not None)
     (first,) = (process for process in processes if process is not second)
     out, err = second.communicate()
     path = only_run("fp")
-    assert (second.returncode, err) == (0, "")
-    assert out.startswith(f"skipped: locked by (pid {first.pid} on ")
+    assert (second.code, err) == (0, "")
+    assert out.startswith(f"skipped: locked by pid {first.pid} on ")
     assert runs.state_of(path) == "running"
     wait_until(lambda: (path / "metrics.jsonl").is_file() and (path / "metrics.jsonl").stat().st_size)
     epochs = [json.loads(line)["epoch"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, len(epochs) + 1))
-    first.send_signal(signal.SIGTERM)
-    out, err = first.communicate(timeout=60)
-    assert (first.returncode, err.splitlines()) == (143, ["", f"SIGTERM: {STOPPING}", INTERRUPTED])
+    first.send(signal.SIGTERM)
+    out, err = first.communicate()
+    assert (first.code, err.splitlines()) == (143, ["", f"SIGTERM: {STOPPING}", INTERRUPTED])
     assert (state(path), runs.state_of(path)) == ("interrupted", "interrupted")
     assert not Path("runs/.jobs").exists()
 
 
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on_and_finishes(
-    qexp: Train, only_run: OnlyRun, processes: list[subprocess.Popen]
+    qexp: Train, only_run: OnlyRun, processes: list[Command]
 ) -> None:
-    processes.append(start(*LONG))
+    processes.append(Command("train", *LONG))
     wait_until(lambda: any(file.stat().st_size for file in Path("runs").glob("*/*/*/*/metrics.jsonl")))
-    processes[0].send_signal(signal.SIGINT)
-    _, err = processes[0].communicate(timeout=60)
+    processes[0].send(signal.SIGINT)
+    _, err = processes[0].communicate()
     path = only_run("fp")
     again = "; Ctrl-C again does not wait for that"
-    assert (processes[0].returncode, err.splitlines()) == (130, ["", f"SIGINT: {STOPPING}{again}", INTERRUPTED])
+    assert (processes[0].code, err.splitlines()) == (130, ["", f"SIGINT: {STOPPING}{again}", INTERRUPTED])
     assert state(path) == "interrupted"
     assert not (path / "summary.json").exists()
     assert not Path("runs/.jobs").exists()

@@ -38,6 +38,17 @@ def test_library_use_runs():
     assert layer.weight.grad.abs().sum() > 0
 
 
+# In a process of its own, which imports the package with the new method.
+CARRY_OUT = """
+import pytest
+from qexp.cli.main import main
+assert pytest.main(["-q", "tests", "-k", "clip", "-W", "error"]) == 0
+quick = ["dataset=synthetic", "dataset.train_size=64", "model=resnet20", "recipe.epochs=1", "init=scratch"]
+assert main(["train", "quantizer=clip", "bits=4", *quick]) == 0
+assert main(["train", "quantizer=clip", "quantizer.deviations=-1"]) == 2
+"""
+
+
 def test_adding_a_quantizer_takes_three_files(tmp_path):
     """The section's files in a copy of the tree: its own test, the contract test at every bit-width, and a training."""
     text = section("Add a quantizer")
@@ -55,23 +66,13 @@ def test_adding_a_quantizer_takes_three_files(tmp_path):
     for name, content in files:
         (tmp_path / name).write_text(content)
 
-    def run(*words: str) -> str:
-        environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{tmp_path / 'tests'}"}
-        command = [sys.executable, "-P", "-m", *words]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    tested = run("pytest", "-q", "tests", "-k", "clip", "-W", "error")
-    assert int(re.search(r"(\d+) passed", tested)[1]) > 16 * 10
-    quick = ["dataset=synthetic", "dataset.train_size=64", "model=resnet20", "recipe.epochs=1", "init=scratch"]
-    assert "clip W4A4" in run("qexp", "train", "quantizer=clip", "bits=4", *quick)
-    refused = subprocess.run(
-        [sys.executable, "-P", "-m", "qexp", "train", "quantizer=clip", "quantizer.deviations=-1"],
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert refused.returncode == 2
-    assert refused.stderr == "qexp train: error: quantizer.deviations=-1.0: must be greater than 0\n"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{tmp_path / 'tests'}"}
+    command = [sys.executable, "-P", "-c", CARRY_OUT]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 16 * 10
+    assert "clip W4A4" in done.stdout
+    assert done.stderr == "qexp train: error: quantizer.deviations=-1.0: must be greater than 0\n"
 
 
 def test_the_example_of_a_wrong_command_is_what_is_printed(tmp_path, monkeypatch, capsys):

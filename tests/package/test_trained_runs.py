@@ -15,7 +15,10 @@ from qexp.experiment.session import Session
 from qexp.quantizers import Quantizer, named_quantizers
 from support import methods
 
-QUICK = ["dataset=digits", "model=resnet20", "model.width=0.5", "recipe.epochs=4", "dataset.train_size=900"]
+QUICK = [
+    *("dataset=digits", "dataset.train_size=900", "model=resnet20", "model.width=0.25"),
+    *("recipe.epochs=3", "recipe.batch_size=32"),
+]
 TRAINED = [name for name in methods.NAMES if name != "fp"]
 
 

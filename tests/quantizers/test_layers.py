@@ -95,8 +95,7 @@ class Storages(TorchDispatchMode):
 
 
 @names
-@pytest.mark.parametrize("hold", [False, True])
-@pytest.mark.parametrize("kind", ["plain", "resnet"])
+@pytest.mark.parametrize(("kind", "hold"), [("plain", False), ("resnet", True)])
 def test_quantizing_again_gives_the_same_gradients(name, hold, kind, configure):
     """Bit for bit, in training mode at 2 bits, over two steps; parameters and running ranges too."""
     found = []

@@ -63,7 +63,6 @@ def test_a_run_held_by_another_process_cannot_be_claimed_until_that_dies(tmp_pat
         assert f"pid {process.pid} " in str(caught.value)
         assert str(path) in str(caught.value)
         process.kill()
-        process.wait()
         assert runs.state_of(path) == "interrupted"
         with runs.claim(path):
             assert f"pid {os.getpid()} " in (path / "lock").read_text()
@@ -72,8 +71,7 @@ def test_a_run_held_by_another_process_cannot_be_claimed_until_that_dies(tmp_pat
 
 def test_waiting_for_a_run_ends_when_the_other_process_ends(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path) as process:
-        assert process.stdin is not None
-        process.stdin.close()
+        process.let_go()
         with runs.claim(tmp_path, wait=True):
             assert f"pid {os.getpid()} " in (tmp_path / "lock").read_text()
 

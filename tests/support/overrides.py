@@ -1,6 +1,6 @@
 """Command lines for `qexp train` out of a seed, from nearly right to garbage, and what is wrong with the answer to one.
 
-python tests/overrides.py SEED COUNT    tries so many, and prints those whose answer is wrong
+python tests/support/overrides.py SEED COUNT    tries so many, and prints those whose answer is wrong
 """
 
 import contextlib

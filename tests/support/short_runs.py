@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from qexp.utils.errors import Diverged
 from support import methods
 from support.commands import TINY
 from support.crashes import only_run, result, run_child
+from support.shared import made_once
 
 # Three epochs of four steps, and a checkpoint after every second one: in the middle and at the end of epochs.
 SHORT = (*TINY, "recipe.epochs=3", "recipe.batch_size=16", "checkpoint.steps=2", "tracking.step_interval=1")
@@ -50,6 +52,7 @@ def half_a_line(journal: Journal, content: bytes) -> None:
     os.write(journal._file.fileno(), content[: len(content) // 2])
 
 
+@cache
 def configuration(*words: str) -> Config:
     with composing() as composer:
         job = composer.job((*SHORT, *words))
@@ -77,11 +80,12 @@ class References:
     """Results of runs that were left alone, each made when it is asked for."""
 
     folder: Path
-    known: dict[str, dict[str, Any]]
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def of(self, case: str) -> dict[str, Any]:
-        if case not in self.known:
-            folder = self.folder / case.replace(" ", "-")
+        def make(folder: Path) -> None:
             assert run_child(train(*CASES[case]), folder, search_often) == 0, (folder / "log").read_text()
-            self.known[case] = result(only_run(folder))
+
+        if case not in self.known:
+            self.known[case] = result(only_run(made_once(self.folder / case.replace(" ", "-"), make)))
         return self.known[case]

@@ -27,6 +27,7 @@ SUMMARY = {
     "key": "abcdefgh",
     "dataset": "digits",
     "model": "resnet18",
+    "width": 0.25,
     "quantizer": "daq",
     "weight_bits": 2,
     "activation_bits": 2,

@@ -22,11 +22,6 @@ from support.short_runs import CASES, References, train
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
 
-@pytest.fixture(scope="module")
-def references(tmp_path_factory: pytest.TempPathFactory) -> References:
-    return References(tmp_path_factory.mktemp("references"), {})
-
-
 def interrupt(method: str, moment: Prepare, folder: Path, code: int) -> Path:
     """Train until the signal, and return the run directory."""
     assert run_child(train(*CASES[method], "checkpoint.steps=0"), folder, moment) == code, (folder / "log").read_text()
