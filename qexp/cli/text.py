@@ -13,7 +13,9 @@ WIDTH_OF_A_PIPE = 160
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, and of a fixed width where the output goes to a file or a pipe."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False)
+    return Console(
+        stderr=stderr, width=None if stream.isatty() else WIDTH_OF_A_PIPE, markup=False, highlight=False, emoji=False
+    )
 
 
 def grid(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str], title: str = "") -> str:
