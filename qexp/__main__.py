@@ -1,5 +1,7 @@
 """`python -m qexp`."""
 
-from qexp.cli.main import script
+import sys
 
-script()
+from qexp.cli.main import main
+
+sys.exit(main())

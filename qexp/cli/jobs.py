@@ -35,18 +35,28 @@ class JobEnd:
     stopped: BaseException | None = None
 
 
-def run_job_to_its_end(
-    config: Config, parts: "Parts | None", console: Console, debug: bool, stop: StopRequest | None = None
-) -> JobEnd:
-    """Carry out a run, and return how it ended; a signal or a mistake is not raised."""
+def run_to_its_end(
+    ends: list[JobEnd],
+    config: Config,
+    console: Console,
+    *_: object,
+    parts: "Parts | None" = None,
+    debug: bool = False,
+    stop: StopRequest | None = None,
+) -> float:
+    """Carry out a run, append how it ended to `ends`, and return its hard top-1, for sweepers that search.
+
+    A signal or a mistake is not raised: it is part of how the run ended.
+    """
     path = runs.run_directory(config)
     try:
-        return JobEnd(run_experiment(config, console, parts=parts, debug=debug, stop=stop))
+        ends.append(JobEnd(run_experiment(config, console, parts=parts, debug=debug, stop=stop)))
     except QexpError as error:
-        return JobEnd(RunOutcome("failed", str(path), message=str(error)), error.exit_code)
+        ends.append(JobEnd(RunOutcome("failed", str(path), message=str(error)), error.exit_code))
     except (Interrupted, KeyboardInterrupt) as error:
         summary = runs.read_summary(path)  # the signal may have come after the last step
-        return JobEnd(RunOutcome("done" if summary else "interrupted", str(path), summary, str(error)), 0, error)
+        ends.append(JobEnd(RunOutcome("done" if summary else "interrupted", str(path), summary, str(error)), 0, error))
+    return top1(ends[-1].outcome)
 
 
 def top1(outcome: RunOutcome) -> float:

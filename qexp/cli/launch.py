@@ -1,15 +1,14 @@
-"""The bridge to Hydra: its flags, its own main, and one checked job carried out as Hydra carries out its jobs."""
+"""The bridge to Hydra: its flags, its own main, and what it needs to carry out a job that was composed already."""
 
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.callbacks import Callbacks  # Hydra has no public way to these two
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.utils import run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -56,13 +55,14 @@ def hydra_main(words: Sequence[str], task: Callable[[DictConfig], float]) -> int
     return 0
 
 
-def carry_out(job: Job, loader: ConfigLoader, task: Callable[[], float], number: int | None) -> None:
-    """Carry out a checked job in this process as Hydra does, with logging and callbacks, but not composed again.
+def job_arguments(job: Job, loader: ConfigLoader, number: int | None) -> dict[str, Any]:
+    """Return what `hydra.core.utils.run_job` needs beside the task: Hydra carries out a job that it need not compose.
+
+    Logging, callbacks and all else that Hydra gives to its jobs are those of the job's own options.
 
     Args:
-        job: without problems.
+        job: checked, without problems.
         loader: what composed it.
-        task: what it does; what that returns is handed to Hydra's callbacks.
         number: of the job in a sweep, from 0; None for a job that is alone.
     """
     config = OmegaConf.create({**job.tree, "hydra": job.hydra})
@@ -70,11 +70,9 @@ def carry_out(job: Job, loader: ConfigLoader, task: Callable[[], float], number:
         config.hydra.overrides.task = list(job.overrides)
         if number is not None:
             config.hydra.mode, config.hydra.job.id, config.hydra.job.num = RunMode.MULTIRUN, str(number), number
-    done = run_job(
-        task_function=lambda _: task(),
-        config=config,
-        job_dir_key="hydra.run.dir" if number is None else "hydra.sweep.dir",
-        job_subdir_key=None,
-        hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks(config)),
-    )
-    _ = done.return_value  # raises what the task raised
+    return {
+        "config": config,
+        "job_dir_key": "hydra.run.dir" if number is None else "hydra.sweep.dir",
+        "job_subdir_key": None,
+        "hydra_context": HydraContext(config_loader=loader, callbacks=Callbacks(config)),
+    }

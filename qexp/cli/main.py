@@ -42,37 +42,14 @@ COMMANDS = ("train", "eval", "table", "runs", "doctor")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    try:
-        return _answer(arguments)
-    except BrokenPipeError:  # the reader of our output has left: | head
-        _silence()
-        return 0
-    finally:
-        _flush()
-
-
-def _answer(arguments: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if words[0] in ("-V", "--version"):
-        print(f"qexp {qexp.__version__}")
-        return 0
-    name, rest = words[0], words[1:]
-    if name not in COMMANDS:
-        listed = ", ".join(COMMANDS)
-        print(f"qexp: error: no command '{name}'{suggest(name, COMMANDS)}; there are {listed}", file=sys.stderr)
-        return UsageError.exit_code
-    debug = "--debug" in rest
-    command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
-    return _guarded(command, name, [word for word in rest if word != "--debug"], debug)
-
-
-def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bool) -> int:
+    name, debug = (words or ["help"])[0], "--debug" in words
     try:
+        if name not in COMMANDS:
+            return _answer(name)
+        command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
         with handling(_leave):
-            return command(words, debug=debug)
+            return command([word for word in words[1:] if word != "--debug"], debug=debug)
     except QexpError as error:
         if debug:
             traceback.print_exc()
@@ -81,6 +58,24 @@ def _guarded(command: Callable[..., int], name: str, words: list[str], debug: bo
     except (KeyboardInterrupt, Interrupted) as error:
         print(f"qexp {name}: interrupted{RESUMES.get(name, '')}", file=sys.stderr)
         return error.exit_code if isinstance(error, Interrupted) else 130
+    except BrokenPipeError:  # the reader of our output has left: | head
+        _silence()
+        return 0
+    finally:
+        _flush()
+
+
+def _answer(word: str) -> int:
+    """Answer a first word that is no command."""
+    if word in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if word in ("-V", "--version"):
+        print(f"qexp {qexp.__version__}")
+        return 0
+    listed = ", ".join(COMMANDS)
+    print(f"qexp: error: no command '{word}'{suggest(word, COMMANDS)}; there are {listed}", file=sys.stderr)
+    return UsageError.exit_code
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -98,8 +93,3 @@ def _flush() -> None:
 
 def _silence() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def script() -> None:
-    """Entry point of the console script."""
-    sys.exit(main())

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from qexp import runs
 from qexp.cli.closing import say_how_it_ended
-from qexp.cli.jobs import JobRecord, run_job_to_its_end, top1
+from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main
 from qexp.cli.text import WIDTH_OF_A_PIPE
 from qexp.config.config import parse_config
@@ -174,7 +174,9 @@ def job_elsewhere(tree: DictConfig) -> float:
     is_alone = os.getpid() == int(os.environ[MAIN])
     console = Console() if is_alone else Console(force_terminal=False, width=WIDTH_OF_A_PIPE)
     debug, stop = bool(os.environ.get(DEBUG)), StopRequest(shared.stop_file)
-    end = run_job_to_its_end(config, None, console, debug, stop)
+    ends: list[JobEnd] = []
+    found = run_to_its_end(ends, config, console, debug=debug, stop=stop)
+    end = ends[0]
     try:
         shared.put(JobRecord(settings.job.num, tuple(settings.overrides.task), end.outcome, end.code))
         say_how_it_ended(end.outcome, console)
@@ -187,4 +189,4 @@ def job_elsewhere(tree: DictConfig) -> float:
     if not is_alone:
         # A process that waits for its next job shall not die of a Ctrl-C that the running ones have to heed.
         signal.signal(signal.SIGINT, lambda *_: None)
-    return top1(end.outcome)
+    return found

@@ -4,16 +4,18 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import run_job
 from rich.console import Console
 
 from qexp import runs
 from qexp.cli.checks import by_job, check_jobs
 from qexp.cli.closing import report_run, report_sweep, say_how_it_ended, without
-from qexp.cli.jobs import JobEnd, JobRecord, run_job_to_its_end, top1
-from qexp.cli.launch import carry_out, hydra_main, parse_flags
+from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
+from qexp.cli.launch import hydra_main, job_arguments, parse_flags
 from qexp.cli.sweep import job_elsewhere, run_elsewhere
 from qexp.config.compose import Job, composing, is_basic_launcher, is_basic_sweeper
 from qexp.config.places import store_root
@@ -92,12 +94,15 @@ def _print_plan(jobs: Sequence[Job]) -> int:
 def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | None"], loader: ConfigLoader) -> int:
     """Carry out the jobs one after another, and report them; return the exit code; raises Interrupted."""
     console, records = Console(), []
+    ends: list[JobEnd] = []
     stopped: BaseException | None = None
     try:
         for number, (job, own) in enumerate(zip(jobs, parts, strict=True)):
             if command.is_sweep:
                 say(console, f"\n{number + 1}/{len(jobs)}  {' '.join(job.overrides)}")
-            end = _run_job(command, job, own, console, loader, number)
+            task = partial(run_to_its_end, ends, job.checked, console, parts=own, debug=command.debug)
+            _ = run_job(task, **job_arguments(job, loader, number if command.is_sweep else None)).return_value
+            end = ends[-1]
             records.append(JobRecord(number, job.overrides, end.outcome, end.code))
             if command.is_sweep:
                 say_how_it_ended(end.outcome, console)
@@ -107,19 +112,6 @@ def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | No
     except (Interrupted, KeyboardInterrupt) as error:  # between two runs
         stopped = error
     return _report(command, records, len(jobs), stopped)
-
-
-def _run_job(
-    command: Command, job: Job, parts: "Parts | None", console: Console, loader: ConfigLoader, number: int
-) -> JobEnd:
-    ends: list[JobEnd] = []
-
-    def task() -> float:
-        ends.append(run_job_to_its_end(job.checked, parts, console, command.debug))
-        return top1(ends[0].outcome)
-
-    carry_out(job, loader, task, number if command.is_sweep else None)
-    return ends[0]
 
 
 def _report(command: Command, records: Sequence[JobRecord], jobs: int, stopped: BaseException | None) -> int:

@@ -1,7 +1,8 @@
 """From a configuration to a finished run: claim its directory, find its start, train, and record how it ended."""
 
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,23 +36,30 @@ class RunOutcome:
     message: str = ""
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How runs are carried out: where they show progress, whether with tracebacks, and what asks them to stop."""
+
+    console: Console
+    debug: bool
+    stop: StopRequest
+
+
 def run_experiment(
     config: Config,
     console: Console,
     *,
     parts: "Parts | None" = None,
     debug: bool = False,
-    wait: bool = False,
     stop: StopRequest | None = None,
 ) -> RunOutcome:
-    """Carry out one run, resume it, or find it done.
+    """Carry out one run, resume it, or find it done; and before it the float net that `init=fp` starts from.
 
     Args:
         config: of the run.
         console: for progress.
         parts: of the run, where a check has made them; None makes them where they are needed.
         debug: print the traceback of an error.
-        wait: wait for a run that another process is training, instead of skipping it.
         stop: asks for an early end; without it, signals do.
 
     Raises:
@@ -63,18 +71,12 @@ def run_experiment(
     with stop.listening():
         try:
             with runs.claim(path):
-                return _run_claimed(path, config, parts, console, debug, stop)
+                return _run_claimed(path, config, parts, _Way(console, debug, stop))
         except runs.RunLocked as error:
-            if not wait:
-                return RunOutcome("locked", str(path), message=str(error))
-            say(console, f"waiting: {error}")
-        with runs.claim(path, wait=True):
-            return _run_claimed(path, config, parts, console, debug, stop)
+            return RunOutcome("locked", str(path), message=str(error))
 
 
-def _run_claimed(
-    path: Path, config: Config, parts: "Parts | None", console: Console, debug: bool, stop: StopRequest
-) -> RunOutcome:
+def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -> RunOutcome:
     before = (runs.read_json(path / "status.json") or {}).get("state")
     summary = runs.read_summary(path)
     if summary and not config.overwrite:
@@ -85,23 +87,61 @@ def _run_claimed(
         runs.clear(path)
     try:
         runs.write_status(path, "running")
-        start, baseline = _starting_point(config, console, debug, stop)
-        say(console, f"{config.label}  seed {config.seed}  -> {path}")
-        atomic.remove(path / "error.txt")
-        from qexp.experiment.build import assemble  # these two import torch
+        from qexp.experiment.build import assemble, starting_file  # these two import torch
         from qexp.experiment.train import train
 
+        if config.init == "fp":  # never of a float run: its configuration is normalized
+            parent = float_parent_of(config)
+            with _claim_or_wait(where := runs.run_directory(parent), way.console):
+                outcome = _run_claimed(where, parent, None, way)
+            start, baseline = _float_net(outcome, way.console)
+        else:
+            start, baseline = starting_file(config), _known_baseline(config)
+        say(way.console, f"{config.label}  seed {config.seed}  -> {path}")
+        atomic.remove(path / "error.txt")
         parts = parts or assemble(config)
-        summary = train(path, config, parts, start=start, baseline=baseline, console=console, stop=stop)
+        summary = train(path, config, parts, start=start, baseline=baseline, console=way.console, stop=way.stop)
         runs.write_status(path, "done")
-        stop.check()  # a signal may have come after the last step
+        way.stop.check()  # a signal may have come after the last step
     except (KeyboardInterrupt, Interrupted) as error:
         if runs.read_summary(path) is None:
             _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
         raise
     except Exception as error:
-        return _failed(path, error, debug)
+        return _failed(path, error, way.debug)
     return RunOutcome("done", str(path), summary)
+
+
+@contextmanager
+def _claim_or_wait(path: Path, console: Console) -> Iterator[None]:
+    """Hold the lock of a run inside the block, waiting for a process that trains it."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(runs.claim(path))
+        except runs.RunLocked as error:
+            say(console, f"waiting: {error}")
+            held.enter_context(runs.claim(path, wait=True))
+        yield
+
+
+def _float_net(outcome: RunOutcome, console: Console) -> tuple[Path | None, float | None]:
+    """Return the checkpoint and the top-1 of the float net; raise QexpError if its training failed."""
+    if outcome.summary is None:
+        kind = Diverged if outcome.state == "diverged" else QexpError
+        raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
+    found = "found" if outcome.state == "skipped" else "trained"
+    top1 = outcome.summary["top1_hard"]
+    say(console, f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}")
+    return Path(outcome.path) / "last.pt", top1
+
+
+def _known_baseline(config: Config) -> float | None:
+    """Return top-1 of the float net with the same data, model, recipe and seed, where there is one."""
+    if config.is_float:
+        return None
+    where = runs.run_directory(float_parent_of(config))
+    known = runs.read_summary(where) if runs.state_of(where) == "done" else None
+    return known["top1_hard"] if known else None
 
 
 def _failed(path: Path, error: Exception, debug: bool) -> RunOutcome:
@@ -139,26 +179,3 @@ def _try_status(path: Path, state: runs.State, message: str) -> None:
 def _first_line(error: Exception) -> str:
     """Return an unexpected error in one line; error.txt has all of it."""
     return next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")
-
-
-def _starting_point(
-    config: Config, console: Console, debug: bool, stop: StopRequest
-) -> tuple[Path | None, float | None]:
-    """Return (checkpoint to begin with, float top-1 where known), training the float net for `init=fp` if need be."""
-    from qexp.experiment.build import starting_file  # imports torch
-
-    if config.is_float:
-        return starting_file(config), None
-    parent = float_parent_of(config)
-    where = runs.run_directory(parent)
-    if config.init != "fp":
-        known = runs.read_summary(where) if runs.state_of(where) == "done" else None
-        return starting_file(config), known["top1_hard"] if known else None
-    outcome = run_experiment(parent, console, debug=debug, wait=True, stop=stop)
-    if outcome.summary is None:
-        kind = Diverged if outcome.state == "diverged" else QexpError
-        raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
-    found = "found" if outcome.state == "skipped" else "trained"
-    top1 = outcome.summary["top1_hard"]
-    say(console, f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}")
-    return Path(outcome.path) / "last.pt", top1

@@ -60,7 +60,9 @@ def train(
         env = record_environment(path, config, session.device, say)
         _say_what_is_resumed(path, session, checkpointer, say)
         callbacks = _callbacks(path, session, checkpointer, console, closing)
-        last = _fit(session, callbacks, checkpointer)
+        ready = _prepared_fit(session, callbacks, checkpointer)
+        with session.stop.deferred():
+            last = ready()
         images = session.train_batches.num_images
         summary = summarize(session.model, config, last, checkpointer, train_images=images, baseline=baseline, env=env)
         for callback in callbacks:
@@ -82,25 +84,25 @@ def _start_directory(path: Path, config: Config, say: Callable[[str], None]) -> 
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
 
-def _fit(session: Session, callbacks: list[Callback], checkpointer: Checkpointer) -> EpochRecord:
-    """Calibrate and fit, or resume from a saved state; raises Diverged or Interrupted."""
+def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Checkpointer) -> Callable[[], EpochRecord]:
+    """Return `fit` with all its arguments, the network calibrated unless a saved state or its start has the ranges."""
     config, model = session.config, session.model
     if not session.is_calibrated and checkpointer.found is None:
         quantizers.calibrate(model, next(iter(session.train_batches.epoch(0)))[0])
-    with session.stop.deferred():
-        return fit(
-            model,
-            session.train_batches,
-            step=make_step(model, config.recipe, compiled=config.compile),
-            anneal=partial(quantizers.anneal, model),
-            evaluate=partial(evaluate_session, session),
-            epochs=config.recipe.epochs,
-            eval_interval=config.tracking.eval_interval,
-            stuck_after=config.stuck_after,
-            callbacks=callbacks,
-            checkpointer=checkpointer,
-            check_stop=session.stop.check,
-        )
+    return partial(
+        fit,
+        model,
+        session.train_batches,
+        step=make_step(model, config.recipe, compiled=config.compile),
+        anneal=partial(quantizers.anneal, model),
+        evaluate=partial(evaluate_session, session),
+        epochs=config.recipe.epochs,
+        eval_interval=config.tracking.eval_interval,
+        stuck_after=config.stuck_after,
+        callbacks=callbacks,
+        checkpointer=checkpointer,
+        check_stop=session.stop.check,
+    )
 
 
 def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, say: Callable[[str], None]) -> None:

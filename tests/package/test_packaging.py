@@ -44,7 +44,7 @@ def test_the_wheel_holds_the_package_and_all_of_conf(wheel: Path) -> None:
 def test_the_wheel_installs_the_command_and_the_licence(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
-        assert "qexp = qexp.cli.main:script" in archive.read(entry).decode()
+        assert "qexp = qexp.cli.main:main" in archive.read(entry).decode()
         (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))
         text = archive.read(metadata).decode()
         assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())

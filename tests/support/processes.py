@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qexp import runs
-from qexp.cli.main import script
+from qexp.cli.main import main
 from support.crashes import start_child
 
 
@@ -85,8 +85,7 @@ class Command:
 
         def action() -> int:
             sys.argv = ["qexp", *words]
-            script()
-            return 0
+            return main()
 
         self.pid = start_child(action, folder, own_streams)
 
