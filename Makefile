@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-quick test-slow bench faults mutate check format clean
+.PHONY: help setup train test test-quick test-slow bench faults mutate docs check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -37,6 +37,9 @@ faults: $(READY)  ## kill, fill up, damage and misspell, and count what is lost,
 
 mutate: $(READY)  ## plant known mistakes one at a time, and see that the tests catch every one, half an hour
 	"$(BIN)/python" scripts/mutate.py $(ARGS)
+
+docs: $(READY)  ## write docs/configuration.md from the YAML files in conf/
+	"$(BIN)/python" scripts/configuration.py
 
 check: $(READY)  ## formatting, lint, types
 	"$(BIN)/ruff" format --check .

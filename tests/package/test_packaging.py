@@ -57,7 +57,7 @@ import sys
 import qexp
 from pathlib import Path
 from qexp.cli.main import main
-from qexp.config.config import conf_dir
+from qexp.config.places import conf_dir
 print(Path(qexp.__file__).parent, conf_dir())
 assert main(["train", "--cfg", "job", "quantizer=dqa", "dataset=cifar10"]) == 0
 assert main(["train", "--help"]) == 0
