@@ -242,8 +242,8 @@ class Composer:
 
 
 def _groups(overrides: Sequence[Override]) -> tuple[str, ...]:
-    """Return the words that choose groups, in an order that does not depend on theirs."""
-    return tuple(sorted(str(one.input_line) for one in overrides if one.key_or_group in GROUPS))
+    """Return the words that choose groups, in their order: of two for one group the later one counts."""
+    return tuple(str(one.input_line) for one in overrides if one.key_or_group in GROUPS)
 
 
 def is_basic_sweeper(hydra: DictConfig) -> bool:

@@ -171,7 +171,7 @@ def missing_runs(joined: JoinedTable) -> str:
     parents = _missing_parents(missing)
     if not (count := len(missing) + len(parents)):
         return f"{joined.name}: nothing is missing"
-    from qexp.tables.estimate import duration, estimates  # imports torch
+    from qexp.tables.duration import duration, estimates  # imports torch
 
     found = estimates([*parents, *missing])
     floats = f", {len(parents)} of them float nets that others start from" if parents else ""

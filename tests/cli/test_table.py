@@ -17,7 +17,7 @@ from qexp.cli import table
 from qexp.config.compose import composing
 from qexp.config.config import load_yaml
 from qexp.config.places import conf_dir
-from qexp.tables.estimate import Speed
+from qexp.tables.duration import Speed
 from qexp.tables.join import TableRequest
 from support.commands import TINY, Qexp, Result
 from support.papers import SMALL, fabricate, joined_table
@@ -268,7 +268,7 @@ def composed(words: list[str]) -> Iterator[Path]:
 def _no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     """Estimating takes seconds of training steps; one test does that."""
     speed = Speed(100.0, 0.01, "measured never")
-    monkeypatch.setattr("qexp.tables.estimate.measured", lambda config: speed)
+    monkeypatch.setattr("qexp.tables.duration.measured", lambda config: speed)
 
 
 @pytest.mark.usefixtures("_no_measurement")

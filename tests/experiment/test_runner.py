@@ -214,8 +214,8 @@ def test_a_start_that_is_gone_when_the_job_begins_is_one_line(
 ) -> None:
     """It was there for the check."""
     start = shutil.copy(sweep.run("fp") / "last.pt", workspace / "float.pt")
-    real = commands.carry_out
-    monkeypatch.setattr(commands, "carry_out", lambda *job: (Path(start).unlink(), real(*job)))
+    real = commands.run_job
+    monkeypatch.setattr(commands, "run_job", lambda *task, **job: (Path(start).unlink(), real(*task, **job))[1])
     result = train("quantizer=ste", f"init={start}")
     assert result.code == 2
     (line,) = result.errors

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qexp import runs
-from qexp.tables.estimate import Speed, duration, estimates, recorded, run_seconds
+from qexp.tables.duration import Speed, duration, estimates, recorded, run_seconds
 from support.commands import TINY
 
 
