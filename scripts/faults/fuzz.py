@@ -1,4 +1,4 @@
-"""Command lines drawn by tests/support/overrides.py, from nearly right to garbage, and whether the answer is a clear one."""
+"""Command lines drawn by tests/support/overrides.py, from nearly right to garbage, and whether answers are clear."""
 
 import itertools
 import json

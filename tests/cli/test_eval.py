@@ -201,6 +201,7 @@ assert "torch" not in sys.modules, "torch is imported before anything is evaluat
 """
 
 
+@pytest.mark.process
 def test_mistakes_do_not_wait_for_torch(workspace: Path) -> None:
     subprocess.run([sys.executable, "-c", NO_TORCH], check=True, capture_output=True)
 

@@ -54,10 +54,12 @@ assert "torch" not in sys.modules, "torch is imported before anything trains"
 """
 
 
+@pytest.mark.process
 def test_help_and_mistakes_do_not_wait_for_torch(workspace: Path) -> None:
     subprocess.run([sys.executable, "-c", NO_TORCH], check=True, capture_output=True)
 
 
+@pytest.mark.process
 def test_the_installed_script_and_the_module_are_the_same_command(workspace: Path) -> None:
     for command in ([str(Path(sys.executable).parent / "qexp")], [sys.executable, "-m", "qexp"]):
         found = subprocess.run([*command, "trian"], capture_output=True, text=True)

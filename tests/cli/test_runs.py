@@ -140,6 +140,7 @@ def test_json_holds_the_same_for_programs(qexp: Qexp, store: dict[str, Path]) ->
     }
 
 
+@pytest.mark.process
 def test_a_run_that_is_running_says_so_and_how_far_it_is(qexp: Qexp, store: dict[str, Path]) -> None:
     path = make("pact-w2a2/s0-eeeeeeee", epochs=3)
     (path / "summary.json").unlink()
@@ -219,6 +220,7 @@ def test_odd_names_and_what_is_no_run_do_not_disturb_the_list(qexp: Qexp, store:
 # The reader of the output
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", ["runs", "runs --json", "runs show abcdefgh", "runs --help", "--help"])
 def test_a_reader_that_leaves_early_is_no_error(store: dict[str, Path], words: str, unbuffered: str) -> None:

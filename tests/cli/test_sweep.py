@@ -34,6 +34,7 @@ def last_line(out: str, beginning: str) -> str:
 # Failures
 
 
+@pytest.mark.process
 def test_a_failure_is_told_when_it_happens_and_where_it_lies(
     train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +54,7 @@ def test_a_failure_is_told_when_it_happens_and_where_it_lies(
     assert told.endswith(f"({path}/error.txt)")
 
 
+@pytest.mark.process
 def test_a_failure_stands_before_what_later_jobs_print(tmp_path: Path) -> None:
     """Both streams in one file, in order."""
 
@@ -71,6 +73,7 @@ def test_a_failure_stands_before_what_later_jobs_print(tmp_path: Path) -> None:
     assert log.index("daq W2A2  ") < log.index(f"failed: {FAILURE}") < log.index("br W2A2  ")
 
 
+@pytest.mark.training
 def test_the_command_for_the_failed_job_runs_that_job(
     train: Train, qexp: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,6 +88,7 @@ def test_the_command_for_the_failed_job_runs_that_job(
     assert [state(only_run(method)) for method in ("ste", "daq", "br")] == ["done"] * 3
 
 
+@pytest.mark.process
 def test_the_command_for_several_failed_jobs_is_the_sweep(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, RuntimeError("out of luck"))
     result = train("-m", "quantizer=ste,daq", "init=scratch")
@@ -94,6 +98,7 @@ def test_the_command_for_several_failed_jobs_is_the_sweep(train: Train, monkeypa
     assert "2 jobs: 2 failed" in result.out
 
 
+@pytest.mark.process
 def test_on_error_stop_begins_no_further_job(train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, RuntimeError("out of luck"), method="daq")
     result = train("-m", "quantizer=ste,daq,br,dqa", "init=scratch", "on_error=stop")
@@ -103,6 +108,7 @@ def test_on_error_stop_begins_no_further_job(train: Train, only_run: OnlyRun, mo
     assert (state(only_run("ste")), state(only_run("daq"))) == ("done", "failed")
 
 
+@pytest.mark.training
 def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Train, configure: Train) -> None:
 
     assert train("quantizer=ste", "init=scratch").code == 0
@@ -114,6 +120,7 @@ def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Trai
     assert not Path("runs/.jobs").exists()
 
 
+@pytest.mark.training
 def test_a_diverged_job_is_a_failure_of_its_sweep(train: Train) -> None:
     result = train("-m", "recipe.optimizer.weight.lr=1e30,0.1", "quantizer=fp", "recipe.epochs=2")
     states = sorted(state(path.parent) for path in Path("runs").glob("*/*/fp-*/*/status.json"))
@@ -126,6 +133,7 @@ def test_a_diverged_job_is_a_failure_of_its_sweep(train: Train) -> None:
 # Signals
 
 
+@pytest.mark.process
 def test_a_signal_ends_a_sweep_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """In the second of three jobs."""
     second = kill_at(Step, "forward", 6, number=signal.SIGTERM)
@@ -163,6 +171,7 @@ def in_parallel(workspace: Path) -> Iterator[Command]:
     process.kill()
 
 
+@pytest.mark.process
 def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: Command) -> None:
     """The terminal sends it to all processes; both runs save their states, the third job does not begin."""
 
@@ -228,6 +237,7 @@ def test_the_words_that_run_again_what_failed() -> None:
     assert retry_words(words, flags, [*one, record(2, "diverged", "bits=8")]) == words
 
 
+@pytest.mark.training
 def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run: OnlyRun, tmp_path: Path) -> None:
     (tmp_path / "conf" / "quantizer").mkdir(parents=True)
     text = "_target_: qexp.quantizers.ste.STE\nname: mine\ndefault_bits: 4\ngrid: minmax\n"

@@ -176,6 +176,7 @@ assert "torch" not in sys.modules, "torch is imported to print a table"
 """
 
 
+@pytest.mark.process
 def test_tables_do_not_wait_for_torch(workspace: Path, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", NO_TORCH, str(folder)], capture_output=True, text=True)
     assert (done.returncode, done.stderr.splitlines()[1:]) == (0, [])
@@ -314,6 +315,7 @@ def test_a_dry_run_counts_what_is_missing_and_their_float_nets(small: Callable[.
 # Training
 
 
+@pytest.mark.training
 def test_run_trains_what_is_missing_and_one_failure_does_not_end_it(small: Callable[..., Result], folder: Path) -> None:
     """STE diverges at a learning rate beyond reason, in the middle of the table."""
     path = folder / "a" / "small.yaml"
@@ -341,6 +343,7 @@ def test_run_trains_what_is_missing_and_one_failure_does_not_end_it(small: Calla
     assert found["ste"]["difference_to"] == "float"
 
 
+@pytest.mark.training
 def test_every_row_of_a_table_trains_and_its_weights_have_the_levels_of_its_bits(qexp: Qexp, workspace: Path) -> None:
     """The CIFAR-10 half of DQA's Table 1 on random patterns: 2 levels of BWN, 3 of TWN, 4 of 2 bits."""
     words = [*(word for word in TINY if not word.startswith("model")), "model.width=0.125"]

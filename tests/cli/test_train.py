@@ -61,6 +61,7 @@ def test_a_change_of_folder_by_hydra_does_not_carry_the_run_away(train: Train, o
     ]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -85,6 +86,7 @@ def test_a_failed_run_exits_with_1_and_one_line(
     assert (again.code, state(path), (path / "error.txt").exists()) == (0, "done", False)
 
 
+@pytest.mark.process
 def test_debug_shows_where_it_failed(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, RuntimeError("out of luck"))
     result = train("--debug", "quantizer=ste", "init=scratch")
@@ -93,6 +95,7 @@ def test_debug_shows_where_it_failed(train: Train, monkeypatch: pytest.MonkeyPat
     assert "RuntimeError: out of luck" in result.err
 
 
+@pytest.mark.training
 def test_a_diverged_run_exits_with_4(train: Train, only_run: OnlyRun) -> None:
     result = train(*STE, "recipe.optimizer.weight.lr=1e30", "recipe.epochs=4")
     path = only_run("ste")

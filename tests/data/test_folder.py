@@ -124,6 +124,7 @@ def test_batches_are_floats_and_channels_last(tree: Path) -> None:
         assert images.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_any_number_of_workers_reads_the_same(tree: Path, workers: int) -> None:
     for make in (for_training, for_testing):
@@ -147,6 +148,7 @@ def test_an_epoch_is_a_function_of_seed_and_number(tree: Path) -> None:
     assert not {part.numpy().tobytes() for part in first} & {part.numpy().tobytes() for part in other}
 
 
+@pytest.mark.process
 def test_two_epochs_can_be_read_side_by_side(tree: Path) -> None:
     """Nothing of an epoch is kept in the object, so that an evaluation may begin before another has ended."""
     batches = for_training(tree, workers=1)
@@ -162,6 +164,7 @@ def test_batches_survive_the_way_into_another_process(tree: Path) -> None:
     assert torch.equal(epoch(copy)[0], epoch(batches)[0])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [0, 2])
 def test_reading_draws_nothing_from_the_generator_of_the_network(tree: Path, workers: int) -> None:
     torch.manual_seed(7)
@@ -208,6 +211,7 @@ def test_a_folder_without_permission_is_one_line(own_tree: Path, refused: Callab
     assert line == f"{folder}: cannot be read (Permission denied)"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", ["cut", "empty", "text", "missing"])
 def test_a_broken_image_ends_in_one_line_that_names_it(own_tree: Path, kind: str, workers: int) -> None:

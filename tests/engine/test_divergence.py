@@ -171,6 +171,7 @@ def test_guessing_is_recognized(seed: int) -> None:
 # Runs
 
 
+@pytest.mark.training
 def test_a_run_that_learns_nothing_is_diverged_and_exits_with_4(train: Callable[..., Any], only_run: Any) -> None:
     result = train("quantizer=fp", "recipe.epochs=8", "recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")
     path = only_run("fp")
@@ -188,6 +189,7 @@ def test_a_run_that_learns_nothing_is_diverged_and_exits_with_4(train: Callable[
     assert again.code == 0
 
 
+@pytest.mark.training
 def test_a_diverged_run_names_its_step_and_keeps_no_ruined_checkpoint(train: Callable[..., Any], only_run: Any) -> None:
     words = ("quantizer=ste", "init=scratch", "recipe.optimizer.weight.lr=1e30", "recipe.batch_size=16")
     result = train(*words, "recipe.epochs=4", "checkpoint.steps=1")

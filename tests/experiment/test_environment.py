@@ -62,6 +62,7 @@ def changes(root: Path) -> str | None:
 # The source
 
 
+@pytest.mark.process
 def test_a_clean_checkout_is_its_commit(checkout: Path) -> None:
     expected = {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": False, "changes": None}
     assert git_state(checkout / "qexp") == expected
@@ -90,6 +91,7 @@ def stage(root: Path, name: str, content: str) -> None:
     git(root, "add", name)
 
 
+@pytest.mark.process
 def test_every_change_that_matters_has_a_hash_of_its_own(checkout: Path, tmp_path: Path) -> None:
     found = []
     for name, change in MATTERS.items():
@@ -101,6 +103,7 @@ def test_every_change_that_matters_has_a_hash_of_its_own(checkout: Path, tmp_pat
     assert len(set(found)) == len(MATTERS)
 
 
+@pytest.mark.process
 def test_the_hash_is_that_of_names_and_contents_and_goes_when_they_are_committed(checkout: Path) -> None:
     """The same change made twice is one change, and time, index and the user's configuration of git do not matter."""
     (checkout / "qexp" / "__init__.py").write_text("one = 2\n")
@@ -124,6 +127,7 @@ def test_the_hash_is_that_of_names_and_contents_and_goes_when_they_are_committed
     assert changes(checkout) is None
 
 
+@pytest.mark.process
 def test_what_cannot_change_a_result_has_no_hash(checkout: Path) -> None:
     """A README that is edited makes the checkout dirty, as before, but the result is that of the commit."""
     (checkout / "README.md").write_text("hello again\n")
@@ -134,6 +138,7 @@ def test_what_cannot_change_a_result_has_no_hash(checkout: Path) -> None:
     assert (found["dirty"], found["changes"]) == (True, None)
 
 
+@pytest.mark.process
 def test_a_checkout_inside_a_larger_one_sees_its_own_files_only(checkout: Path) -> None:
     inner = checkout / "part"
     shutil.copytree(checkout / "qexp", inner / "qexp")
@@ -145,6 +150,7 @@ def test_a_checkout_inside_a_larger_one_sees_its_own_files_only(checkout: Path) 
     assert changes(inner) == changes(checkout)
 
 
+@pytest.mark.process
 def test_what_is_in_no_checkout_has_no_state(checkout: Path, tmp_path: Path) -> None:
     """Neither has a package that is installed inside somebody else's checkout, nor a folder without a commit."""
     (checkout / ".venv" / "qexp").mkdir(parents=True)
@@ -157,6 +163,7 @@ def test_what_is_in_no_checkout_has_no_state(checkout: Path, tmp_path: Path) -> 
         assert git_state(folder) is None
 
 
+@pytest.mark.process
 def test_without_git_there_is_no_state(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(checkout))
     assert git_state(checkout / "qexp") is None
@@ -165,6 +172,7 @@ def test_without_git_there_is_no_state(checkout: Path, monkeypatch: pytest.Monke
 # The machine
 
 
+@pytest.mark.process
 def test_the_record_has_these_keys_and_is_plain_data() -> None:
     found = environment(CPU, 3)
     assert json.loads(json.dumps(found)) == found
@@ -175,6 +183,7 @@ def test_the_record_has_these_keys_and_is_plain_data() -> None:
     }
 
 
+@pytest.mark.process
 def test_the_record_is_of_this_process() -> None:
     torch.set_num_threads(1)
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -191,12 +200,14 @@ def test_the_record_is_of_this_process() -> None:
     assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
 
 
+@pytest.mark.process
 def test_the_version_of_torch_names_its_build() -> None:
     found = environment(CPU, 0)["versions"]
     assert found["torch"] == torch.__version__
     assert found["numpy"] == version("numpy")
 
 
+@pytest.mark.process
 def test_variables_that_matter_are_recorded_if_they_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -207,6 +218,7 @@ def test_variables_that_matter_are_recorded_if_they_are_set(monkeypatch: pytest.
     assert environment(CPU, 0)["variables"] == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+@pytest.mark.process
 def test_the_record_names_no_user_and_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "USER", "LOGNAME", "USERNAME", "VIRTUAL_ENV"):
         monkeypatch.setenv(name, "/home/somebody")
@@ -215,6 +227,7 @@ def test_the_record_names_no_user_and_no_folder(monkeypatch: pytest.MonkeyPatch)
     assert str(Path(module.__file__).parents[2]) not in text
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("text", "name"),
     [
@@ -241,6 +254,7 @@ OPEN = (
 )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("text", "driver"), [(CLOSED, "535.54.03"), (OPEN, "570.124.06"), ("NVRM version: ?\n", None), ("", None)]
 )
@@ -259,6 +273,7 @@ def test_on_cuda_card_driver_and_cudnn_are_recorded(
     ]
 
 
+@pytest.mark.process
 def test_a_machine_without_these_files_is_recorded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CPU_INFO", tmp_path / "no")
     monkeypatch.setattr("platform.processor", lambda: "arm")

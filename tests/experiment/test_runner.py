@@ -94,6 +94,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_over_and_says_
 # Where training starts
 
 
+@pytest.mark.training
 def test_the_float_net_is_trained_once_for_all_quantizers(train: Train, only_run: OnlyRun) -> None:
     first = train("quantizer=ste", "init=fp")
     parent = only_run("fp")
@@ -112,6 +113,7 @@ def test_the_float_net_is_trained_once_for_all_quantizers(train: Train, only_run
         assert found["difference"] == found["top1_hard"] - top1
 
 
+@pytest.mark.process
 def test_init_fp_hands_the_float_net_to_the_quantized_one(
     train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +133,7 @@ def test_init_fp_hands_the_float_net_to_the_quantized_one(
     assert not torch.equal(of_float["conv1.weight"], parent["conv1.weight"])
 
 
+@pytest.mark.training
 def test_init_scratch_trains_no_float_net_but_compares_with_one_that_is_there(train: Train, only_run: OnlyRun) -> None:
     alone = train(*STE)
     assert [path.name for path in Path("runs/synthetic/resnet20").iterdir()] == ["ste-w2a2"]
@@ -190,6 +193,7 @@ def test_the_key_of_a_run_follows_from_its_configuration_and_its_start(
     assert runs.run_directory(config) == path
 
 
+@pytest.mark.process
 def test_a_disk_that_is_too_full_to_write_the_error_still_ends_in_one_line(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,12 +228,14 @@ def test_a_start_that_is_gone_when_the_job_begins_is_one_line(
     )
 
 
+@pytest.mark.training
 def test_a_run_whose_last_step_diverges_is_not_done(train: Train, only_run: OnlyRun) -> None:
     """One step: its loss is taken before it and is finite, the network after it is not."""
     result = train("quantizer=fp", "recipe.batch_size=64", "recipe.optimizer.weight.lr=1e38")
     assert (result.code, state(only_run("fp"))) == (4, "diverged")
 
 
+@pytest.mark.process
 def test_a_failed_float_net_fails_the_run_that_needs_it(
     train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +248,7 @@ def test_a_failed_float_net_fails_the_run_that_needs_it(
     assert str(only_run("fp")) in line
 
 
+@pytest.mark.process
 def test_ctrl_c_marks_the_run_and_the_float_net_it_was_training(
     train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

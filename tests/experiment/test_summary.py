@@ -77,6 +77,7 @@ def test_the_state_of_the_code_is_that_of_its_checkout(sweep: Sweep) -> None:
         assert set(summary["git"]) == {"commit", "dirty", "changes"}
 
 
+@pytest.mark.process
 def test_a_run_that_went_on_says_where_and_on_what_before(tmp_path: Path) -> None:
     kill = kill_at(Step, "forward", 6)
     assert run_child(train(*CASES["ste"]), tmp_path, kill) == -9

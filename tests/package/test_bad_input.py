@@ -40,6 +40,7 @@ def test_the_list_is_long_and_its_names_differ() -> None:
     assert len({bad.name for bad in BAD_INPUTS}) == len(BAD_INPUTS) >= 65
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)
 def test_a_bad_input_is_answered_by_one_line_and_creates_nothing(qexp: Qexp, bad: BadInput) -> None:
     bad.prepare(Path())
@@ -130,6 +131,7 @@ def test_a_state_dict_comes_from_torch_or_from_safetensors(qexp: Qexp, network: 
         assert "a.safetensors is not a checkpoint that can be loaded safely: it is damaged" in line
 
 
+@pytest.mark.training
 def test_a_run_starts_from_safetensors(train: Qexp, only_run: Callable[..., Path], network: torch.nn.Module) -> None:
     save_file(network.state_dict(), "a.safetensors")
     frozen = ("recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0", "model.width=0.25", "stuck_after=null")

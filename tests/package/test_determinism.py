@@ -14,6 +14,7 @@ from support.crashes import command, difference, only_run, result, run_child
 WORDS = ("train", *TINY, "recipe.epochs=2", "recipe.batch_size=16", "init=scratch", "deterministic=true")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("method", ["dqa", "daq"])
 def test_training_twice_gives_the_same_bits(tmp_path: Path, method: str) -> None:
     """Two processes; networks, metrics, curves and record."""

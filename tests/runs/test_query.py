@@ -66,6 +66,7 @@ def test_several_runs_are_named_by_their_hashes(qexp: Qexp, store: dict[str, Pat
     assert listed(qexp("runs").out) == ["bbbbbbbb", "cccccccc"]
 
 
+@pytest.mark.process
 def test_a_running_run_is_never_removed(qexp: Qexp, store: dict[str, Path]) -> None:
     """Exit code 1 says that something stays that was to go."""
     (store["daq"] / "summary.json").unlink()
@@ -80,6 +81,7 @@ def test_a_running_run_is_never_removed(qexp: Qexp, store: dict[str, Path]) -> N
     assert not store["dqa"].exists()
 
 
+@pytest.mark.process
 def test_a_run_that_is_started_while_somebody_thinks_is_not_removed(store: dict[str, Path]) -> None:
     entry = query.Entry(store["dqa"])
     assert entry.state == "interrupted"

@@ -54,6 +54,7 @@ def test_running_needs_a_held_lock(tmp_path: Path) -> None:
     assert runs.state_of(tmp_path) == "interrupted"
 
 
+@pytest.mark.process
 def test_a_run_held_by_another_process_cannot_be_claimed_until_that_dies(tmp_path: Path) -> None:
     path = tmp_path / "a" / "run"
     with held_elsewhere(path) as process:
@@ -69,6 +70,7 @@ def test_a_run_held_by_another_process_cannot_be_claimed_until_that_dies(tmp_pat
             assert str(process.pid) not in (path / "lock").read_text()
 
 
+@pytest.mark.process
 def test_waiting_for_a_run_ends_when_the_other_process_ends(tmp_path: Path) -> None:
     with held_elsewhere(tmp_path) as process:
         process.let_go()

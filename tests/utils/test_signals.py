@@ -74,6 +74,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_checkpoint(references: References, 
     assert difference(references.of("ste"), result(path)) is None
 
 
+@pytest.mark.process
 def test_a_second_sigterm_does_not_disturb_the_checkpoint(tmp_path: Path) -> None:
     """Slurm sends SIGUSR1, then SIGTERM."""
 
@@ -101,6 +102,7 @@ def test_a_signal_after_the_last_step_comes_too_late_to_interrupt(references: Re
     assert found["state"] == "done"
 
 
+@pytest.mark.process
 def test_the_state_is_saved_within_ten_seconds(tmp_path: Path) -> None:
     """From outside, at any moment of a run that would take hours; here within two."""
     pid = start_child(train("quantizer=fp", "recipe.epochs=100000", "checkpoint.steps=0"), tmp_path)
