@@ -12,7 +12,7 @@ OF_NUMBERS = (
     "quantizers/test_ste",
     "quantizers/test_convert",
     "quantizers/test_layers",
-    "quantizers/test_blocks",
+    "quantizers/test_numerics",
     "quantizers/test_fast_forms",
     "engine/test_step",
     "quantizers/test_contract",

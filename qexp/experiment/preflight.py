@@ -92,8 +92,7 @@ def check_images(config: Config, source: Source, *, fetch: bool) -> int:
     train, test = source.prepare(_folder("data_dir", data_root, config.data_dir), download=fetch)
     _check_image_memory(source, train, test)
     if (size := config.recipe.batch_size) > train:
-        there = "there is 1 training image" if train == 1 else f"there are {train} training images"
-        raise UsageError(f"recipe.batch_size={size}: {there}")
+        raise UsageError(f"recipe.batch_size={size}: the dataset has {plural(train, 'training image')}")
     return train
 
 

@@ -13,6 +13,7 @@ from qexp.quantizers.numerics import Scalar, at_least, float_copy, scalar
 from qexp.quantizers.pact import PactRange
 from qexp.quantizers.ranges import BinaryRange, MinMaxRange, NoRange, RangeEstimator, RunningMinMaxRange, TernaryRange
 from qexp.quantizers.sawb import Rule, SawbRange
+from qexp.utils.text import plural
 
 WeightGrid = Literal["minmax", "sawb", "twn", "bwn"]
 ActivationGrid = Literal["minmax", "pact"]
@@ -176,7 +177,7 @@ def _member(entry: str, shared: dict[str, RangeEstimator], *, of_weights: bool, 
         return Member(Float(bits), NoRange())
     own = {"bwn": 1, "twn": 2}.get(name)
     if own is not None and bits != own:
-        raise ValueError(f"mix entry '{entry}': the grid {name} has {own} bit{'' if own == 1 else 's'}, not {bits}")
+        raise ValueError(f"mix entry '{entry}': the grid {name} has {plural(own, 'bit')}, not {bits}")
     if not 1 <= bits <= WIDEST:
         raise ValueError(f"mix entry '{entry}': the grid {name} has 1 to {WIDEST} bits")
     if name == "bwn":

@@ -17,6 +17,7 @@ from qexp.engine.loop import fit
 from qexp.experiment.build import assemble, build_network, build_source, make_step, pick_device, place
 from qexp.experiment.evaluate import evaluate_both
 from qexp.utils.callback import Metrics
+from qexp.utils.text import model_label
 
 MEASURED_SECONDS = 2.0  # of training steps, about
 SMALL_BATCH = 16  # at most; without a GPU, the speed hardly depends on the batch
@@ -68,7 +69,7 @@ def _weights_only(activation_bits: int) -> bool:
 def _what(config: Config) -> str:
     sides = " of weights" if _weights_only(config.activation_bits) else " of weights and activations"
     method = config.quantizer.name + ("" if config.quantizer.name == "fp" else sides)
-    return f"{method}, {config.model.name} on {config.dataset.name}"
+    return f"{method}, {model_label(config.model.name, config.width)} on {config.dataset.name}"
 
 
 def _image_counts(config: Config) -> tuple[int, int]:

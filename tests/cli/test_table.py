@@ -304,7 +304,7 @@ def test_a_dry_run_counts_what_is_missing_and_their_float_nets(small: Callable[.
     assert list(commands_in(text)) == ["fp", "ste", "dqa"]
     text = small(*words, "--rows", "ste,dqa").out
     assert text.startswith("a/small: 6 runs missing, 2 of them float nets that others start from; about 29 s")
-    assert "  fp, resnet20 on synthetic: 2 runs, about 10 s (100 images/s, measured never)" in text
+    assert "  fp, resnet20 x0.25 on synthetic: 2 runs, about 10 s (100 images/s, measured never)" in text
     text = small("--dry-run", "device=cpu", "--rows", "ste").out  # seed 0 is done
     assert text.startswith("a/small: 2 runs missing, 1 of them float nets")
     assert commands_in(text)["ste"][-1] == "seed=1"

@@ -107,8 +107,8 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("a store below a file", ("train", "runs_dir=file/x"), "Not a directory", prepare=text("file", "")),
     BadInput("a home that is nobody's", ("train", "runs_dir='~nobody9/x'"), "runs_dir=~nobody9/x"),
     # sizes
-    BadInput("a batch beyond the images", ("train", "recipe.batch_size=2000"), "there are 1437 training images"),
-    BadInput("one image", ("train", "dataset.train_size=1"), "recipe.batch_size=64: there is 1 training image"),
+    BadInput("a batch beyond the images", ("train", "recipe.batch_size=2000"), "the dataset has 1,437 training images"),
+    BadInput("one image", ("train", "dataset.train_size=1"), "recipe.batch_size=64: the dataset has 1 training image"),
     BadInput("one image at a time", ("train", "recipe.batch_size=1"), "cannot train on a batch of 1 image of 8x8"),
     BadInput("more images than there are", ("train", "dataset.train_size=1438"), "digits has 1437 training images"),
     BadInput("a network beyond all", ("train", "model.width=1e9"), "model.width=1000000000.0: cannot be built"),

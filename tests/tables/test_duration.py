@@ -27,7 +27,7 @@ def test_speed_is_that_of_finished_runs_or_measured_now(
     configs = [configure(*TINY, store, *words.split()) for words in others]
     assert [recorded(other) for other in configs] == [None] * 3
     (estimate,) = estimates([configs[0], configure(*TINY, store, "quantizer=ste", "bits=3", "seed=1")])
-    assert (estimate.count, estimate.what) == (2, "ste of weights and activations, resnet20 on synthetic")
+    assert (estimate.count, estimate.what) == (2, "ste of weights and activations, resnet20 x0.25 on synthetic")
     assert estimate.speed.origin == "measured now on 16 random images at a time"
     assert 10 < estimate.speed.images_per_second < 1e6
     assert estimate.seconds == pytest.approx(2 * run_seconds(configs[0], estimate.speed, 64, 32))
