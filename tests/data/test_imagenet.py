@@ -122,6 +122,7 @@ def results(path: Path) -> Iterator[Tensor]:
     yield from torch.load(path / "last.pt", weights_only=True)["model"].values()
 
 
+@pytest.mark.training
 def test_workers_change_neither_the_run_nor_its_key(
     train: Callable[..., Any], only_run: Callable[..., Path], words: tuple[str, ...]
 ) -> None:
@@ -142,6 +143,7 @@ def test_mistakes_come_before_anything_is_created(train: Callable[..., Any], wor
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_broken_image_fails_the_run(
     train: Callable[..., Any], only_run: Callable[..., Path], words: tuple[str, ...], own_tree: Path, workers: int
@@ -154,6 +156,7 @@ def test_a_broken_image_fails_the_run(
     assert (only_run("ste") / "error.txt").exists()
 
 
+@pytest.mark.training
 def test_a_run_can_be_evaluated_where_only_val_lies(
     train: Callable[..., Any], qexp: Callable[..., Any], only_run: Callable[..., Path], words: tuple[str, ...]
 ) -> None:

@@ -239,6 +239,7 @@ def final(path: Path) -> dict[str, Tensor]:
     return torch.load(path / "last.pt", weights_only=True)["model"]
 
 
+@pytest.mark.training
 @pytest.mark.parametrize(("method", "bits"), [("fp", "w32a32"), ("ste", "w4a4")])
 def test_a_run_starts_from_the_file(
     train: Callable[..., Any], only_run: Callable[..., Path], cached: Path, published: Any, method: str, bits: str

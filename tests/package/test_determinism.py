@@ -26,6 +26,7 @@ def test_training_twice_gives_the_same_bits(tmp_path: Path, method: str) -> None
     assert found[0]["summary.json"]["deterministic"] is True
 
 
+@pytest.mark.training
 def test_another_seed_gives_other_bits(tmp_path: Path) -> None:
     """What compares the two above can tell them apart."""
     found = []

@@ -61,6 +61,7 @@ def test_its_checkpoints_are_evaluated_as_recorded(qexp: Qexp, store: Path) -> N
         assert json.loads(result.out)["top1_hard"] == pytest.approx(summary(path)["top1_hard"], abs=100 / 32 + 1e-9)
 
 
+@pytest.mark.training
 def test_a_run_that_it_began_is_finished_and_equal_to_one_left_alone(qexp: Qexp, store: Path) -> None:
     """Bit for bit on the kind of machine that it began on; elsewhere it ends, from the same step."""
     path = store / DQA
@@ -81,6 +82,7 @@ def test_a_run_that_it_began_is_finished_and_equal_to_one_left_alone(qexp: Qexp,
         assert hashlib.sha256((path / "last.pt").read_bytes()).hexdigest() == expected["last.pt"]
 
 
+@pytest.mark.training
 def test_a_quantized_run_can_begin_from_its_float_net(qexp: Qexp, store: Path) -> None:
     """By the hash of the run, and by the float net that init=fp names."""
     for words in ("init=fp", "init=lmpbklib"):

@@ -18,6 +18,8 @@ from qexp.utils.errors import Diverged
 from support.crashes import Prepare, difference, kill_at, only_run, result, run_child
 from support.short_runs import CASES, METHODS, OTHERS, References, half, half_a_line, name_of, search_often, train
 
+pytestmark = pytest.mark.training
+
 KILLS: dict[str, Prepare] = {
     "before the first step": kill_at(Step, "parts", 1),
     "in the middle of an epoch": kill_at(Step, "forward", 6),

@@ -15,6 +15,8 @@ from qexp.experiment.session import Session
 from qexp.quantizers import Quantizer, named_quantizers
 from support import methods
 
+pytestmark = pytest.mark.training
+
 QUICK = [
     *("dataset=digits", "dataset.train_size=900", "model=resnet20", "model.width=0.25"),
     *("recipe.epochs=3", "recipe.batch_size=32"),

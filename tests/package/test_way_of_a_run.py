@@ -40,6 +40,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]
     return calls
 
 
+@pytest.mark.training
 def test_the_loss_is_eleven_frames_from_the_shell(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of qexp's own, that of `python -m qexp` included: ten; of a float net that is trained first too."""
     seen: list[list[str]] = []
@@ -58,6 +59,7 @@ def test_the_loss_is_eleven_frames_from_the_shell(workspace: Path, monkeypatch: 
     assert len(of_quantized) == len(of_float) - 1
 
 
+@pytest.mark.training
 def test_a_job_is_composed_parsed_and_assembled_once(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is built twice: without memory for the check, and for the training."""
     compositions = counted(monkeypatch, ConfigLoaderImpl, "load_configuration")
@@ -76,6 +78,7 @@ def test_a_job_is_composed_parsed_and_assembled_once(train: Train, monkeypatch: 
     assert [len(checked), len(assembled), len(built)] == [1, 0, 2]
 
 
+@pytest.mark.training
 def test_the_jobs_of_a_sweep_share_the_compositions_of_their_groups(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
