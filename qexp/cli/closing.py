@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.console import Console
 from qexp.cli.jobs import JobRecord, where_to_look
 from qexp.cli.text import grid, named_rows
 from qexp.experiment.runner import FAILED, RunOutcome, say
+from qexp.runs import model_width
 from qexp.utils.errors import Diverged, QexpError
 from qexp.utils.text import NOT_CONVERGED, method_label, model_label, percent, plural, unconverged_warning
 
@@ -149,7 +151,8 @@ def _sweep_row(outcome: RunOutcome) -> list[str]:
     summary = outcome.summary
     if summary is None:
         seed = run.partition("-")[0].lstrip("s")
-        return [dataset, model, method, seed, *["-"] * 6, outcome.state, run.partition("-")[2]]
+        named = model_label(model, model_width(Path(outcome.path)))
+        return [dataset, named, method, seed, *["-"] * 6, outcome.state, run.partition("-")[2]]
     return [
         dataset,
         _model(summary),

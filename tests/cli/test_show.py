@@ -35,7 +35,8 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
         "  quantizer gap    -0.11 points  (soft - hard)",
         "  float top-1      98.06 %",
         "  difference       +0.56 points to float",
-        "  WARNING          5 quantizers did not end at the lowest bit-width (v, w, x, ...)",
+        "  WARNING          5 quantizers did not end at the lowest bit-width (v, w, x, ...); the hard accuracy is of a "
+        "network that training did not converge to",
         "  protocol         short",
         "  epochs           20",
         "  batch            64",

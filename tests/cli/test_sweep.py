@@ -125,7 +125,7 @@ def test_a_diverged_job_is_a_failure_of_its_sweep(train: Train) -> None:
     result = train("-m", "recipe.optimizer.weight.lr=1e30,0.1", "quantizer=fp", "recipe.epochs=2")
     states = sorted(state(path.parent) for path in Path("runs").glob("*/*/fp-*/*/status.json"))
     assert (result.code, states) == (3, ["diverged", "done"])
-    assert "2 jobs: 1 done, 1 diverged" in result.out
+    assert "2 jobs: 1 diverged, 1 done" in result.out
     (line,) = result.errors
     assert line.startswith("qexp train: diverged: diverged ")
 

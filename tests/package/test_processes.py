@@ -28,7 +28,7 @@ def test_a_run_that_is_running_elsewhere_is_skipped_with_that_word(train: Train,
         assert sorted(entry.name for entry in path.iterdir()) == ["lock", "status.json"]
 
 
-@pytest.mark.training
+@pytest.mark.process
 def test_a_float_net_that_another_process_trains_is_waited_for(
     train: Train, configure: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,7 +56,7 @@ INTERRUPTED = "qexp train: interrupted; the same command resumes it"
 LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
 
 
-@pytest.mark.training
+@pytest.mark.process
 def test_two_processes_started_together_never_share_a_run(
     workspace: Path, only_run: OnlyRun, processes: list[Command]
 ) -> None:
@@ -80,7 +80,7 @@ def test_two_processes_started_together_never_share_a_run(
     assert not Path("runs/.jobs").exists()
 
 
-@pytest.mark.training
+@pytest.mark.process
 def test_ctrl_c_ends_with_130_and_the_same_command_goes_on_and_finishes(
     qexp: Train, only_run: OnlyRun, processes: list[Command]
 ) -> None:
