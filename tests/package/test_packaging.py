@@ -70,6 +70,7 @@ assert main(["train", "--dry-run", "-m", "quantizer=ste,daq", "bits=2"]) == 0
 )
 
 
+@pytest.mark.process
 def test_the_wheel_runs_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
@@ -85,6 +86,7 @@ def test_the_wheel_runs_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> 
     assert list((tmp_path / "work").iterdir()) == []
 
 
+@pytest.mark.process
 def test_the_editable_install_leads_to_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     name = build.build_editable(str(tmp_path))
