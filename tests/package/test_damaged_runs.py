@@ -45,7 +45,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     log = (tmp_path / "log").read_text()
     assert "last.pt is damaged: " in log
     assert "previous.pt, the checkpoint before it" in log
-    assert "resuming at step 6 of 12, epoch 2 of 3" in log
+    assert "at step 6 of 12" in log
     assert difference(references.of("daq"), result(killed)) is None
 
 
