@@ -125,11 +125,37 @@ def only_run() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def configure() -> Callable[..., Config]:
+def _hydra() -> Iterator[tuple[Composer, Any]]:
+    """What composes jobs, and the Hydra that it needs: started once, because that takes most of the time."""
+    with composing() as composer:
+        yield composer, GlobalHydra.instance().hydra
+
+
+@contextlib.contextmanager
+def installed(composer: Composer, hydra: Any) -> Iterator[Composer]:
+    """The composer with its Hydra in place. It keeps the trees of groups, and no job: what a job says may change."""
+    instance, before = GlobalHydra.instance(), GlobalHydra.instance().hydra
+    composer._jobs.clear()
+    instance.hydra = hydra
+    try:
+        yield composer
+    finally:
+        instance.hydra = before
+
+
+@pytest.fixture
+def composer(_hydra: tuple[Composer, Any]) -> Iterator[Composer]:
+    """What composes jobs."""
+    with installed(*_hydra) as composer:
+        yield composer
+
+
+@pytest.fixture(scope="session")
+def configure(_hydra: tuple[Composer, Any]) -> Callable[..., Config]:
     """`configure(*words)` is the configuration that `qexp train *words` would run."""
 
     def compose(*words: str) -> Config:
-        with composing() as composer:
+        with installed(*_hydra) as composer:
             job = composer.job(words)
         assert job.config is not None, job.problems
         return job.config
@@ -218,9 +244,3 @@ def store(workspace: Path) -> dict[str, Path]:
         "ste": make("ste-w1a1/s0-cccccccc", "failed", message="the disk is full"),
         "br": make("br-w4a4/s2-dddddddd", "diverged", message="loss is nan in step 3"),
     }
-
-
-@pytest.fixture
-def composer() -> Iterator[Composer]:
-    with composing() as composer:
-        yield composer

@@ -17,7 +17,7 @@ from qexp.cli.sweep import Exchange, exchange
 from qexp.engine.step import Step
 from qexp.experiment.runner import RunOutcome
 from qexp.utils.errors import Interrupted
-from support.commands import STE, TINY, OnlyRun, Train
+from support.commands import INTERRUPTED, STE, TINY, OnlyRun, Train
 from support.crashes import command, kill_at, run_child
 from support.endings import failing
 from support.processes import Command, held_elsewhere, wait_until
@@ -140,7 +140,7 @@ def test_a_signal_ends_a_sweep_and_the_same_command_goes_on(tmp_path: Path) -> N
     assert run_child(command(SWEEP), tmp_path, second) == 143
     log = (tmp_path / "log").read_text()
     assert "3 jobs: 1 done, 1 interrupted, 1 not run" in log
-    assert log.endswith("qexp train: interrupted; the same command resumes it\n")
+    assert log.endswith(f"{INTERRUPTED}\n")
     assert not (tmp_path / "runs" / ".jobs").exists()
     assert run_child(command(SWEEP), tmp_path) == 0
     assert "3 jobs: 1 skipped, 2 done" in (tmp_path / "log").read_text()
@@ -183,7 +183,7 @@ def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: Command) -> No
     os.killpg(in_parallel.pid, signal.SIGINT)
     out, err = in_parallel.communicate()
     assert in_parallel.code == 130
-    assert err.endswith("qexp train: interrupted; the same command resumes it\n")
+    assert err.endswith(f"{INTERRUPTED}\n")
     assert "Traceback" not in out + err
     assert "3 jobs: 2 interrupted, 1 not run" in out
     states = [json.loads(path.read_text())["state"] for path in Path("runs").glob("*/*/*/*/status.json")]

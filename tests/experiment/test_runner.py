@@ -14,7 +14,7 @@ from qexp.cli import train as commands
 from qexp.config import places
 from qexp.config.config import load_yaml, recorded_config
 from qexp.engine.loop import fit as real_fit
-from support.commands import STE, OnlyRun, Sweep, Train
+from support.commands import INTERRUPTED, STE, OnlyRun, Sweep, Train
 from support.endings import failing
 from support.run_files import files_of, state, summary, weights
 
@@ -105,7 +105,8 @@ def test_the_float_net_is_trained_once_for_all_quantizers(train: Train, only_run
     assert (first.code, second.code, mine.code) == (0, 0, 0)
     assert f"float baseline trained: top-1 {top1:.2f} %  {parent}" in first.out
     assert f"float baseline found: top-1 {top1:.2f} %  {parent}" in second.out
-    assert mine.out.startswith(f"already done, nothing to train (overwrite=true repeats it): {parent}")
+    assert mine.out.startswith("already done")
+    assert str(parent) in mine.out.splitlines()[0]
     assert files_of(parent) == before
     for method in ("ste", "br"):
         found = summary(only_run(method))
@@ -254,5 +255,5 @@ def test_ctrl_c_marks_the_run_and_the_float_net_it_was_training(
 ) -> None:
     failing(monkeypatch, KeyboardInterrupt())
     result = train("quantizer=ste", "init=fp")
-    assert (result.code, result.errors) == (130, ["qexp train: interrupted; the same command resumes it"])
+    assert (result.code, result.errors) == (130, [INTERRUPTED])
     assert (state(only_run("fp")), state(only_run("ste"))) == ("interrupted", "interrupted")

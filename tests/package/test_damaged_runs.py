@@ -17,6 +17,8 @@ from support.damage import cut, empty, overwrite
 from support.shared import made_once
 from support.short_runs import CASES, References, train
 
+pytestmark = pytest.mark.process
+
 # A run whose files are damaged
 
 
@@ -43,7 +45,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     log = (tmp_path / "log").read_text()
     assert "last.pt is damaged: " in log
     assert "previous.pt, the checkpoint before it" in log
-    assert "resuming at step 6 of 12, epoch 2 of 3" in log
+    assert "at step 6 of 12" in log
     assert difference(references.of("daq"), result(killed)) is None
 
 
@@ -66,7 +68,6 @@ def test_a_log_that_was_cut_is_begun_anew_and_changes_nothing_else(
     assert difference(references.of("daq"), result(killed)) == f"different: {parts[name]}"
 
 
-@pytest.mark.process
 def test_a_checkpoint_of_another_run_is_refused_and_what_differs_is_named(killed: Path, tmp_path: Path) -> None:
     other = "recipe.optimizer.weight.lr=0.025"
     assert run_child(train(*CASES["daq"], other), tmp_path, kill_at(Step, "forward", 5)) == -9

@@ -19,7 +19,7 @@ from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Posit
 from support.overrides import KEYS, VALID, VALUES, override_strings, verdict
 
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not ./.hypothesis
-CASES, SLICES = 96, 4
+CASES, SLICES = 48, 2
 SETTINGS = hypothesis.settings(
     derandomize=True,
     deadline=None,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qexp import runs
-from support.commands import TINY, OnlyRun, Train
+from support.commands import INTERRUPTED, STOPPING, TINY, OnlyRun, Train
 from support.processes import Command, held_elsewhere, wait_until
 from support.run_files import state, summary
 
@@ -51,8 +51,6 @@ def test_a_float_net_that_another_process_trains_is_waited_for(
     assert "float baseline trained" in result.out
 
 
-STOPPING = "stopping after this step, and saving the state"
-INTERRUPTED = "qexp train: interrupted; the same command resumes it"
 LONG = (*TINY, "tracking.tensorboard=false", "quantizer=fp", "recipe.epochs=20")
 
 

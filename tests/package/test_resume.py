@@ -18,6 +18,8 @@ from qexp.utils.errors import Diverged
 from support.crashes import Prepare, difference, kill_at, only_run, result, run_child
 from support.short_runs import CASES, METHODS, OTHERS, References, half, half_a_line, name_of, search_often, train
 
+pytestmark = pytest.mark.training
+
 KILLS: dict[str, Prepare] = {
     "before the first step": kill_at(Step, "parts", 1),
     "in the middle of an epoch": kill_at(Step, "forward", 6),
@@ -88,7 +90,6 @@ def test_a_clip_that_was_searched_in_the_last_step_is_not_searched_again(
     assert difference(references.of("sawb"), found) is None
 
 
-@pytest.mark.training
 def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Path) -> None:
     """What the epochs before the kill gave is not forgotten: five of eight, as without it."""
     words = ("quantizer=fp", "recipe.epochs=8", "recipe.optimizer.weight.lr=0", "recipe.optimizer.norm.lr=0")

@@ -1,6 +1,7 @@
 """The tests themselves: they mirror the package, share what is in tests/support alone, and each of them asserts."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +70,14 @@ def test_every_test_asserts_something() -> None:
     tests = [(path, node) for path, node in functions if node.name.startswith("test_")]
     assert [f"{path}: {node.name}" for path, node in tests if not asserts(node, helpers)] == []
     assert len(tests) > 500
+
+
+def test_every_target_and_every_script_is_started_by_ci() -> None:
+    """A target that nobody starts ends in an ImportError one day."""
+    root = TESTS.parent
+    makefile, steps = (root / "Makefile").read_text(), (root / ".ci" / "run").read_text()
+    targets = re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
+    assert [name for name in targets if not re.search(rf"\b(make|own) {name}\b(?!-)", steps)] == []
+    scripts = {path.name for path in (root / "scripts").iterdir() if path.suffix == ".py" or path.is_dir()}
+    data = {"mistakes.py", "__pycache__"}
+    assert {name for name in scripts - data if f"scripts/{name}" not in makefile} == set()

@@ -15,6 +15,8 @@ from qexp.experiment.session import Session
 from qexp.quantizers import Quantizer, named_quantizers
 from support import methods
 
+pytestmark = pytest.mark.training
+
 QUICK = [
     *("dataset=digits", "dataset.train_size=900", "model=resnet20", "model.width=0.25"),
     *("recipe.epochs=3", "recipe.batch_size=32"),
@@ -44,7 +46,6 @@ def from_codes(quantizer: Quantizer, x: torch.Tensor, scale: torch.Tensor | None
     return values if scale is None else values * scale.abs()
 
 
-@pytest.mark.training
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     """Trained W2A3 from the float net; with every operand rebuilt from codes and levels alone, hard top-1 is equal."""
@@ -65,7 +66,6 @@ def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     assert len(list(store.glob("digits/resnet20/fp-w32a32/*"))) == 1  # all methods start from the same float net
 
 
-@pytest.mark.training
 def test_training_twice_gives_the_same_numbers(tmp_path):
     """Same command, same seed, same machine: equal metrics; another seed differs."""
     words = ("quantizer=ste", "bits=2", "init=scratch", "recipe.epochs=1", "dataset.train_size=200")
@@ -77,7 +77,6 @@ def test_training_twice_gives_the_same_numbers(tmp_path):
     assert results[0] != results[2]
 
 
-@pytest.mark.training
 def test_mobilenet_with_signed_inputs_trains(tmp_path):
     """Linear bottlenecks give negative inputs; the signed range is found at calibration."""
     assert main([
@@ -105,7 +104,6 @@ def usual(tmp_path_factory) -> dict[str, torch.Tensor]:
     return weights_of(tmp_path_factory.mktemp("usual"))
 
 
-@pytest.mark.training
 def test_recomputing_changes_no_bit_of_a_run(usual, tmp_path):
     """Weights, attention, running ranges and batch statistics after two epochs."""
     again = weights_of(tmp_path, "recompute=true")
@@ -113,7 +111,6 @@ def test_recomputing_changes_no_bit_of_a_run(usual, tmp_path):
     assert all(torch.equal(again[name], usual[name]) for name in usual)
 
 
-@pytest.mark.training
 @pytest.mark.parametrize("words", [["recipe.accumulate=4"], ["recipe.precision=bfloat16"]])
 def test_parts_and_precision_are_what_a_run_computes(usual, tmp_path, words):
     """Another run, beside the usual one, whose weights are near it and not the same."""

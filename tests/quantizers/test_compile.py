@@ -12,6 +12,8 @@ from qexp.quantizers import anneal, calibrate, penalty, quantize
 from qexp.utils.types import Progress
 from support import methods
 
+pytestmark = pytest.mark.training
+
 METHODS = [
     *("ste", "br", "dqa", "daq"),
     "dqa activation_grid=pact",

@@ -16,6 +16,8 @@ from qexp.quantizers.daq import DAQActivation, DAQWeight, distance_aware, soft_i
 from qexp.quantizers.numerics import mean_and_std
 from support import methods
 
+pytestmark = pytest.mark.training
+
 
 class LiteralWeight(DAQWeight):
     fixed = None

@@ -50,6 +50,7 @@ def losses(net, images, labels):
     return torch.tensor(found, dtype=torch.float64)
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("name", METHODS)
 def test_fifty_steps_are_those_of_the_plain_form(name, monkeypatch):
     """Every loss of a training with weights and inputs at 2 bits, to 1e-9."""

@@ -14,6 +14,10 @@ Train = Callable[..., Any]
 OnlyRun = Callable[..., Path]
 Configure = Callable[..., Config]
 
+# What a command says of a signal, and at its end
+STOPPING = "stopping after this step, and saving the state"
+INTERRUPTED = "qexp train: interrupted; the same command resumes it"
+
 # A run of two steps: 64 images of 8x8 pixels.
 TINY = (
     "dataset=synthetic",

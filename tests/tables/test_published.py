@@ -34,19 +34,16 @@ def test_the_committed_tables_are_those_of_the_papers() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_row_composes_to_a_run_of_its_own(name: str, composer: Composer, workspace: Path) -> None:
+def test_every_row_composes_to_a_run_of_its_own_and_has_its_float_net_in_the_same_table(
+    name: str, composer: Composer, workspace: Path
+) -> None:
+    """Under another protocol than the paper's, rows are compared with the float net."""
     joined = join(PAPER, name, asked(), composer)
     assert [line.reason for line in joined.lines if line.reason] == []
     found = [run for line in joined.lines for run in line.runs]
     assert len(found) == RUNNABLE[name] * len(joined.seeds)
     assert len({run.path for run in found}) == len(found)
     assert {line.state for line in joined.lines if line.row.overrides is None} <= {"not in qexp"}
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_every_row_has_its_float_net_in_the_same_table(name: str, composer: Composer, workspace: Path) -> None:
-    """Under another protocol than the paper's, rows are compared with it."""
-    joined = join(PAPER, name, asked(), composer)
     configs = [run.config for line in joined.lines for run in line.runs]
     floats = {runs.run_directory(config) for config in configs if config.quantizer.name == "fp"}
     assert {runs.run_directory(float_parent_of(config)) for config in configs} == floats

@@ -16,6 +16,7 @@ from qexp.experiment.session import Session
 from qexp.utils import signals
 from qexp.utils.errors import Interrupted
 from qexp.utils.signals import StopRequest
+from support.commands import STOPPING
 from support.crashes import Prepare, difference, kill_at, only_run, result, run_child, start_child, wait_for
 from support.short_runs import CASES, References, train
 
@@ -36,7 +37,7 @@ def test_a_signal_in_a_step_saves_the_state_after_that_step(
 ) -> None:
     path = interrupt("daq", kill_at(Step, "forward", 6, number=number), tmp_path, CODES[number])
     assert read_checkpoint(path / "last.pt")["training"]["done"] == 6
-    assert f"{number.name}: stopping after this step, and saving the state" in (tmp_path / "log").read_text()
+    assert f"{number.name}: {STOPPING}" in (tmp_path / "log").read_text()
     assert run_child(train(*CASES["daq"]), tmp_path) == 0
     assert "resuming at step 6 of 12, epoch 2 of 3" in (tmp_path / "log").read_text()
     assert difference(references.of("daq"), result(path)) is None
