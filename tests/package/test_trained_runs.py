@@ -11,6 +11,7 @@ from qexp.cli.main import main
 from qexp.config.config import load_yaml, recorded_config
 from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble
+from qexp.experiment.evaluate import evaluate_session
 from qexp.experiment.session import Session
 from qexp.quantizers import Quantizer, named_quantizers
 from support import methods
@@ -52,7 +53,7 @@ def test_the_reported_accuracy_is_that_of_the_codes(store, name, capsys):
     path, summary = train(store, f"quantizer={name}", "weight_bits=2", "activation_bits=3", "init=fp")
     config = recorded_config(load_yaml(path / "config.yaml"))
     session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
-    assert session.evaluate()[0].top1 == summary["top1_hard"]
+    assert evaluate_session(session)[0].top1 == summary["top1_hard"]
     found = [quantizer for _, quantizer in named_quantizers(session.model)]
     assert sorted({quantizer.bits for quantizer in found}) == [2, 3]
     for quantizer in found:
