@@ -124,13 +124,16 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
     while not lock.is_locked:
         try:
             path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
             lock.acquire()
         except Timeout:
             raise RunLocked(f"locked by {_holder(path)}: {path}") from None
-        except FileNotFoundError:
-            continue  # the run was removed, and its directory with it, before the lock could be taken
         except OSError as error:
-            raise cannot_write(path, error) from error
+            if path.is_dir():
+                raise cannot_write(path, error) from error
+            # The run was removed, and its directory with it, before the lock could be taken.
     try:
         with suppress(OSError):  # a full disk: it is held all the same
             (path / "lock").write_text(f"pid {os.getpid()} on {socket.gethostname()}")

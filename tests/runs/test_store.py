@@ -12,7 +12,7 @@ import pytest
 from qexp import runs
 from qexp.config import places
 from qexp.config.places import starting_checkpoint
-from qexp.utils.errors import UsageError
+from qexp.utils.errors import QexpError, UsageError
 from support.processes import held_elsewhere
 
 
@@ -110,6 +110,15 @@ def test_a_directory_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match=r"cannot write .*/file/run: Not a directory"):  # noqa: SIM117
         with runs.claim(tmp_path / "file" / "run"):
             pass
+
+
+def test_a_place_where_nothing_can_be_made_is_an_error_and_no_endless_loop() -> None:
+    """/proc takes no folders, and says that there is no such file."""
+    with (
+        pytest.raises(QexpError, match="cannot write /proc/x/run: No such file or directory"),
+        runs.claim(Path("/proc/x/run")),
+    ):
+        raise AssertionError("it was made")
 
 
 def test_clear_leaves_the_lock_alone(tmp_path: Path) -> None:
