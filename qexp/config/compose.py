@@ -180,7 +180,7 @@ class Composer:
                 tree = plain_tree(composed)
                 if not plugin_problems(composed.hydra):
                     return Job(words, tree, parse_config(tree), (), self._trees[_groups(overrides)].hydra)
-            except (Invalid, *COMPOSITION_ERRORS):
+            except Exception:  # a ValueError of keep_float.a=1, say, where keep_float is a list
                 pass  # the composition below knows the odd cases, and says what is wrong
         return self._composed_alone(words, overrides)
 

@@ -23,6 +23,7 @@ from qexp.config.compose import Composer, composing
         "~seed",
         "+quantizer=daq",
         "quantizer.mix.more=2",
+        "keep_float.a=1",
     ],
 )
 def test_variants_give_the_jobs_that_a_composition_gives(words: str, composer: Composer) -> None:
