@@ -27,16 +27,17 @@ from measure import Row
 from networks import DEVICE
 
 import engine
+import qexp
 
 SIZES = (512,) if DEVICE.type == "cuda" else (16, 64)
 Sections = dict[str, Callable[[], Iterator[Row]]]
 
 
-def sections(repeats: int) -> Sections:
-    """Return name -> measurement."""
+def sections(repeats: int, cases: list[str] | None = None) -> Sections:
+    """Return name -> measurement, the steps of `cases` alone where there are some."""
     few = max(2, repeats // 4)
     return {
-        "step": lambda: steps.against_float(SIZES, repeats),
+        "step": lambda: steps.against_float(SIZES, repeats, cases),
         "others": lambda: steps.against_others(SIZES, max(2, repeats // 2)),
         "compiled": lambda: steps.compiled(SIZES[-1], few),
         "memory": lambda: memory.rows(SIZES[-1]),
@@ -68,7 +69,7 @@ def machine() -> dict[str, str]:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
-    versions = {name: metadata.version(name) for name in ("qexp", "torch", "torchvision")}
+    versions = {"qexp": qexp.__version__} | {name: metadata.version(name) for name in ("torch", "torchvision")}
     try:
         versions["brevitas"] = metadata.version("brevitas")
     except metadata.PackageNotFoundError:
@@ -95,13 +96,14 @@ def main() -> None:
     known = list(sections(1))
     parser.add_argument("--only", nargs="+", choices=known, default=known, metavar="SECTION", help=", ".join(known))
     parser.add_argument("--repeats", type=int, default=12, help="of a step (default 12); longer actions take fewer")
+    parser.add_argument("--cases", nargs="+", choices=list(steps.cases()), metavar="CASE", help="of the section step")
     parser.add_argument("--smallest", action="store_true", help="once over next to nothing, to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     about, rows, began = machine(), [], time.perf_counter()
     print(", ".join(f"{key} {value}" for key, value in about.items()), flush=True)
-    measurements = smallest() if arguments.smallest else sections(arguments.repeats)
+    measurements = smallest() if arguments.smallest else sections(arguments.repeats, arguments.cases)
     for name in arguments.only:
         for row in measurements[name]():
             rows.append(row)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from measure import Row, interleaved, ratio
 
@@ -26,7 +25,7 @@ SWEEP = (
     "recipe.epochs=8",
     "tracking.tensorboard=false",
 )
-QEXP = str(Path(sys.executable).parent / "qexp")
+QEXP = (sys.executable, "-m", "qexp")
 
 
 def run(*command: str) -> None:
@@ -50,9 +49,9 @@ def first_step(repeats: int) -> Iterator[Row]:
 def answers(repeats: int) -> Iterator[Row]:
     """Yield the time of commands that do not train, over what Python and torch take by themselves."""
     actions = {
-        "help": lambda: run(QEXP, "--help"),
+        "help": lambda: run(*QEXP, "--help"),
         "python": lambda: run(sys.executable, "-c", "pass"),
-        "dry run": lambda: run(QEXP, "train", "--dry-run"),
+        "dry run": lambda: run(*QEXP, "train", "--dry-run"),
         "imports": lambda: run(sys.executable, "-c", "import torch, torchvision"),
     }
     times = interleaved(actions, repeats, warmup=1)
@@ -66,8 +65,8 @@ def sweep(repeats: int) -> Iterator[Row]:
     """Yield how much faster eight runs are with joblib's two workers, one thread each."""
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "threads=1")
     actions = {
-        "sequential": lambda: run(QEXP, "train", *SWEEP),
-        "joblib": lambda: run(QEXP, "train", *SWEEP, *parallel),
+        "sequential": lambda: run(*QEXP, "train", *SWEEP),
+        "joblib": lambda: run(*QEXP, "train", *SWEEP, *parallel),
     }
     times = interleaved(actions, repeats, warmup=0)
     value, detail = ratio(times, "sequential", "joblib")

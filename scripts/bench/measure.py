@@ -58,9 +58,9 @@ def interleaved(actions: Mapping[str, Action], repeats: int, warmup: int = 2) ->
 
 
 def ratio(times: Mapping[str, list[float]], name: str, base: str) -> tuple[float, str]:
-    """Return the ratio of two medians, and a line that shows them with the quartiles of the paired ratios."""
-    value = statistics.median(times[name]) / statistics.median(times[base])
+    """Return the median of the ratios of times taken one after the other, and a line with its times and quartiles."""
     pairs = sorted(a / b for a, b in zip(times[name], times[base], strict=True))
     low, high = pairs[len(pairs) // 4], pairs[-1 - len(pairs) // 4]
     first, second = (1000 * statistics.median(times[key]) for key in (name, base))
-    return value, f"{first:.1f} / {second:.1f} ms, quartiles {low:.2f} to {high:.2f}, of {len(pairs)}"
+    detail = f"{first:.1f} / {second:.1f} ms, quartiles {low:.2f} to {high:.2f}, of {len(pairs)}"
+    return statistics.median(pairs), detail

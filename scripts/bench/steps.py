@@ -1,7 +1,7 @@
 """Step times against the float network's, the literal formulas' and Brevitas'."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from measure import Row, interleaved, ratio
 from networks import DEVICE, Trainee
@@ -32,14 +32,15 @@ def goal_of(name: str, size: int) -> float | None:
     return GOALS[name.split()[0]].get(size)
 
 
-def against_float(sizes: tuple[int, ...], repeats: int) -> Iterator[Row]:
-    """Yield the ratios of all networks to the float network, all in turns."""
+def against_float(sizes: tuple[int, ...], repeats: int, names: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the ratios of all networks, or of those named, to the float network, all in turns."""
     common = ON_CUDA if DEVICE.type == "cuda" else ()
+    chosen = {name: words for name, words in cases().items() if names is None or name in names}
     for size in sizes:
-        everything = {"float": ("quantizer=fp",)} | cases()
+        everything = {"float": ("quantizer=fp",)} | chosen
         trainees = {name: Trainee(*words, *common, size=size) for name, words in everything.items()}
         times = interleaved(trainees, repeats)
-        for name in cases():
+        for name in chosen:
             value, detail = ratio(times, name, "float")
             yield Row("step", f"{name} / float, batch {size}", value, goal_of(name, size), detail=detail)
 
