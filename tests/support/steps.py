@@ -42,6 +42,14 @@ def batch(count=12, dtype=torch.float32, seed=1):
     return images, torch.randint(0, 5, (count,), generator=generator)
 
 
+def shift_norms(model):
+    """Give batch norms a bias: else coarse values that equal their mean are rounding errors at the next ReLU."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, std=0.1, generator=generator)
+
+
 def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=False):
     """Float convolution, quantized convolution, quantized square linear layer, float classifier; calibrated."""
     torch.manual_seed(0)
@@ -50,6 +58,7 @@ def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=F
         *(nn.Conv2d(8, 8, 3, bias=not norm), nn.BatchNorm2d(8) if norm else nn.Identity()),
         *(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 5)),
     ).to(dtype)
+    shift_norms(model)
     if name != "fp":
         activation_bits = activation_bits or bits
         model = quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits).to(dtype)
@@ -115,9 +124,7 @@ def small_resnet(name, configure, *words, dtype=torch.float32):
     """A calibrated ResNet-20, placed as the configuration says; and images as batches give them."""
     torch.manual_seed(0)
     model = resnet20(5, 3, 8, width=0.25)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):  # else coarse values, equal to their mean, are rounding errors at a ReLU
-            nn.init.normal_(module.bias, std=0.1)
+    shift_norms(model)
     if name != "fp":
         quantize(model, methods.method(name), weight_bits=2, activation_bits=2)
     images, labels = batch(16, dtype)
