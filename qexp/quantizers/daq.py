@@ -23,6 +23,7 @@ from qexp.quantizers.base import TINY, LayerInfo, Method, Quantizer
 from qexp.quantizers.numerics import (
     Scalar,
     as_float,
+    as_output,
     as_tensor,
     at_least,
     dense,
@@ -154,8 +155,8 @@ class _DistanceAwareRounding(torch.autograd.Function):
         size = None if scale is None else scalar(scale.abs()) / steps
         index = nearest_(position(as_float(x), low, delta, standard).clamp_(0, steps))
         if size is None:
-            return to_level_(index, sign, steps).to(x.dtype)
-        return index.mul_((1 + sign) * size).sub_(sign * steps * size).to(x.dtype)
+            return as_output(to_level_(index, sign, steps), x)
+        return as_output(index.mul_((1 + sign) * size).sub_(sign * steps * size), x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -181,7 +182,7 @@ class _DistanceAwareRounding(torch.autograd.Function):
         if scale is not None:
             by_index, upstream = dot(nearest_(t), g), total(g)
             d_scale = scale.sign() * (((1 + sign) * by_index - sign * steps * upstream) / steps)
-        dx = slope.mul_(factor / std).to(x.dtype)
+        dx = as_output(slope.mul_(factor / std), x)
         return dx, as_tensor(d_lower, lower), as_tensor(d_upper, upper), d_scale, None, None, None, None, None
 
 

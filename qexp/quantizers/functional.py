@@ -11,6 +11,7 @@ from qexp.quantizers.grids import ScaledGrid
 from qexp.quantizers.numerics import (
     add_product_,
     as_float,
+    as_output,
     as_tensor,
     dense,
     dot,
@@ -90,7 +91,7 @@ class _MixedGrids(torch.autograd.Function):
         ctx.save_for_backward(x if is_needed else None, lower, upper, part)
         ctx.grids = grids
         values = as_float(x)
-        return (grids[0].to_levels(values) if weights is None else _mixed(values, grids, weights)).to(x.dtype)
+        return as_output(grids[0].to_levels(values) if weights is None else _mixed(values, grids, weights), x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -102,7 +103,7 @@ class _MixedGrids(torch.autograd.Function):
         if upper is None:
             return grad, to_weights, None, None, None, None
         to_x, to_lower, to_upper = _clip_gradients(values, upstream, lower, upper, part)
-        return to_x.to(x.dtype), to_weights, to_lower, to_upper, None, None
+        return as_output(to_x, x), to_weights, to_lower, to_upper, None, None
 
 
 def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:

@@ -27,6 +27,14 @@ def float_copy(x: Tensor) -> Tensor:
     return x.to(precision(x), copy=True)
 
 
+def as_output(value: Tensor, like: Tensor) -> Tensor:
+    """Return what an autograd function worked out in place, in the type of `like`.
+
+    While torch.compile traces, a copy, which it fuses away: torch 2.11 gives no gradient to what was changed in place.
+    """
+    return value.to(like.dtype, copy=torch.compiler.is_compiling())
+
+
 # Single numbers
 
 

@@ -36,12 +36,14 @@ Sections = dict[str, Callable[[], Iterator[Row]]]
 def sections(repeats: int, cases: list[str] | None = None) -> Sections:
     """Return name -> measurement, the steps of `cases` alone where there are some."""
     few = max(2, repeats // 4)
-    return {
+    eager = {"eager": lambda: steps.against_float(SIZES, repeats, cases, fused=False)}
+    on_gpu = DEVICE.type == "cuda"
+    return (eager if on_gpu else {}) | {
         "step": lambda: steps.against_float(SIZES, repeats, cases),
         "others": lambda: steps.against_others(SIZES, max(2, repeats // 2)),
         "compiled": lambda: steps.compiled(SIZES[-1], few),
         "memory": lambda: memory.rows(SIZES[-1]),
-        "engine": lambda: engine.overhead(repeats),
+        "engine": lambda: engine.overhead(repeats, steps=100 if on_gpu else 10),
         "input": lambda: engine.inputs(few),
         "evaluation": lambda: engine.evaluation(few),
         "answer": lambda: commands.answers(few),
@@ -52,15 +54,20 @@ def sections(repeats: int, cases: list[str] | None = None) -> Sections:
 
 def smallest() -> Sections:
     """Return name -> the same once over next to nothing, which shows that it runs and measures nothing."""
-    return sections(1) | {
-        "step": lambda: steps.against_float((2,), 1),
-        "others": lambda: steps.against_others((2,), 1),
-        "compiled": lambda: steps.compiled(2, 1),
-        "memory": lambda: memory.rows(2),
-        "engine": lambda: engine.overhead(1, size=4, steps=1),
-        "input": lambda: engine.inputs(1, count=256),
-        "evaluation": lambda: engine.evaluation(1, size=2, batches=1),
-    }
+    few_steps = {"eager": lambda: steps.against_float((2,), 1, fused=False)} if DEVICE.type == "cuda" else {}
+    return (
+        sections(1)
+        | few_steps
+        | {
+            "step": lambda: steps.against_float((2,), 1),
+            "others": lambda: steps.against_others((2,), 1),
+            "compiled": lambda: steps.compiled(2, 1),
+            "memory": lambda: memory.rows(2),
+            "engine": lambda: engine.overhead(1, size=4, steps=1),
+            "input": lambda: engine.inputs(1, count=256),
+            "evaluation": lambda: engine.evaluation(1, size=2, batches=1),
+        }
+    )
 
 
 def machine() -> dict[str, str]:

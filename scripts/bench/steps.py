@@ -32,9 +32,14 @@ def goal_of(name: str, size: int) -> float | None:
     return GOALS[name.split()[0]].get(size)
 
 
-def against_float(sizes: tuple[int, ...], repeats: int, names: Sequence[str] | None = None) -> Iterator[Row]:
-    """Yield the ratios of all networks, or of those named, to the float network, all in turns."""
-    common = ON_CUDA if DEVICE.type == "cuda" else ()
+def against_float(
+    sizes: tuple[int, ...], repeats: int, names: Sequence[str] | None = None, *, fused: bool = DEVICE.type == "cuda"
+) -> Iterator[Row]:
+    """Yield the ratios of all networks, or of those named, to the float network, all in turns.
+
+    Both compiled and in bfloat16 where `fused`, else as they are by default.
+    """
+    section, common = ("step", ON_CUDA) if fused else ("step" if DEVICE.type == "cpu" else "eager", ())
     chosen = {name: words for name, words in cases().items() if names is None or name in names}
     for size in sizes:
         everything = {"float": ("quantizer=fp",)} | chosen
@@ -42,7 +47,8 @@ def against_float(sizes: tuple[int, ...], repeats: int, names: Sequence[str] | N
         times = interleaved(trainees, repeats)
         for name in chosen:
             value, detail = ratio(times, name, "float")
-            yield Row("step", f"{name} / float, batch {size}", value, goal_of(name, size), detail=detail)
+            goal = None if section == "eager" else goal_of(name, size)
+            yield Row(section, f"{name} / float, batch {size}", value, goal, detail=detail)
 
 
 def against_others(sizes: tuple[int, ...], repeats: int) -> Iterator[Row]:

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from torch import nn
 from torch._dynamo.utils import counters
 
 from qexp.engine.metrics import Tally
@@ -17,7 +16,7 @@ from qexp.quantizers import anneal, recompute
 from qexp.utils.types import Progress
 from support.commands import TINY
 from support.crashes import difference, only_run, result
-from support.steps import WORDS, assert_same, batch, gradients, make, network, take
+from support.steps import WORDS, Whole, assert_same, batch, gradients, make, network, take
 
 DEVICE = torch.device("cuda")
 pytestmark = [
@@ -26,17 +25,6 @@ pytestmark = [
 ]
 GRIDS = ["ste grid=sawb", "ste grid=sawb sawb=formula", "ste grid=twn"]
 names = pytest.mark.parametrize("name", WORDS)
-
-
-class Whole(nn.Module):
-    """A network whose outermost code is not torch's own, which torch 2.11 does not compile."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
-
-    def forward(self, images):
-        return self.net(images)
 
 
 def on_device(model, *tensors):

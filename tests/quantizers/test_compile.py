@@ -11,8 +11,10 @@ from torch.nn import functional as F
 from qexp.quantizers import anneal, calibrate, penalty, quantize
 from qexp.utils.types import Progress
 from support import methods
+from support.steps import Whole
 
-pytestmark = pytest.mark.training
+# The compiler's own warnings are none of ours.
+pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("default")]
 
 METHODS = [
     *("ste", "br", "dqa", "daq"),
@@ -34,7 +36,7 @@ def _fresh_compiler():
 def network(name):
     """Four layers, the inner two quantized; double precision, in which nothing lies near a tie by chance."""
     layers = [nn.Sequential(nn.Conv2d(i, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()) for i in (3, 8, 8)]
-    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    net = Whole(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)))
     quantize(net, methods.method(name), weight_bits=2, activation_bits=2)
     net.double().to(memory_format=torch.channels_last)
     images = torch.randn(6, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
