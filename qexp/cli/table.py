@@ -30,7 +30,7 @@ from qexp.tables import (
     table_names,
 )
 from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.text import suggest
+from qexp.utils.text import say, suggest
 
 DESCRIPTION = "Print a paper's table with our numbers beside the published ones, and train what is missing."
 EXAMPLES = """\
@@ -137,7 +137,7 @@ def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:
     console = Console(stderr=format != "text")  # stdout is for the table
     missing, failures = joined.missing(), 0
     for number, (line, run) in enumerate(missing, start=1):
-        console.print(f"\n{number}/{len(missing)}  {line.row.id}  {line.row.label}", highlight=False, markup=False)
+        say(console, f"\n{number}/{len(missing)}  {line.row.id}  {line.row.label}")
         try:
             outcome = run_experiment(run.config, console, debug=debug)
         except QexpError as error:
@@ -147,7 +147,7 @@ def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:
             message = f"{line.row.id}, seed {run.config.seed}, {outcome.state}: {outcome.message}"
             print(f"qexp table: {message}  ({outcome.path})", file=sys.stderr, flush=True)
         elif outcome.state == "locked":
-            console.print(outcome.message, highlight=False, markup=False, soft_wrap=True)
+            say(console, outcome.message)
     return failures
 
 

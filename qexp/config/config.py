@@ -144,7 +144,6 @@ class Config:
 SECTIONS = ("dataset", "model", "quantizer")
 GROUPS = {"recipe": Recipe, "tracking": Tracking, "checkpoint": CheckpointIntervals}
 
-
 _MADE = ("tree", "start_digest")  # fields that no option sets
 
 

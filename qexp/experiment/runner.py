@@ -15,6 +15,7 @@ from qexp.config.places import starting_checkpoint
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
 from qexp.utils.signals import StopRequest
+from qexp.utils.text import say
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a finished run needs none
     from qexp.experiment.build import Parts
@@ -154,11 +155,6 @@ def _failed(path: Path, error: Exception, debug: bool) -> RunOutcome:
     with suppress(OSError):
         path.joinpath("error.txt").write_text("".join(traceback.format_exception(error)))
     return RunOutcome(state, str(path), message=message)
-
-
-def say(console: Console, line: str) -> None:
-    """Print one line as it stands: paths may hold what rich takes for markup."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _finish(path: Path) -> None:

@@ -21,6 +21,7 @@ from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
 from qexp.utils.signals import StopRequest
+from qexp.utils.text import say
 
 METRICS = "metrics.jsonl"
 
@@ -50,15 +51,15 @@ def train(
         Interrupted: `stop` asked for it; the state is saved.
         QexpError: with one line for the user.
     """
-    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    tell = partial(say, console)
     often = config.checkpoint
-    checkpointer = Checkpointer(path, identity=config.identity, steps=often.steps, seconds=often.seconds, warn=say)
+    checkpointer = Checkpointer(path, identity=config.identity, steps=often.steps, seconds=often.seconds, warn=tell)
     if checkpointer.found is None:
-        _start_directory(path, config, say)
+        _start_directory(path, config, tell)
     with determinism(config.deterministic), ExitStack() as closing:
         session = Session(config, parts, checkpoint_file=None if checkpointer.found else start, stop=stop)
-        env = record_environment(path, config, session.device, say)
-        _say_what_is_resumed(path, session, checkpointer, say)
+        env = record_environment(path, config, session.device, tell)
+        _say_what_is_resumed(path, session, checkpointer, tell)
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
@@ -72,14 +73,14 @@ def train(
     try:
         strip_training_state(path)
     except QexpError as error:  # the result is whole, and only larger than it has to be
-        say(f"warning: {error}")
+        tell(f"warning: {error}")
     return summary
 
 
-def _start_directory(path: Path, config: Config, say: Callable[[str], None]) -> None:
+def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) -> None:
     """Begin a run with its config.yaml alone."""
     if (path / "config.yaml").exists():
-        say(f"{path} ended before its first checkpoint; it restarts")
+        tell(f"{path} ended before its first checkpoint; it restarts")
     runs.clear(path, keep=("status.json",))
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
@@ -105,15 +106,15 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
     )
 
 
-def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, say: Callable[[str], None]) -> None:
+def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, tell: Callable[[str], None]) -> None:
     """Say where a run resumes, and which of its logs are shorter than they were."""
     epochs, per_epoch = session.config.recipe.epochs, len(session.train_batches)
     if checkpointer.found:
         done = checkpointer.found["training"]["done"]
-        say(f"resuming at step {done} of {epochs * per_epoch}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}")
+        tell(f"resuming at step {done} of {epochs * per_epoch}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}")
     for name, size in checkpointer.files.items():
         if not (path / name).is_file() or (path / name).stat().st_size < size:
-            say(f"warning: {path / name} is shorter than its checkpoint says; what it held is lost")
+            tell(f"warning: {path / name} is shorter than its checkpoint says; what it held is lost")
 
 
 def _callbacks(

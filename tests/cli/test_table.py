@@ -1,12 +1,10 @@
-"""`qexp table` from outside: what it prints, what it refuses, what it trains, and the commands that it gives away."""
+"""`qexp table` from outside: what it prints, what it refuses, and the commands that it gives away."""
 
 import csv
 import io
-import json
 import shlex
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,46 +13,11 @@ import pytest
 from qexp import runs
 from qexp.cli import table
 from qexp.config.compose import composing
-from qexp.config.config import load_yaml
 from qexp.config.places import conf_dir
 from qexp.tables.duration import Speed
 from qexp.tables.join import TableRequest
-from support.commands import TINY, Qexp, Result
-from support.papers import SMALL, fabricate, joined_table
-
-QUICK = ("recipe.epochs=1", "tracking.tensorboard=false")
-
-
-@pytest.fixture
-def folder(workspace: Path) -> Path:
-    """A folder of tables with one table, a/small."""
-    place = workspace.parent / "paper"
-    (place / "a").mkdir(parents=True)
-    (place / "a" / "small.yaml").write_text(SMALL)
-    return place
-
-
-@pytest.fixture
-def small(folder: Path, capsys: pytest.CaptureFixture) -> Callable[..., Result]:
-    """`small(*words)` is `qexp table a/small *words` on that folder."""
-
-    def run(*words: str) -> Result:
-        capsys.readouterr()
-        code = table.main(["a/small", *words], folder=folder)
-        return Result(code, *capsys.readouterr())
-
-    return run
-
-
-def columns(line: str) -> list[str]:
-    """The cells of a line of the table, which two blanks or more set apart."""
-    return [cell.strip() for cell in line.split("  ") if cell.strip()]
-
-
-def rows_of(lines: list[str]) -> dict[str, list[str]]:
-    """Row -> its other cells."""
-    return {cells[0]: cells[1:] for cells in map(columns, lines) if cells and cells[0] in ("fp", "ste", "dqa", "lsq")}
-
+from support.commands import Qexp, Result
+from support.papers import SMALL, columns, fabricate, joined_table, rows_of
 
 # Printing
 
@@ -168,7 +131,6 @@ NO_TORCH = """
 import sys
 from pathlib import Path
 from qexp.cli.main import main
-from qexp.cli import table
 assert main(["table", "dqa/4", "--seeds", "0,1", "--protocol", "short"]) == 0
 assert main(["table", "dqa/9"]) == 2
 assert table.main([], folder=Path(sys.argv[1])) == 0
@@ -310,56 +272,3 @@ def test_a_dry_run_counts_what_is_missing_and_their_float_nets(small: Callable[.
     assert commands_in(text)["ste"][-1] == "seed=1"
     assert commands_in(text)["ste"][0] != "-m"
     assert small("--dry-run", "--rows", "lsq").out == "a/small: nothing is missing\n"
-
-
-# Training
-
-
-@pytest.mark.training
-def test_run_trains_what_is_missing_and_one_failure_does_not_end_it(small: Callable[..., Result], folder: Path) -> None:
-    """STE diverges at a learning rate beyond reason, in the middle of the table."""
-    path = folder / "a" / "small.yaml"
-    path.write_text(
-        SMALL.replace("quantizer=ste bits=2", "quantizer=ste bits=2 init=scratch recipe.optimizer.weight.lr=1e30")
-    )
-    words = (*QUICK, "--seeds", "0", "--rows", "fp,ste,dqa")
-    result = small("--run", *words)
-    assert result.code == 3
-    failures = [line for line in result.errors if line.startswith("qexp table: ")]
-    assert [line.partition(",")[0] for line in failures] == ["qexp table: ste"]
-    assert "seed 0, diverged: diverged in epoch 1" in failures[0]
-    after = result.out[result.out.index("a/small  Two nets") :]
-    states = {key: cells[-1] for key, cells in rows_of(after.splitlines()).items()}
-    assert states == {"fp": "done", "ste": "diverged", "dqa": "done"}
-    assert "1/3  fp  float" in result.out
-    assert "3/3  dqa  DQA" in result.out
-    path.write_text(SMALL)
-    again = small("--run", *words, "--format", "csv")
-    assert again.code == 0
-    found = {row["row"]: row for row in csv.DictReader(io.StringIO(again.out))}
-    assert {row["state"] for row in found.values()} == {"done"}
-    assert "1/1  ste  STE" in again.err
-    assert float(found["ste"]["difference"]) == float(found["ste"]["top1"]) - float(found["fp"]["top1"])
-    assert found["ste"]["difference_to"] == "float"
-
-
-@pytest.mark.training
-def test_every_row_of_a_table_trains_and_its_weights_have_the_levels_of_its_bits(qexp: Qexp, workspace: Path) -> None:
-    """The CIFAR-10 half of DQA's Table 1 on random patterns: 2 levels of BWN, 3 of TWN, 4 of 2 bits."""
-    words = [*(word for word in TINY if not word.startswith("model")), "model.width=0.125"]
-    result = qexp("table", "dqa/1", "--rows", "c10_*", "--run", "--protocol", "smoke", *words, "--format", "csv")
-    assert result.code == 0
-    assert [row["state"] for row in csv.DictReader(io.StringIO(result.out))] == ["done"] * 14
-    levels = []
-    for path in workspace.glob("runs/*/*/*/*/summary.json"):
-        summary = json.loads(path.read_text())
-        mix = load_yaml(path.parent / "config.yaml")["quantizer"]
-        lowest = (mix.get("mix") or [mix.get("grid", "fp")])[0].partition("@")[0]
-        levels.append((lowest, summary["weight_bits"], summary["most_weight_levels"]))
-    assert Counter(levels) == {
-        ("fp", 32, None): 1,
-        ("minmax", 2, 4): 4,
-        ("sawb", 2, 4): 3,
-        ("bwn", 1, 2): 3,
-        ("twn", 2, 3): 3,
-    }

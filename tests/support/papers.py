@@ -29,6 +29,27 @@ rows:
 """.replace("WORDS", " ".join(TINY))
 
 
+def make_folder(parent: Path) -> Path:
+    """Return a new folder of tables in `parent`, with one table, a/small."""
+    place = parent / "paper"
+    (place / "a").mkdir(parents=True)
+    (place / "a" / "small.yaml").write_text(SMALL)
+    return place
+
+
+# What is printed
+
+
+def columns(line: str) -> list[str]:
+    """The cells of a line of the table, which two blanks or more set apart."""
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def rows_of(lines: list[str]) -> dict[str, list[str]]:
+    """Row -> its other cells."""
+    return {cells[0]: cells[1:] for cells in map(columns, lines) if cells and cells[0] in ("fp", "ste", "dqa", "lsq")}
+
+
 # Rows joined with runs
 
 

@@ -4,13 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from support.papers import SMALL
+from support.papers import make_folder
 
 
 @pytest.fixture
 def folder(workspace: Path) -> Path:
     """A folder of tables with one table, a/small."""
-    place = workspace.parent / "paper"
-    (place / "a").mkdir(parents=True)
-    (place / "a" / "small.yaml").write_text(SMALL)
-    return place
+    return make_folder(workspace.parent)
