@@ -19,9 +19,9 @@ from qexp.cli.launch import hydra_main, job_arguments, parse_flags
 from qexp.cli.sweep import job_elsewhere, run_elsewhere
 from qexp.config.compose import Job, composing, is_basic_launcher, is_basic_sweeper
 from qexp.config.places import store_root
-from qexp.experiment.runner import FAILED, say
+from qexp.experiment.runner import FAILED
 from qexp.utils.errors import Interrupted, UsageError
-from qexp.utils.text import plural
+from qexp.utils.text import plural, say
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
     from qexp.experiment.build import Parts
