@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-quick test-slow bench faults mutate docs check format clean
+.PHONY: help setup train test test-quick test-slow lowest bench faults mutate docs check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -23,11 +23,16 @@ train: $(READY)  ## train a ResNet-18 to 2 bits with DAQ on the embedded digits
 test: $(READY)  ## run the tests; ARGS="tests/engine -n 0" as for pytest
 	"$(BIN)/python" -m pytest $(ARGS)
 
-test-quick: $(READY)  ## run those that train nothing and start no process, for every save
-	"$(BIN)/python" -m pytest -m "not slow and not gpu and not network and not process and not training" $(ARGS)
+test-quick: $(READY)  ## run those that train nothing, start no process and try few inputs, for every save
+	"$(BIN)/python" -m pytest -m "not slow and not gpu and not network and not process and not training and not thorough" $(ARGS)
 
 test-slow: $(READY)  ## run the long tests too; QEXP_DATA names the folder with real data
 	"$(BIN)/python" -m pytest -m "not gpu and not network" $(ARGS)
+
+lowest:  ## run the tests with the lowest versions of .ci/lowest.txt, in an environment of their own
+	"$(PYTHON)" -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint .ci/lowest.txt --editable '.[dev]'
+	.venv-lowest/bin/python -m pytest $(ARGS)
 
 bench: $(READY)  ## measure speed and memory beside their goals, about 15 minutes; leave the machine alone meanwhile
 	"$(BIN)/python" scripts/bench $(ARGS)

@@ -19,6 +19,8 @@ from qexp.tables.join import TableRequest
 from support.commands import Qexp, Result
 from support.papers import SMALL, columns, fabricate, joined_table, rows_of
 
+pytestmark = pytest.mark.thorough
+
 # Printing
 
 

@@ -19,6 +19,8 @@ from qexp.experiment.evaluate import open_published
 from qexp.utils.errors import UsageError
 from support import authors_files
 
+pytestmark = pytest.mark.thorough
+
 KINDS: list[authors_files.Kind] = ["float", "weights", "both"]
 FIRST = authors_files.LAYERS[0]
 

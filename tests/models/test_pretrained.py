@@ -20,6 +20,8 @@ from qexp.models.resnet import resnet18, resnet34
 from qexp.models.resnet_cifar import resnet20
 from qexp.utils.errors import UsageError
 
+pytestmark = pytest.mark.thorough
+
 BUILD = {"mobilenetv2": mobilenetv2, "resnet18": resnet18, "resnet34": resnet34}
 URL = "https://models.invalid/weights"
 

@@ -19,6 +19,8 @@ from support.bad_files import record, saved
 from support.bad_inputs import BAD_INPUTS, SMALL, BadInput
 from support.commands import Qexp
 
+pytestmark = pytest.mark.thorough
+
 
 def entries() -> set[Path]:
     return set(Path().rglob("*"))

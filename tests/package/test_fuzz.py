@@ -18,6 +18,8 @@ from qexp.utils.text import UNFIT, one_line
 from qexp.utils.types import Count, Fraction, NonNegative, NonNegativeInt, Positive, Range
 from support.overrides import KEYS, VALID, VALUES, override_strings, verdict
 
+pytestmark = pytest.mark.thorough
+
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not ./.hypothesis
 CASES, SLICES = 48, 2
 SETTINGS = hypothesis.settings(

@@ -73,11 +73,11 @@ def test_every_test_asserts_something() -> None:
 
 
 def test_every_target_and_every_script_is_started_by_ci() -> None:
-    """A target that nobody starts ends in an ImportError one day."""
+    """A target that nobody starts ends in an ImportError one day; `lowest` loads another torch, and is run by hand."""
     root = TESTS.parent
     makefile, steps = (root / "Makefile").read_text(), (root / ".ci" / "run").read_text()
     targets = re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
-    assert [name for name in targets if not re.search(rf"\b(make|own) {name}\b(?!-)", steps)] == []
+    assert [name for name in targets if not re.search(rf"\b(make|own) {name}\b(?!-)", steps)] == ["lowest"]
     scripts = {path.name for path in (root / "scripts").iterdir() if path.suffix == ".py" or path.is_dir()}
     data = {"mistakes.py", "__pycache__"}
     assert {name for name in scripts - data if f"scripts/{name}" not in makefile} == set()
