@@ -1,6 +1,5 @@
 """The `qexp` command: finds the subcommand, and turns every error into one line and an exit code."""
 
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,6 +7,7 @@ from importlib import import_module
 from types import FrameType
 
 import qexp
+from qexp.cli.output import exit_code, lasting_output
 from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.signals import handling
 from qexp.utils.text import one_line, suggest
@@ -42,7 +42,13 @@ COMMANDS = ("train", "eval", "table", "runs", "doctor")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    with lasting_output() as output:
+        code = _carry_out(list(sys.argv[1:] if arguments is None else arguments))
+        output.flush()
+        return exit_code(output, code)
+
+
+def _carry_out(words: list[str]) -> int:
     name, debug = (words or ["help"])[0], "--debug" in words
     try:
         if name not in COMMANDS:
@@ -58,11 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Interrupted) as error:
         print(f"qexp {name}: interrupted{RESUMES.get(name, '')}", file=sys.stderr)
         return error.exit_code if isinstance(error, Interrupted) else 130
-    except BrokenPipeError:  # the reader of our output has left: | head
-        _silence()
-        return 0
-    finally:
-        _flush()
 
 
 def _answer(word: str) -> int:
@@ -81,15 +82,3 @@ def _answer(word: str) -> int:
 def _leave(number: int, frame: FrameType | None) -> None:
     """Heed a signal where nothing is to be saved; a run has a handler of its own."""
     raise Interrupted(number)
-
-
-def _flush() -> None:
-    """Write what is buffered now: at exit, Python would complain about a reader that has left."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _silence()
-
-
-def _silence() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
