@@ -164,14 +164,14 @@ MISTAKES = (
     Mistake(
         "resume: logs not cut back",
         "journal.py",
-        "self._file.truncate(at)\n                self._file.seek(at)",
-        "self._file.seek(0, 2)",
+        "os.ftruncate(descriptor, at)\n    os.lseek(descriptor, at, os.SEEK_SET)",
+        "os.lseek(descriptor, 0, os.SEEK_END)",
         "tracking",
     ),
     Mistake("checkpoint: written in place", "atomic.py", 'path.with_name(path.name + ".tmp")', "path", "utils"),
     Mistake("checkpoint: not synced", "atomic.py", "                sync(file.fileno())\n", "", "utils"),
     Mistake(
-        "checkpoint: checksums not compared", "checkpointer.py", "broken = archive.testzip()", "broken = None", "engine"
+        "checkpoint: checksums not compared", "weights.py", "broken = archive.testzip()", "broken = None", "engine"
     ),
     Mistake("checkpoint: the one before not kept", "checkpointer.py", "previous=kept)", "previous=None)", "engine"),
     Mistake(

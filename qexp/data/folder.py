@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils import data
-from torchvision.datasets.folder import IMG_EXTENSIONS, pil_loader
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from qexp.data.batches import Normalize, count_batches, draw_seed
 from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.text import one_line
 
 Transform = Callable[[Any], Any]  # from PIL image to PIL image
+MOST_PIXELS = 100_000_000  # 300 MB as bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +165,15 @@ class FileBatches:
         return [(epoch, part.tolist()) for part in order.split(self._batch_size)][: len(self)]
 
 
+def _load(path: Path) -> Image.Image:
+    """Return an image; a pipe in its place reads as an empty file, and one of too many pixels is refused."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        image = Image.open(file)
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"{image.width:,} x {image.height:,} pixels are more than {MOST_PIXELS:,}")
+        return image.convert("RGB")
+
+
 def _ignore_signals(_: int) -> None:
     """Leave it to the process that trains what signals mean: Ctrl-C, and Slurm's, go to a whole group of processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -186,8 +198,7 @@ class _Reader(data.Dataset[tuple[Tensor, Tensor] | str]):
                 torch.default_generator.manual_seed(draw_seed(self.seed, epoch, index + 1))
                 path = self.files.path(index)
                 try:
-                    image = pil_loader(path)
-                except (OSError, SyntaxError, ValueError) as error:  # what PIL raises
-                    return f"{path}: cannot be read as an image ({error}); replace or remove it"
-                images.append(np.asarray(self.transform(image)))
+                    images.append(np.asarray(self.transform(_load(path))))
+                except Exception as error:  # PIL raises many kinds
+                    return f"{path}: cannot be read as an image ({one_line(str(error))}); replace or remove it"
         return torch.from_numpy(np.stack(images)), torch.from_numpy(self.files.labels[indices])

@@ -1,6 +1,7 @@
 """Image data in two files `train.npz` and `test.npz`, each with the arrays `images` and `labels`."""
 
 import math
+import os
 import re
 import zipfile
 import zlib
@@ -75,6 +76,8 @@ def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:
         needed = stream.tell() + math.prod(shape) * dtype.itemsize
         if not dtype.hasobject and archive.getinfo(f"{key}.npy").file_size != needed:
             raise ValueError(f"'{key}' was cut short")
+        if needed > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+            raise ValueError(f"'{key}' takes {needed:,} bytes, and this machine has {memory:,}")
     return shape, dtype
 
 

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,16 @@ SAFETENSORS = ".safetensors"
 def load_file(path: Path) -> Any:
     """Return what is in a file: tensors by name if it is called *.safetensors, else what `torch.save` wrote.
 
-    No pickled code is run.
+    No pickled code is run, and a wrong bit is noticed: torch itself does not look at the checksums of its archive.
 
     Raises:
-        UsageError: no such file, or more in it than tensors and plain values.
+        UsageError: no such file, a damaged one, or more in it than tensors and plain values.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is no regular file")
+        if zipfile.is_zipfile(path):
+            check_archive(path)
         if path.suffix == SAFETENSORS:
             return _load_safetensors(path)
         with warnings.catch_warnings(action="ignore"):  # on files that torch did not write; the error says it all
@@ -34,6 +39,26 @@ def load_file(path: Path) -> Any:
         raise UsageError(f"no checkpoint at {path}") from None
     except Exception as error:
         raise UsageError(f"{path} is not a checkpoint that can be loaded safely: {_reason(error)}") from error
+
+
+def check_archive(path: Path) -> None:
+    """Check an archive of `torch.save`, whose parts are as they are in memory.
+
+    Raises:
+        UsageError: it is damaged, or claims to hold more than its file does.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+            if is_packed or sum(part.file_size for part in parts) > path.stat().st_size:
+                raise UsageError(f"{path} is damaged: torch.save did not write it, which does not compress")
+            broken = archive.testzip()
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else "it is cut short or overwritten"
+        raise UsageError(f"{path} is damaged: {reason}") from error
+    if broken is not None:
+        raise UsageError(f"{path} is damaged: the checksum of {broken} is wrong")
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from qexp.utils import atomic
 
@@ -26,10 +27,7 @@ class Journal:
         self.path = path
         with atomic.writing(path):
             self.is_new = at == 0 or not path.exists() or path.stat().st_size < at
-            self._file = path.open("wb" if self.is_new else "r+b")
-            if not self.is_new:
-                self._file.truncate(at)
-                self._file.seek(at)
+            self._file = atomic.create(path) if self.is_new else _cut(path, at)
 
     def write(self, content: bytes) -> None:
         """Append; raises QexpError."""
@@ -47,3 +45,15 @@ class Journal:
         """Close the file; what did not fit on a full disk has been reported."""
         with suppress(OSError):
             self._file.close()
+
+
+def _cut(path: Path, at: int) -> BinaryIO:
+    """Return a file open for writing at `at`, where it ends; one with other names, or a link, is copied before."""
+    if path.is_symlink() or path.stat().st_nlink > 1:  # what others see under another name stays as it is
+        with path.open("rb") as file:
+            content = file.read(at)
+        atomic.write(path, content)
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    os.ftruncate(descriptor, at)
+    os.lseek(descriptor, at, os.SEEK_SET)
+    return open(descriptor, "r+b")

@@ -150,7 +150,7 @@ def test_a_run_from_before_an_option_existed_can_be_evaluated(qexp: Qexp, sweep:
         (("RUN", "checkpoint=x.pth"), "checkpoint=x.pth: must be last or best"),
         (("RUN", "checkpoint=FILE"), "must be last or best; a file goes with its format and without a run: qexp eval "),
         (("checkpoint=absent.pth", "format=daq"), "no checkpoint at absent.pth"),
-        (("checkpoint=.", "format=daq"), ". is not a checkpoint that can be loaded safely: "),
+        (("checkpoint=.", "format=daq"), ". is no regular file"),
         (("checkpoint=FILE", "format=daq", "devise=cpu"), "devise=cpu: cannot be changed for an evaluation (did you"),
         (("checkpoint=FILE", "format=daq", "model=resnet18"), "model=resnet18: cannot be changed for an evaluation; "),
         (("checkpoint=FILE", "format=daq", "runs_dir=x"), "runs_dir=x: cannot be changed for an evaluation"),

@@ -213,7 +213,7 @@ def test_a_folder_without_permission_is_one_line(own_tree: Path, refused: Callab
 
 @pytest.mark.process
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", ["cut", "empty", "text", "missing"])
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "missing", "pipe", "bomb"])
 def test_a_broken_image_ends_in_one_line_that_names_it(own_tree: Path, kind: str, workers: int) -> None:
     """Only training finds it: looking into 1.3 million files beforehand would take an hour."""
     imagenet().prepare(own_tree)
@@ -226,6 +226,26 @@ def test_a_broken_image_ends_in_one_line_that_names_it(own_tree: Path, kind: str
     assert line.endswith("); replace or remove it")
     assert "\n" not in line
     assert not isinstance(caught.value, UsageError)  # the run has begun: exit code 1
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_any_kind_names_its_file(tree: Path, workers: int) -> None:
+    def fail(image: Image.Image) -> Image.Image:
+        raise RecursionError("deep")
+
+    batches = FileBatches(
+        find_images(tree / "imagenet" / "val"),
+        fail,
+        image_size=8,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        batch_size=7,
+        device=CPU,
+        workers=workers,
+    )
+    with pytest.raises(QexpError, match=r"n01/.*: cannot be read as an image \(deep\); replace or remove it"):
+        epoch(batches)
 
 
 def test_file_batches_need_no_configuration(tree: Path) -> None:

@@ -63,3 +63,11 @@ def test_half_a_pair_and_a_damaged_file_are_usage_errors(tmp_path: Path) -> None
     (tmp_path / "cifar10" / "train.npz").unlink()
     with pytest.raises(UsageError, match="train.npz is missing beside it"):
         source("cifar10").prepare(tmp_path)
+
+
+def test_arrays_beyond_the_memory_are_refused_by_their_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros take a thousandth of their space in the file."""
+    write_pair(tmp_path / "cifar10")
+    monkeypatch.setattr("os.sysconf", lambda name: 100)
+    with pytest.raises(UsageError, match=r"'images' takes 18,560 bytes, and this machine has 10,000"):
+        source("cifar10").prepare(tmp_path)

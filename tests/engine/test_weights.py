@@ -1,11 +1,15 @@
 """State dicts: fit whole or are refused by name, and hold tensors only."""
 
+import os
+import zipfile
+
 import pytest
 import torch
 from torch import nn
 
 from qexp.engine import weights
 from qexp.utils.errors import UsageError
+from support.limits import within
 
 
 def test_loading_names_what_does_not_fit():
@@ -35,3 +39,32 @@ def test_only_tensors_are_loaded(tmp_path, content):
     with pytest.raises(UsageError, match="x.pt") as caught:
         weights.load_state(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_wrong_bit_is_noticed(tmp_path):
+    """torch loads another weight then, without a word."""
+    path = tmp_path / "x.pt"
+    torch.save({"model": {"a": torch.arange(1000.0)}}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(500.0, 502.0).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["model"]["a"], torch.arange(1000.0))
+    with pytest.raises(UsageError, match=r"x\.pt is damaged: the checksum of x/data/0 is wrong"):
+        weights.load_state(path)
+
+
+def test_an_archive_that_holds_more_than_its_file_is_refused(tmp_path):
+    """100 MB of zeros in 100 kB: torch would unpack them."""
+    torch.save({"model": {"a": torch.zeros(25_000_000)}}, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt") as archive, zipfile.ZipFile(tmp_path / "y.pt", "w") as packed:
+        for part in archive.infolist():
+            packed.writestr(part.filename, archive.read(part), zipfile.ZIP_DEFLATED)
+    with pytest.raises(UsageError, match=r"y\.pt is damaged: torch\.save did not write it, which does not compress"):
+        weights.load_file(tmp_path / "y.pt")
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_a_pipe_does_not_block(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with within(10), pytest.raises(UsageError, match="is no regular file"):
+        weights.load_file(tmp_path / name)

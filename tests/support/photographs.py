@@ -1,5 +1,6 @@
 """A small ImageNet on disk, and its batches."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,12 @@ def denormalized(batches: Any, images: Tensor) -> Tensor:
 
 def broken(folder: Path, kind: str) -> Path:
     path = folder / "n02_1.JPEG"
-    if kind == "missing":
-        path.unlink()
-    else:
-        whole = path.read_bytes()
+    whole = path.read_bytes()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "bomb":
+        Image.new("1", (20_000, 10_000)).save(path, format="PNG")
+    elif kind != "missing":
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"<html>not found</html>"}[kind])
     return path

@@ -1,5 +1,7 @@
 """Journals go on where their checkpoint was."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,18 @@ def test_a_journal_that_is_too_short_begins_anew(tmp_path: Path) -> None:
     journal.write(b"x")
     journal.close()
     assert (journal.is_new, (tmp_path / "j").read_bytes()) == (True, b"x")
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+@pytest.mark.parametrize("at", [0, 3, 99])
+def test_another_name_of_a_log_keeps_what_it_had(tmp_path: Path, make: Callable[[Path, Path], None], at: int) -> None:
+    """Backups by hard links, and links that somebody put there."""
+    other, path = tmp_path / "other", tmp_path / "log"
+    other.write_bytes(b"12345")
+    make(other, path)
+    journal = Journal(path, at)
+    journal.write(b"x")
+    journal.close()
+    assert other.read_bytes() == b"12345"
+    assert path.read_bytes() == (b"123x" if at == 3 else b"x")
+    assert not path.is_symlink()

@@ -1,0 +1,36 @@
+"""Reading files that others may have made: no pipes, no devices, and no more than can be meant."""
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+MOST = 16 * 2**20  # bytes of a file of text
+
+
+def read_regular(path: Path, most: int = MOST) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        OSError: it cannot be read, is a folder, a pipe or a device, or is larger than `most` bytes.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would block
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if found.st_size > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
+        return file.read(most)
+
+
+def bytes_of(path: Path) -> int:
+    """Return the size of a file or of all files in a folder; links count as themselves."""
+    is_folder = path.is_dir() and not path.is_symlink()
+    inside = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if is_folder else [path]
+    total = 0
+    for file in inside:
+        with suppress(OSError):  # a run that is training replaces files
+            total += file.lstat().st_size
+    return total
