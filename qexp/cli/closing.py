@@ -13,7 +13,8 @@ from qexp.cli.text import grid, named_rows
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.runs import model_width
 from qexp.utils.errors import Diverged, QexpError
-from qexp.utils.text import NOT_CONVERGED, method_label, model_label, percent, plural, say, unconverged_warning
+from qexp.utils.printing import say
+from qexp.utils.text import NOT_CONVERGED, method_label, model_label, percent, plural, unconverged_warning
 
 
 def say_how_it_ended(outcome: RunOutcome, console: Console) -> None:

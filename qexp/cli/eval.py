@@ -14,11 +14,12 @@ from yaml import YAMLError
 from qexp.cli.parser import Parser
 from qexp.cli.text import named_rows
 from qexp.config.compose import Composer, composing
-from qexp.config.config import Config, load_yaml, recorded_config
+from qexp.config.config import Config, recorded_config
 from qexp.config.explain import COMPOSITION_ERRORS, explain
 from qexp.config.identity import RUNTIME, with_younger_options
 from qexp.config.places import find_run, store_root
 from qexp.config.schema import Invalid, Problem
+from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import UsageError
 from qexp.utils.text import UNFIT, one_line, percent, suggest
 

@@ -30,7 +30,8 @@ from qexp.tables import (
     table_names,
 )
 from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.text import say, suggest
+from qexp.utils.printing import say
+from qexp.utils.text import suggest
 
 DESCRIPTION = "Print a paper's table with our numbers beside the published ones, and train what is missing."
 EXAMPLES = """\

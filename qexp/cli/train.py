@@ -21,7 +21,8 @@ from qexp.config.compose import Job, composing, is_basic_launcher, is_basic_swee
 from qexp.config.places import store_root
 from qexp.experiment.runner import FAILED
 from qexp.utils.errors import Interrupted, UsageError
-from qexp.utils.text import plural, say
+from qexp.utils.printing import say
+from qexp.utils.text import plural
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
     from qexp.experiment.build import Parts

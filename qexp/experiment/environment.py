@@ -48,8 +48,11 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> bytes:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout
+    """Return what git prints; it finds its repository by the folder, and takes no orders from the environment."""
+    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    options: Any = {"env": variables, "stdin": subprocess.DEVNULL, "timeout": 10}
+    return subprocess.run(command, capture_output=True, check=True, **options).stdout
 
 
 def _changes(folder: Path) -> str | None:

@@ -14,8 +14,9 @@ from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
+from qexp.utils.printing import say
 from qexp.utils.signals import StopRequest
-from qexp.utils.text import say
+from qexp.utils.text import printable
 
 if TYPE_CHECKING:  # torch takes seconds to import, and a finished run needs none
     from qexp.experiment.build import Parts
@@ -150,10 +151,10 @@ def _failed(path: Path, error: Exception, debug: bool) -> RunOutcome:
     if debug:
         traceback.print_exception(error)
     state: Literal["failed", "diverged"] = "diverged" if isinstance(error, Diverged) else "failed"
-    message = str(error) if isinstance(error, QexpError) else _first_line(error)
+    message = printable(str(error) if isinstance(error, QexpError) else _first_line(error))
     _try_status(path, state, message)
-    with suppress(OSError):
-        path.joinpath("error.txt").write_text("".join(traceback.format_exception(error)))
+    with suppress(QexpError):
+        atomic.write(path / "error.txt", "".join(traceback.format_exception(error)).encode(errors="replace"))
     return RunOutcome(state, str(path), message=message)
 
 

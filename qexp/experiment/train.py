@@ -20,8 +20,8 @@ from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
+from qexp.utils.printing import say
 from qexp.utils.signals import StopRequest
-from qexp.utils.text import say
 
 METRICS = "metrics.jsonl"
 

@@ -1,31 +1,37 @@
 """The run store: directories, states and locks (store.py); finding, comparing and removing runs (query.py)."""
 
 from qexp.runs.store import (
+    DEPTH,
     RunLocked,
     State,
     claim,
     clear,
+    folder_names,
     is_stripped,
     model_width,
     read_json,
     read_summary,
     run_directory,
     state_of,
+    strangers,
     write_json,
     write_status,
 )
 
 __all__ = [
+    "DEPTH",
     "RunLocked",
     "State",
     "claim",
     "clear",
+    "folder_names",
     "is_stripped",
     "model_width",
     "read_json",
     "read_summary",
     "run_directory",
     "state_of",
+    "strangers",
     "write_json",
     "write_status",
 ]

@@ -1,6 +1,6 @@
 """What is in the run store, as far as it can be read: finding, comparing and removing runs.
 
-Nothing here trusts a run directory: whatever is missing, damaged or not of qexp reads as nothing.
+Whatever is missing, damaged or not of qexp in a run directory reads as nothing.
 """
 
 import errno
@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Any, get_args
 
 from qexp import runs
-from qexp.config.config import load_yaml
+from qexp.config.config import recorded_config
 from qexp.config.identity import float_parent, run_key
-from qexp.config.places import find_run
+from qexp.config.places import WORDS, find_run
+from qexp.config.schema import Invalid
+from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.text import method_label, model_label, suggest
+from qexp.utils.files import bytes_of
+from qexp.utils.text import few, method_label, model_label, suggest
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
 STATES = (*get_args(runs.State), DAMAGED)
 
 _MARKS = ("status.json", "config.yaml")  # a run directory has one of them
 _RUN = re.compile(r"s(\d+)-(.+)", re.DOTALL)
+_METHOD = re.compile(r".+-w(\d+)a(\d+)")
 
 
 class Entry:
@@ -83,8 +87,24 @@ class Entry:
         """The resolved configuration."""
         try:
             return load_yaml(self.path / "config.yaml")
-        except Exception:  # of the file, of YAML, of OmegaConf: it cannot be read
+        except Exception:  # of the file, of YAML, of OmegaConf
             return {}
+
+    @property
+    def disagreement(self) -> str | None:
+        """In what the directory's name and its records differ; None where they agree, as far as they can be read."""
+        if not _RUN.fullmatch(self.run) or not _METHOD.fullmatch(self.method):
+            return "its directory has no name of a run"
+        if (key := self.summary.get("key", self.key)) != self.key:
+            return f"its summary.json is of {key}"
+        told, found = runs.folder_names(self.config), None
+        with suppress(Invalid, LookupError, TypeError, ValueError):
+            config = recorded_config(self.config)
+            found = config.key if config.init in WORDS else None  # a file may be gone, or have changed
+        ours = (self.dataset, self.model, self.method, f"s{self.seed}")
+        if found in (None, self.key) and all(word in (None, own) for own, word in zip(ours, told, strict=True)):
+            return None
+        return f"its config.yaml is of {'/'.join(word or '?' for word in told)}{f'-{found}' if found else ''}"
 
     @cached_property
     def last_epoch(self) -> dict[str, Any]:
@@ -100,8 +120,7 @@ class Entry:
         return {}
 
     @property
-    def progress(self) -> str | None:
-        """Such as `7/20`: the epochs that are trained and all of them."""
+    def progress(self) -> str | None:  # such as 7/20
         epoch, epochs = (number(self.last_epoch, key) for key in ("epoch", "epochs"))
         return None if epoch is None or epochs is None else f"{epoch:.0f}/{epochs:.0f}"
 
@@ -118,13 +137,12 @@ class Entry:
     def files(self) -> dict[str, int]:
         """Name -> bytes of what lies in the directory; folders with all that is in them."""
         try:
-            return {entry.name: _bytes(entry) for entry in sorted(self.path.iterdir())}
+            return {entry.name: bytes_of(entry) for entry in sorted(self.path.iterdir())}
         except OSError:
             return {}
 
     @property
     def bytes(self) -> int:
-        """Of all its files."""
         return sum(self.files.values())
 
 
@@ -143,22 +161,6 @@ def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _bytes(path: Path) -> int:
-    """Return the size of a file or of all files in a folder; links count as themselves."""
-    inside = (
-        [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if _is_folder(path) else [path]
-    )
-    total = 0
-    for file in inside:
-        with suppress(OSError):  # a run that is training replaces files
-            total += file.lstat().st_size
-    return total
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def is_run(path: Path) -> bool:
@@ -272,15 +274,18 @@ def remove_run(root: Path, entry: Entry) -> None:
     leaves nothing that looks done, but something that is still listed.
 
     Raises:
-        RunLocked: another process holds the run.
-        QexpError: it is not what was listed, or cannot be removed.
+        QexpError: another process holds it, it is not what was listed or not qexp's, or it cannot be removed.
     """
     path = entry.path
+    if disagreement := entry.disagreement:
+        raise QexpError(f"stays, because {disagreement}: {path}")
     if os.path.realpath(path) != os.path.join(os.path.realpath(root), entry.name):
         raise UsageError(f"stays, because a link leads to it: {path}")
     with runs.claim(path):
         if is_run(path) and (runs.read_json(path / "status.json") or {}) != entry.status:
             raise QexpError(f"stays, because it was trained meanwhile: {path}")
+        if others := runs.strangers(path):
+            raise QexpError(f"stays, because it holds {few(others)}, which qexp did not make: {path}")
         try:
             for name in ("summary.json", "status.json"):
                 (path / name).unlink(missing_ok=True)

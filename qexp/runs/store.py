@@ -9,7 +9,7 @@ A run is done when it has its summary.json, which is written after everything th
 import fcntl
 import json
 import os
-import shutil
+import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,15 +17,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from filelock import FileLock, Timeout
 
 from qexp.config.config import Config
 from qexp.config.places import store_root
 from qexp.utils import atomic
-from qexp.utils.errors import QexpError, cannot_write
+from qexp.utils.errors import QexpError, UsageError, cannot_write
+from qexp.utils.files import read_regular
+from qexp.utils.text import one_line
 
+_WIDTH = re.compile(r"^model:\n(?: .*\n)*?  width: ([0-9.e+-]+)$", re.MULTILINE)
 _PATIENCE_SECONDS = 0.5  # a look at the state of a run holds its lock for a moment
+
+DEPTH = 4  # folders from the store to a run, its own included
+# What a run directory holds; under `.tmp` while it is written.
+OWN = re.compile(
+    r"(config\.yaml|(env|status|summary)\.json|metrics\.jsonl|error\.txt|lock|(last|previous|best|best-previous)\.pt"
+    r"|events\.out\.tfevents\..+)(\.tmp)?"
+)
 
 State = Literal["running", "interrupted", "done", "failed", "diverged"]
 
@@ -41,6 +50,18 @@ def run_directory(config: Config) -> Path:
     return store_root(config.runs_dir).joinpath(*parts)
 
 
+def folder_names(tree: Mapping[str, Any]) -> list[str | None]:
+    """Return the names of a run's folders, its key left out, as far as a damaged configuration tells them."""
+
+    def name(section: str) -> str | None:
+        value = tree.get(section)
+        return str(value["name"]) if isinstance(value, Mapping) and "name" in value else None
+
+    method, bits = name("quantizer"), [tree.get(f"{side}_bits") for side in ("weight", "activation")]
+    label = None if method is None or None in bits else f"{method}-w{bits[0]}a{bits[1]}"
+    return [name("dataset"), name("model"), label, f"s{tree['seed']}" if "seed" in tree else None]
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all; raises QexpError."""
     atomic.write(path, (json.dumps(content, indent=2) + "\n").encode())
@@ -49,8 +70,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return the content of a JSON file, None where there is none or it is damaged."""
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -65,15 +86,15 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     return summary
 
 
-def model_width(path: Path) -> Any:
+def model_width(path: Path) -> float | None:
     """Return the width of the model of the run in `path`, None where its config.yaml tells none.
 
-    Read by YAML's C parser, 20 times as fast as by OmegaConf: a list of runs asks for each.
+    Looked for in the text as qexp writes it: a list of runs asks for each, and YAML takes 20 times as long.
     """
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load((path / "config.yaml").read_text(), Loader=loader)["model"]["width"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError, yaml.YAMLError):
+        found = _WIDTH.search(read_regular(path / "config.yaml").decode())
+        return float(found[1]) if found else None
+    except (OSError, ValueError):
         return None
 
 
@@ -99,12 +120,15 @@ def state_of(path: Path) -> State | None:
 
 def _is_locked(path: Path) -> bool:
     try:
-        with (path / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -118,8 +142,9 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         RunLocked: somebody else holds it and `wait` is false.
-        QexpError: the directory cannot be made.
+        QexpError: the directory cannot be made, or is behind a link.
     """
+    _check_folders(path)
     lock = FileLock(path / "lock", timeout=-1 if wait else _PATIENCE_SECONDS, poll_interval=0.1)
     while not lock.is_locked:
         try:
@@ -136,16 +161,31 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
             # The run was removed, and its directory with it, before the lock could be taken.
     try:
         with suppress(OSError):  # a full disk: it is held all the same
-            (path / "lock").write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+            _say_who_holds(path / "lock")
         yield
     finally:
         lock.release()
 
 
+def _check_folders(path: Path) -> None:
+    """Raise UsageError where a link in the store would lead to somebody else's folder."""
+    for folder in (path, *path.parents[: DEPTH - 1]):
+        if folder.is_symlink():
+            raise UsageError(f"{folder} is a link; qexp writes and removes in folders of the store itself")
+
+
+def _say_who_holds(lock: Path) -> None:
+    descriptor = os.open(lock, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(descriptor, "w") as file:
+        if os.fstat(descriptor).st_nlink == 1:  # else it is somebody's file as well
+            file.truncate()
+            file.write(f"pid {os.getpid()} on {socket.gethostname()}")
+
+
 def _holder(path: Path) -> str:
     """Return who holds a lock, as its file tells."""
     try:
-        return (path / "lock").read_text(errors="replace").strip() or "an unknown process"
+        return one_line(read_regular(path / "lock", 1000).decode(errors="replace").strip()) or "an unknown process"
     except OSError:
         return "an unknown process"
 
@@ -156,12 +196,20 @@ def is_stripped(path: Path) -> bool:
 
 
 def clear(path: Path, keep: Collection[str] = ()) -> None:
-    """Remove everything in a run directory but its lock and `keep`: first what makes it done, or lets it resume."""
+    """Remove qexp's files in a run directory but its lock and `keep`: first what makes it done, or lets it resume."""
 
     def order(entry: Path) -> tuple[bool, bool, str]:
         return entry.name != "summary.json", entry.suffix != ".pt", entry.name
 
     for entry in sorted(path.iterdir(), key=order):
-        if entry.name not in ("lock", *keep):
-            with atomic.writing(entry):
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        if OWN.fullmatch(entry.name) and entry.name not in ("lock", *keep):
+            atomic.remove(entry)
+
+
+def strangers(path: Path) -> list[str]:
+    """Return the names of what lies in a run directory and is nothing that qexp made."""
+    return sorted(entry.name for entry in path.iterdir() if not OWN.fullmatch(entry.name) or _is_folder(entry))
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

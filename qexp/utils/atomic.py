@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from qexp.utils.errors import cannot_write
 
@@ -22,7 +23,7 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         try:
-            with temporary.open("wb") as file:
+            with create(temporary) as file:
                 file.write(content)
                 file.flush()
                 sync(file.fileno())
@@ -34,6 +35,13 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
                 temporary.unlink()
             raise
         sync_folder(path.parent)
+
+
+def create(path: Path) -> BinaryIO:
+    """Open a new file for writing in place of what has its name: a link there is replaced, and not followed."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb")
 
 
 def rename(path: Path, name: str) -> None:

@@ -3,20 +3,12 @@
 import difflib
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from typing import Any
 
 # Control characters, line ends, writing directions, halves of letters: not in a line, a path or a YAML file.
 UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 NOT_CONVERGED = "the hard accuracy is of a network that training did not converge to"
-
-
-def say(console: "Console", line: str) -> None:
-    """Print one line as it stands: paths may hold what rich takes for markup."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def one_line(text: str, most: int = 200) -> str:

@@ -21,15 +21,13 @@ from support.stored_runs import SUMMARY, answer, listed
 
 def test_rm_lists_asks_and_removes(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     (store["ste"] / "last.pt").write_bytes(bytes(2_000_000))
-    (store["ste"] / "plugins" / "deep").mkdir(parents=True)
-    (store["ste"] / "plugins" / "deep" / "file").write_bytes(bytes(300_000))
     answer(monkeypatch, "y\n")
     result = qexp("runs", "rm", "--state", "failed,diverged")
     assert (result.code, result.err) == (0, "")
     first, second, question = result.out.splitlines()
     assert first.split()[-2:] == ["diverged", "digits/resnet18/br-w4a4/s2-dddddddd"]
-    assert second == "     2.3 MB  failed       digits/resnet18/ste-w1a1/s0-cccccccc"
-    assert question == "remove 2 runs (2.3 MB)? [y/N] removed 2 runs (2.3 MB)"
+    assert second == "     2.0 MB  failed       digits/resnet18/ste-w1a1/s0-cccccccc"
+    assert question == "remove 2 runs (2.0 MB)? [y/N] removed 2 runs (2.0 MB)"
     assert listed(qexp("runs").out) == ["abcdefgh", "bbbbbbbb"]
     assert sorted(path.name for path in Path("runs/digits/resnet18").iterdir()) == ["daq-w2a2", "dqa-w2a2"]
 
@@ -120,11 +118,60 @@ def test_links_are_removed_and_what_they_lead_to_is_not(qexp: Qexp, store: dict[
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "data").write_text("x")
-    (store["daq"] / "folder").symlink_to(precious)
     (store["daq"] / "last.pt").symlink_to(precious / "data")
     assert qexp("runs", "rm", "--yes", "abcdefgh").code == 0
     assert not store["daq"].exists()
     assert (precious / "data").read_text() == "x"
+
+
+def test_what_qexp_did_not_make_stays_with_its_run(qexp: Qexp, store: dict[str, Path], tmp_path: Path) -> None:
+    """A file, a folder and a link to one, also under a name that is a file of qexp's."""
+    (store["daq"] / "notes.txt").write_text("mine")
+    (store["dqa"] / "error.txt").mkdir()
+    (store["ste"] / "plugins").symlink_to(tmp_path)
+    before = {name: sorted(path.iterdir()) for name, path in store.items()}
+    result = qexp("runs", "rm", "--yes", "--all")
+    assert (result.code, result.errors) == (
+        1,
+        [
+            f"qexp runs: stays, because it holds {name}, which qexp did not make: {store[method]}"
+            for method, name in (("daq", "notes.txt"), ("dqa", "error.txt"), ("ste", "plugins"))
+        ],
+    )
+    assert not store["br"].exists()
+    for method in ("daq", "dqa", "ste"):
+        assert [path for path in sorted(store[method].iterdir()) if path.name != "lock"] == before[method]
+
+
+OTHERS = {
+    "another seed": ("config.yaml", "seed: 0", "seed: 7", "its config.yaml is of digits/resnet18/?/s7"),
+    "another data set": ("config.yaml", "name: digits", "name: mnist", "its config.yaml is of mnist/resnet18/?/s0"),
+    "another result": ("summary.json", "abcdefgh", "hgfedcba", "its summary.json is of hgfedcba"),
+}
+
+
+@pytest.mark.parametrize(("name", "old", "new", "said"), OTHERS.values(), ids=OTHERS.keys())
+def test_a_run_whose_name_and_record_differ_stays(
+    qexp: Qexp, store: dict[str, Path], name: str, old: str, new: str, said: str
+) -> None:
+    path = store["daq"] / name
+    path.write_text(path.read_text().replace(old, new))
+    result = qexp("runs", "rm", "--yes", "abcdefgh")
+    assert (result.code, result.errors) == (1, [f"qexp runs: stays, because {said}: {store['daq']}"])
+    assert path.is_file()
+
+
+def test_a_folder_that_is_no_run_stays(qexp: Qexp, store: dict[str, Path]) -> None:
+    """Whatever lies four folders deep beside a config.yaml: somebody's project."""
+    project = Path("runs/a/b/c/d")
+    project.mkdir(parents=True)
+    (project / "config.yaml").write_text("mine: true")
+    result = qexp("runs", "rm", "--yes", "a/b/c/d")
+    assert (result.code, result.errors) == (
+        1,
+        [f"qexp runs: stays, because its directory has no name of a run: {project}"],
+    )
+    assert (project / "config.yaml").read_text() == "mine: true"
 
 
 def test_a_run_that_a_link_leads_to_stays(qexp: Qexp, store: dict[str, Path], tmp_path: Path) -> None:

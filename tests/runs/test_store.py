@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from qexp import runs
 from qexp.config import places
 from qexp.config.places import starting_checkpoint
 from qexp.utils.errors import QexpError, UsageError
+from support.commands import Qexp
+from support.limits import within
 from support.processes import held_elsewhere
+from support.stored_runs import listed
 
 
 def make_run(store: Path, name: str, state: str = "done") -> Path:
@@ -121,13 +125,15 @@ def test_a_place_where_nothing_can_be_made_is_an_error_and_no_endless_loop() -> 
         raise AssertionError("it was made")
 
 
-def test_clear_leaves_the_lock_alone(tmp_path: Path) -> None:
+def test_clear_leaves_the_lock_alone_and_what_qexp_did_not_make(tmp_path: Path) -> None:
     """If the lock file were removed, a second process could make and hold another one."""
     with runs.claim(tmp_path):
         (tmp_path / "plugins" / "deep").mkdir(parents=True)
-        (tmp_path / "last.pt").write_text("x")
+        (tmp_path / "notes.txt").write_text("mine")
+        for name in ("last.pt", "best-previous.pt", "summary.json.tmp", "events.out.tfevents.qexp"):
+            (tmp_path / name).write_text("x")
         runs.clear(tmp_path)
-        assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["lock", "notes.txt", "plugins"]
         with pytest.raises(runs.RunLocked), runs.claim(tmp_path):
             raise AssertionError("the lock was lost")
 
@@ -140,7 +146,7 @@ def test_clear_removes_first_what_makes_a_run_done_or_lets_it_go_on(
     for name in (*names, "lock"):
         (tmp_path / name).write_text("x")
     order, real = [], Path.unlink
-    monkeypatch.setattr(Path, "unlink", lambda path: (order.append(path.name), real(path)))
+    monkeypatch.setattr(Path, "unlink", lambda path, **options: (order.append(path.name), real(path, **options)))
     runs.clear(tmp_path, keep=("status.json",))
     assert order == ["summary.json", "best.pt", "last.pt", "config.yaml", "env.json", "metrics.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "status.json"]
@@ -251,3 +257,53 @@ def test_the_digest_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
     one, again, two = (places.file_digest(tmp_path / name) for name in "abc")
     assert one == again != two
     assert one == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+
+
+# What others put in the place of files
+
+
+def test_pipes_in_the_place_of_files_do_not_block_a_list(qexp: Qexp, store: dict[str, Path]) -> None:
+    for name in ("status.json", "summary.json", "config.yaml", "metrics.jsonl", "env.json", "lock"):
+        (store["daq"] / name).unlink(missing_ok=True)
+        os.mkfifo(store["daq"] / name)
+    with within(20):
+        assert len(listed(qexp("runs").out)) == 3
+        assert qexp("runs", "show", str(store["daq"])).code == 2
+        assert runs.state_of(store["daq"]) is None
+
+
+def test_nested_json_reads_as_nothing(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"a":' * 100_000)
+    assert runs.read_json(tmp_path / "status.json") is None
+
+
+@pytest.mark.parametrize("make", [os.symlink, os.link])
+@pytest.mark.parametrize("name", ["lock", "status.json", "status.json.tmp"])
+def test_nothing_is_written_through_links(tmp_path: Path, name: str, make: Callable[[Path, Path], None]) -> None:
+    precious, run = tmp_path / "precious", tmp_path / "a" / "b" / "c" / "s0-abcdefgh"
+    run.mkdir(parents=True)
+    precious.write_text("precious")
+    make(precious, run / name)
+    with suppress(QexpError), runs.claim(run):
+        runs.write_status(run, "running")
+        runs.clear(run)
+    assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_a_folder_of_the_store_that_is_a_link_is_refused(tmp_path: Path, depth: int) -> None:
+    elsewhere, run = tmp_path / "elsewhere", tmp_path / "store" / "a" / "b" / "c" / "s0-abcdefgh"
+    elsewhere.mkdir()
+    link = [*reversed(run.parents[:3]), run][depth]
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="is a link; qexp writes and removes in folders"), runs.claim(run):
+        raise AssertionError("it was claimed")
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_the_store_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "big disk").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "big disk")
+    with runs.claim(tmp_path / "store" / "a" / "b" / "c" / "s0-abcdefgh"):
+        assert (tmp_path / "big disk" / "a").is_dir()

@@ -12,7 +12,9 @@ from qexp import runs
 
 CONFIG = """\
 dataset: {name: digits, train_size: null, _target_: qexp.data.datasets.Digits}
-model: {name: resnet18, width: 0.25}
+model:
+  name: resnet18
+  width: 0.25
 quantizer: {name: QUANTIZER, default_bits: 2}
 recipe: {epochs: 20, batch_size: 64, schedule: {name: cosine}}
 protocol: short
@@ -60,7 +62,7 @@ def make(name: str, state: str | None = "done", *, summary: Any = None, epochs: 
     if state:
         runs.write_status(path, state, message)  # type: ignore[arg-type]
     if state == "done":
-        (path / "summary.json").write_text(json.dumps({**SUMMARY, **(summary or {})}))
+        (path / "summary.json").write_text(json.dumps({**SUMMARY, "key": name[-8:], **(summary or {})}))
     for epoch in range(1, epochs + 1):
         with (path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"epoch": epoch, "epochs": 20, "hard": {"top1": 90.0 + epoch}}) + "\n")
