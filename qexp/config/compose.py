@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from qexp.config.config import Config, parse_config
 from qexp.config.explain import COMPOSITION_ERRORS, Refused, explain, without_echoes
+from qexp.config.hydra_part import hydra_problems
 from qexp.config.overrides import (
     GROUPS,
     HYDRAS,
@@ -35,8 +36,9 @@ from qexp.config.overrides import (
     parse_word,
 )
 from qexp.config.places import conf_dir
-from qexp.config.plugins import plugin_problems
+from qexp.config.references import plain_tree, reference_problems
 from qexp.config.schema import Invalid, Problem
+from qexp.config.yaml_files import check_folder
 from qexp.utils.errors import UsageError
 from qexp.utils.text import one_line
 
@@ -85,10 +87,12 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
         config_name: the primary file.
 
     Raises:
-        UsageError: there is no such folder.
+        UsageError: there is no such folder, or a file in it is more than can be meant.
     """
     if config_dir and not Path(config_dir).is_dir():
         raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
+    if config_dir:
+        check_folder(Path(config_dir))
     Plugins.instance().register(_FolderOfTheUser)
     _FolderOfTheUser.folder = Path(config_dir) if config_dir else None
     instance, before = GlobalHydra.instance(), GlobalHydra.instance().hydra
@@ -151,7 +155,7 @@ class Composer:
             return [fixed], [Problem(str(one.input_line), why) for one in of_hydra]
         try:
             tree = self._compose([self._forced(one) for one in single if self.problem_of(one) is None])
-            if plugin_problems(tree.hydra) or not is_basic_sweeper(tree.hydra):
+            if hydra_problems(tree.hydra, fixed) or not is_basic_sweeper(tree.hydra):
                 return [fixed], []
         except COMPOSITION_ERRORS:
             return [fixed], []  # the job says the same
@@ -177,8 +181,9 @@ class Composer:
         if all(map(is_plain, overrides)):
             try:
                 composed = self._from_shared_tree(overrides)
-                tree = plain_tree(composed)
-                if not plugin_problems(composed.hydra):
+                unclear = reference_problems(composed)
+                tree = {} if unclear else plain_tree(composed)
+                if not unclear and not hydra_problems(composed.hydra, words):
                     return Job(words, tree, parse_config(tree), (), self._trees[_groups(overrides)].hydra)
             except Exception:  # a ValueError of keep_float.a=1, say, where keep_float is a list
                 pass  # the composition below knows the odd cases, and says what is wrong
@@ -200,7 +205,9 @@ class Composer:
         problems, tree = [found for one in overrides if (found := self.problem_of(one))], {}
         try:
             composed = self._compose([self._forced(one) for one in overrides if self.problem_of(one) is None])
-            problems += plugin_problems(composed.hydra)
+            problems += hydra_problems(composed.hydra, words)
+            if unclear := reference_problems(composed):
+                return Job(words, {}, None, (*problems, *unclear))
             tree = plain_tree(composed)
             config = parse_config(tree)
         except Invalid as error:
@@ -254,15 +261,6 @@ def is_basic_sweeper(hydra: DictConfig) -> bool:
 def is_basic_launcher(hydra: DictConfig) -> bool:
     """Whether the jobs of a sweep run one after another in this process."""
     return str(hydra.launcher._target_).endswith(".BasicLauncher")
-
-
-def plain_tree(composed: DictConfig) -> dict[str, Any]:
-    """Return qexp's part of a composed tree, resolved, as plain values; raise one of COMPOSITION_ERRORS."""
-    values = {str(key): composed[key] for key in composed if key != "hydra"}  # not copied: children know their parent
-    return {
-        key: OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
-        for key, value in values.items()
-    }
 
 
 def _syntax(error: Exception) -> str:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
@@ -248,8 +247,3 @@ def _section(key: str, raw: Any) -> Section:
 def to_yaml(raw: Mapping[str, Any]) -> str:
     """Return the tree as YAML text."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(raw)))
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Return the tree in a YAML file."""
-    return dict(OmegaConf.to_container(OmegaConf.load(path), resolve=True))  # type: ignore[arg-type]

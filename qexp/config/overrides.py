@@ -59,6 +59,8 @@ def override_problem(override: Override, choices: Sequence[str]) -> Problem | No
         return Problem(line, "is a table; qexp table shows and runs it")
     if group == "hydra.job.chdir" and value:
         return Problem(line, "qexp keeps the working directory; runs_dir= says where runs go")
+    if group == "hydra.searchpath":
+        return Problem(line, "qexp has its own configuration; --config-dir adds a folder to it")
     if group not in GROUPS:
         leads_away = isinstance(value, str) and (value.startswith("/") or ".." in value.split("/"))
         return Problem(line, "leads out of the folder of choices") if leads_away and choices else None

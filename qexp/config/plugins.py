@@ -8,7 +8,7 @@ import importlib
 import inspect
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,7 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from qexp.config.schema import Problem
 
 PLUGINS = re.compile(r"(hydra\._internal\.core_plugins|hydra_plugins|hydra\.experimental|optuna\.(samplers|pruners))\.")
-LOGGING = re.compile(r"(logging|logging\.handlers|colorlog)\.[A-Z]\w*|rich\.logging\.RichHandler")
+PICKLES = "PickleJobInfoCallback"  # writes files where the tree says
+# Handlers of logging that print; others write files, open sockets or send mail.
+LOGGING = ("logging.StreamHandler", "logging.NullHandler", "logging.Formatter", "rich.logging.RichHandler")
+COLORLOG = ("colorlog.StreamHandler", "colorlog.ColoredFormatter", "colorlog.TTYColoredFormatter")
+FILE = "logging.FileHandler"
+LOG_FILE = "${hydra.runtime.output_dir}/${hydra.job.name}.log"  # Hydra's own, which it appends to
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 MAKERS = ("class", "()", "listener", "queue")  # what logging imports and calls
 
@@ -33,6 +38,8 @@ def plugin_problems(node: DictConfig) -> list[Problem]:
     for part in ("launcher", "sweeper", "callbacks", "job_logging", "hydra_logging"):
         is_known = _is_log if part.endswith("logging") else _is_plugin
         found = [leaf for leaf in _leaves(node[part], part) if not is_known(*leaf[1:])]
+        if part.endswith("logging"):
+            found = [leaf for leaf in found if not _is_hydras_file(node[part], leaf[0].split(".")[1:], leaf[1])]
         problems += [Problem(f"hydra.{path}.{key}", message, value) for path, key, value in found]
         if node[part] is not None and not OmegaConf.is_dict(node[part]):
             problems.append(Problem(f"hydra.{part}", "must be a group of options", node[part]))
@@ -62,14 +69,25 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
 def _is_log(key: str, value: Any) -> bool:
     """Whether logging may be given this: plain values, its own classes, the two streams of the process."""
     if key in MAKERS:
-        return bool(LOGGING.fullmatch(str(value)))
+        return value in (*LOGGING, *COLORLOG, FILE)
     if key == "level":
         return isinstance(value, int) or value in logging.getLevelNamesMapping()
-    return value in STREAMS or not (isinstance(value, str) and value.startswith("ext://"))
+    if key in ("filters", "filename", "."):
+        return False
+    return value in STREAMS or not (isinstance(value, str) and value.startswith(("ext://", "cfg://")))
+
+
+def _is_hydras_file(logging_part: DictConfig, path: Sequence[str], key: str) -> bool:
+    """Whether this is the name of the log file as Hydra's own configuration has it, which is only appended to."""
+    if key != "filename" or path[:1] != ["handlers"] or len(path) != 2:
+        return False
+    raw: Any = OmegaConf.to_container(logging_part, resolve=False)
+    handler = raw["handlers"][path[1]]
+    return handler["filename"] == LOG_FILE and "mode" not in handler
 
 
 def _is_plugin(key: str, value: Any) -> bool:
-    return key != "_target_" or _plugin(str(value)) is not None
+    return key != "_target_" or (not str(value).endswith(f".{PICKLES}") and _plugin(str(value)) is not None)
 
 
 def _plugin(path: str) -> type | None:

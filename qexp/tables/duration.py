@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers, runs
-from qexp.config.config import Config, load_yaml
+from qexp.config.config import Config
 from qexp.config.places import data_root, store_root
+from qexp.config.yaml_files import load_yaml
 from qexp.engine.loop import fit
 from qexp.experiment.build import assemble, build_network, build_source, make_step, pick_device, place
 from qexp.experiment.evaluate import evaluate_both

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from qexp.config import schema
-from qexp.config.config import load_yaml
 from qexp.config.explain import COMPOSITION_ERRORS, explain
 from qexp.config.places import conf_dir
+from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import UsageError
 from qexp.utils.text import suggest
 from qexp.utils.types import Count, NonNegative, NonNegativeInt, Range

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qexp.config.config import load_yaml
+from qexp.config.yaml_files import load_yaml
 from support.commands import TINY, Qexp, Result
 from support.papers import SMALL, rows_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from qexp.config.config import load_yaml
+from qexp.config.yaml_files import load_yaml
 from support.commands import STE, TINY, Configure, OnlyRun, Qexp, Sweep, Train
 from support.endings import failing
 from support.jobs import choices

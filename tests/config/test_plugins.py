@@ -18,7 +18,7 @@ from support.jobs import jobs_of
         ("hydra/job_logging=none", "hydra.verbose=[a,b]"),
         ("+hydra.callbacks.x._target_=hydra.experimental.callbacks.LogJobReturnCallback",),
         ("hydra.job_logging.handlers.console.class=rich.logging.RichHandler",),
-        ("hydra.job_logging.handlers.console.class=logging.handlers.SysLogHandler",),
+        ("hydra.job_logging.handlers.console.class=logging.NullHandler",),
         ("hydra.job_logging.root.level=DEBUG", "hydra.sweeper.max_batch_size=3"),
     ],
 )

@@ -12,7 +12,8 @@ import torch
 from qexp import runs
 from qexp.cli import train as commands
 from qexp.config import places
-from qexp.config.config import load_yaml, recorded_config
+from qexp.config.config import recorded_config
+from qexp.config.yaml_files import load_yaml
 from qexp.engine.loop import fit as real_fit
 from support.commands import INTERRUPTED, STE, OnlyRun, Sweep, Train
 from support.endings import failing

@@ -6,7 +6,8 @@ import torch
 
 from qexp import runs
 from qexp.config import places
-from qexp.config.config import load_yaml, recorded_config
+from qexp.config.config import recorded_config
+from qexp.config.yaml_files import load_yaml
 from support.commands import Sweep
 
 # What a run leaves behind

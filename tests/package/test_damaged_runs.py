@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from qexp import runs
-from qexp.config.config import load_yaml, recorded_config
+from qexp.config.config import recorded_config
+from qexp.config.yaml_files import load_yaml
 from qexp.engine.checkpointer import read_checkpoint
 from qexp.engine.step import Step
 from support.crashes import difference, kill_at, only_run, result, run_child

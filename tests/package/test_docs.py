@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from qexp.config.config import load_yaml
 from qexp.config.places import conf_dir
+from qexp.config.yaml_files import load_yaml
 from support.pages import ROOT, section
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

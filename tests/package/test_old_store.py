@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from qexp.config.config import load_yaml
 from qexp.config.identity import run_key
+from qexp.config.yaml_files import load_yaml
 from support.commands import Qexp
 
 STORE = Path(__file__).parents[1] / "data" / "store"

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from qexp.cli.main import main
-from qexp.config.config import load_yaml, recorded_config
+from qexp.config.config import recorded_config
+from qexp.config.yaml_files import load_yaml
 from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble
 from qexp.experiment.evaluate import evaluate_session

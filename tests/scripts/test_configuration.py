@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from qexp.config.compose import composing
-from qexp.config.config import load_yaml
 from qexp.config.places import conf_dir
+from qexp.config.yaml_files import load_yaml
 from qexp.tables.published import table_names
 
 ROOT = Path(__file__).resolve().parents[2]
