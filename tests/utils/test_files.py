@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from qexp.utils.files import read_regular
-from support.limits import within
+from support.limits import TookTooLong, within
 
 
 def test_the_limit_rings() -> None:
     """So that the next tests can fail."""
-    with pytest.raises(TimeoutError), within(0.05):
+    with pytest.raises(TookTooLong), within(0.05):
         signal.pause()
 
 
