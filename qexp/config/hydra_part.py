@@ -26,6 +26,7 @@ COMMANDS = {
     "launcher.submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
     **dict.fromkeys(f"sweeper.{key}" for key in ("storage", "custom_search_space")),
 }
+MOST_JOBS = 64  # processes at a time
 KNOWN = ("BasicLauncher", "BasicSweeper", "JoblibLauncher")
 
 
@@ -60,6 +61,12 @@ def _untyped(raw: Mapping[str, Any], typed: set[str]) -> Iterator[Problem]:
     for key, usual in {**FOLDERS, **COMMANDS}.items():
         if (value := _at(raw, key)) not in (usual, None) and f"hydra.{key}" not in typed:
             yield Problem(f"hydra.{key}", why, value)
+    if (
+        isinstance(jobs := _at(raw, "launcher.n_jobs"), int)
+        and jobs > MOST_JOBS
+        and "hydra.launcher.n_jobs" not in typed
+    ):
+        yield Problem("hydra.launcher.n_jobs", f"a file may ask for {MOST_JOBS} processes at most", jobs)
     for part in ("launcher", "sweeper"):
         target = str(_at(raw, f"{part}._target_"))
         if target.rpartition(".")[2] not in KNOWN and not {f"hydra/{part}", f"hydra.{part}"} & typed:

@@ -64,3 +64,15 @@ def test_what_the_command_line_says(qexp: Qexp, workspace: Path, place: Path, te
     result = qexp("train", *shlex.split(text), "--dry-run")
     assert result.code == (2 if verdict == "refused" else 0), result.err
     assert_no_trace(workspace)
+
+
+@pytest.mark.parametrize(("jobs", "words", "code"), [(64, (), 0), (65, (), 2), (65, ("hydra.launcher.n_jobs=100",), 0)])
+def test_a_file_asks_for_so_many_processes_only(
+    qexp: Qexp, place: Path, jobs: int, words: tuple[str, ...], code: int
+) -> None:
+    (place / "mine.yaml").write_text(
+        f"defaults: [train, {{override hydra/launcher: joblib}}, _self_]\nhydra: {{launcher: {{n_jobs: {jobs}}}}}\n"
+    )
+    result = qexp("train", "-m", "--config-dir", str(place), "--config-name=mine", "bits=2,4", *words, "--dry-run")
+    assert result.code == code, result.err
+    assert ("hydra.launcher.n_jobs=65: a file may ask for 64 processes at most" in result.err) == bool(code)
