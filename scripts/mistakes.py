@@ -188,7 +188,7 @@ MISTAKES = (
         "checkpoint: ruined weights written",
         "checkpointer.py",
         "        check_training(state.model, state.step.guard,",
-        "        str((state.model, state.step.guard,",
+        "        (lambda *_: None)(state.model, state.step.guard,",
         "engine",
     ),
     Mistake(
