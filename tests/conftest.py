@@ -34,6 +34,8 @@ NEVER_QUICK = ("slow", "gpu", "network")
 CHANGE_OUTPUT = ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "HYDRA_FULL_ERROR")
 
 
+torch.set_num_threads(1)  # also for fixtures of a session, which come before those of a test
+
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("tests")
 

@@ -1,7 +1,7 @@
 """Jobs that a launcher of Hydra's runs in other processes: what they leave for their command, what it tells them."""
 
 import os
-import shutil
+import re
 import signal
 import socket
 import sys
@@ -26,7 +26,7 @@ from qexp.cli.text import WIDTH_OF_A_PIPE
 from qexp.config.config import parse_config
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.utils import signals
-from qexp.utils.errors import Interrupted, QexpError, cannot_write
+from qexp.utils.errors import Interrupted, QexpError, UsageError, cannot_write
 from qexp.utils.signals import StopRequest
 
 # What jobs in other processes are told: the folder they share, whether to show tracebacks, the command's own process.
@@ -72,7 +72,7 @@ class Exchange:
 
     def remove(self) -> None:
         """Remove the folder, and the one around it if that is empty."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove_folder(self.folder)
         with suppress(OSError):
             self.folder.parent.rmdir()
 
@@ -84,6 +84,8 @@ def exchange(store: Path) -> Iterator[Exchange]:
     Raises:
         QexpError: it cannot be made; nothing is left of it.
     """
+    if (store / ".jobs").is_symlink():
+        raise UsageError(f"{store / '.jobs'} is a link; qexp writes and removes in folders of the store itself")
     _remove_left(store.resolve() / ".jobs")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{socket.gethostname()}-{os.getpid()}"
     made = Exchange(store.resolve() / ".jobs" / name)
@@ -104,10 +106,20 @@ def exchange(store: Path) -> Iterator[Exchange]:
 
 def _remove_left(folder: Path) -> None:
     """Remove the folders of commands on this machine that were killed."""
-    for left in folder.glob(f"*-{socket.gethostname()}-*"):
-        pid = left.name.rpartition("-")[2]
-        if pid.isdigit() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+    name = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(socket.gethostname())}-(\d+)")
+    for left in folder.glob("*"):
+        found = name.fullmatch(left.name)
+        if found and not left.is_symlink() and not _is_alive(int(found[1])):
+            _remove_folder(left)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder of a command, unless there is more in it than qexp left."""
+    with suppress(OSError):
+        for entry in folder.iterdir():
+            if re.fullmatch(r"(job-\d{6}\.json|stop|halt|multirun\.yaml|\w+\.log)(\.tmp)?", entry.name):
+                entry.unlink()
+        folder.rmdir()
 
 
 def _is_alive(pid: int) -> bool:

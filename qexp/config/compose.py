@@ -12,14 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
@@ -38,7 +41,7 @@ from qexp.config.overrides import (
 from qexp.config.places import conf_dir
 from qexp.config.references import plain_tree, reference_problems
 from qexp.config.schema import Invalid, Problem
-from qexp.config.yaml_files import check_folder
+from qexp.config.yaml_files import check_file
 from qexp.utils.errors import UsageError
 from qexp.utils.text import one_line
 
@@ -87,12 +90,10 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
         config_name: the primary file.
 
     Raises:
-        UsageError: there is no such folder, or a file in it is more than can be meant.
+        UsageError: there is no such folder.
     """
     if config_dir and not Path(config_dir).is_dir():
         raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
-    if config_dir:
-        check_folder(Path(config_dir))
     Plugins.instance().register(_FolderOfTheUser)
     _FolderOfTheUser.folder = Path(config_dir) if config_dir else None
     instance, before = GlobalHydra.instance(), GlobalHydra.instance().hydra
@@ -100,11 +101,28 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
     try:
         with (
             initialize_config_dir(str(conf_dir()), job_name="qexp", version_base="1.3"),
+            _checking_files(Path(config_dir) if config_dir else None),
             warnings.catch_warnings(action="ignore"),  # ${oc.deprecated:...}; the run itself shows them
         ):
             yield Composer(config_name)
     finally:
         instance.hydra, _FolderOfTheUser.folder = before, None
+
+
+@contextmanager
+def _checking_files(folder: Path | None) -> Iterator[None]:
+    """Let Hydra check every file inside the block before it reads it; it has no public way to that."""
+    source = SourcesRegistry.instance().resolve("file")  # Hydra imports its plugins a second time
+    read = source.load_config
+
+    def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
+        path = Path(self.path, self._normalize_file_name(config_path))
+        if path.exists() and not path.resolve().is_relative_to(conf_dir()):
+            check_file(path, folder or conf_dir())
+        return read(self, config_path)
+
+    with patch.object(source, "load_config", load_config):
+        yield
 
 
 class Composer:
@@ -162,6 +180,9 @@ class Composer:
         parser = OverridesParser.create(self.loader)
         try:
             params = tree.hydra.sweeper.params or {}
+            if orders := [key for key in params if HYDRAS.match(str(key))]:
+                why = "Hydra's own options are the same for all jobs of a sweep"
+                return [fixed], [Problem(f"hydra.sweeper.params.{key}", why) for key in orders]
             lists = combinations([*parser.parse_overrides([f"{k}={v}" for k, v in params.items()]), *overrides])
             return lists, self._as_written(parser.parse_overrides(lists[0]))
         except SYNTAX_ERRORS as error:

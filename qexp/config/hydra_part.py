@@ -3,6 +3,7 @@
 What the command line says is meant. What a file says is data: somebody else may have written it.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from qexp.config.plugins import plugin_problems
 from qexp.config.references import is_more
 from qexp.config.schema import Problem
+from qexp.utils.text import UNFIT
 
 # Variables that say how fast numbers are computed. Others load libraries (OMP_TOOL_LIBRARIES) or find programs (PATH).
 VARIABLES = (
@@ -24,10 +26,15 @@ FOLDERS = {"run.dir": SCRATCH, "sweep.dir": SCRATCH, "sweep.subdir": "."}  # a l
 COMMANDS = {
     **dict.fromkeys(f"launcher.{key}" for key in ("setup", "python", "srun_args", "additional_parameters")),
     "launcher.submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
+    "launcher.temp_folder": None,
+    "launcher.pre_dispatch": "2*n_jobs",
     **dict.fromkeys(f"sweeper.{key}" for key in ("storage", "custom_search_space")),
 }
 MOST_JOBS = 64  # processes at a time
 KNOWN = ("BasicLauncher", "BasicSweeper", "JoblibLauncher")
+
+
+_NAME = re.compile(r"[\w-]{1,64}")
 
 
 def hydra_problems(node: DictConfig, words: Sequence[str] = ()) -> list[Problem]:
@@ -51,6 +58,8 @@ def _resolvers(value: Any, path: str) -> Iterator[Problem]:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _resolvers(inner, f"{path}.{number}")
+    elif isinstance(value, str) and UNFIT.search(value.replace("\n", "")):
+        yield Problem(path, "holds control characters", value)
     elif isinstance(value, str) and is_more(value.replace(SCRATCH, "")):
         yield Problem(path, "may refer to other options, and to nothing else", value)
 
@@ -67,6 +76,12 @@ def _untyped(raw: Mapping[str, Any], typed: set[str]) -> Iterator[Problem]:
         and "hydra.launcher.n_jobs" not in typed
     ):
         yield Problem("hydra.launcher.n_jobs", f"a file may ask for {MOST_JOBS} processes at most", jobs)
+    for key in _at(raw, "sweeper.params") or ():
+        if str(key).lstrip("+").startswith("hydra"):
+            yield Problem(f"hydra.sweeper.params.{key}", why)
+    for part in ("job_logging", "hydra_logging"):
+        if not {f"hydra/{part}", f"hydra.{part}"} & typed and "logging.FileHandler" in str(_at(raw, part)):
+            yield Problem(f"hydra.{part}", f"a log file is asked for on the command line alone: hydra/{part}=default")
     for part in ("launcher", "sweeper"):
         target = str(_at(raw, f"{part}._target_"))
         if target.rpartition(".")[2] not in KNOWN and not {f"hydra/{part}", f"hydra.{part}"} & typed:
@@ -75,6 +90,8 @@ def _untyped(raw: Mapping[str, Any], typed: set[str]) -> Iterator[Problem]:
 
 def _job(raw: Mapping[str, Any]) -> Iterator[Problem]:
     job = raw.get("job") or {}
+    if not _NAME.fullmatch(str(job.get("name"))):
+        yield Problem("hydra.job.name", "must be a word of letters, digits, '_' and '-'", job.get("name"))
     if job.get("chdir"):
         yield Problem("hydra.job.chdir", "qexp keeps the working directory; runs_dir= says where runs go", job["chdir"])
     if raw.get("output_subdir") is not None:

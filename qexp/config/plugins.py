@@ -82,8 +82,9 @@ def _is_hydras_file(logging_part: DictConfig, path: Sequence[str], key: str) -> 
     if key != "filename" or path[:1] != ["handlers"] or len(path) != 2:
         return False
     raw: Any = OmegaConf.to_container(logging_part, resolve=False)
-    handler = raw["handlers"][path[1]]
-    return handler["filename"] == LOG_FILE and "mode" not in handler
+    handlers = raw["handlers"] if isinstance(raw, dict) else None
+    handler = handlers.get(path[1]) if isinstance(handlers, dict) else None
+    return isinstance(handler, dict) and handler.get("filename") == LOG_FILE and "mode" not in handler
 
 
 def _is_plugin(key: str, value: Any) -> bool:

@@ -60,4 +60,6 @@ def _plain(value: Any, budget: list[int]) -> Any:
         return None if value._is_none() else {key: _plain(value[key], budget) for key in value}
     if isinstance(value, ListConfig):
         return None if value._is_none() else [_plain(value[number], budget) for number in range(len(value))]
+    if isinstance(value, str) and "${" in value:  # made of two parts: it would be resolved once more
+        raise TooLarge(f"{value}: a reference that is made of references")
     return value

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from qexp.config.references import MOST_VALUES, is_more, plain_tree, reference_problems
@@ -13,7 +14,7 @@ from qexp.utils.files import read_regular
 from qexp.utils.text import one_line
 
 MOST_BYTES, DEEPEST = 2**20, 50
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = yaml.SafeLoader  # what OmegaConf reads with: libyaml takes other texts for YAML
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -44,22 +45,31 @@ def read_text(path: Path) -> str:
     return text
 
 
-def check_folder(folder: Path) -> None:
-    """Check all YAML files in a folder of configuration that others may have made, before Hydra reads any.
+class Unsafe(HydraException):
+    """A file of configuration that Hydra shall not read."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(reason)
+        self.full_key = str(path)
+
+
+def check_file(path: Path, root: Path) -> None:
+    """Check a file of configuration that others may have made, before Hydra reads it.
 
     Raises:
-        UsageError: more than can be meant, or an order to Hydra.
+        Unsafe: it lies outside of `root`, is more than can be meant, or an order to Hydra.
+        ValueError, YAMLError: it is no YAML.
     """
-    for path in sorted(folder.rglob("*.y*ml")):
-        if path.is_dir():
-            continue
-        try:
-            if reason := order(read_text(path)):
-                raise UsageError(f"{path}: {reason}")
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-        except (ValueError, yaml.YAMLError):
-            continue  # Hydra says what is wrong, if the file is asked for
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise Unsafe(path, "leads out of the folder of --config-dir")
+    try:
+        reason = order(read_text(path))
+    except UsageError as error:
+        raise Unsafe(path, str(error).partition(": ")[2]) from error
+    except OSError as error:
+        raise Unsafe(path, f"cannot be read ({error.strerror})") from error
+    if reason:
+        raise Unsafe(path, reason)
 
 
 def order(text: str) -> str | None:

@@ -21,6 +21,7 @@ from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import one_line
 
 Transform = Callable[[Any], Any]  # from PIL image to PIL image
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # of IMG_EXTENSIONS: for EPS, Pillow starts a program
 MOST_PIXELS = 100_000_000  # 300 MB as bytes
 
 
@@ -168,7 +169,7 @@ class FileBatches:
 def _load(path: Path) -> Image.Image:
     """Return an image; a pipe in its place reads as an empty file, and one of too many pixels is refused."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        image = Image.open(file)
+        image = Image.open(file, formats=FORMATS)
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width:,} x {image.height:,} pixels are more than {MOST_PIXELS:,}")
         return image.convert("RGB")

@@ -20,7 +20,7 @@ from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
 from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.files import bytes_of
+from qexp.utils.files import bytes_of, read_tail
 from qexp.utils.text import few, method_label, model_label, suggest
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
@@ -110,11 +110,11 @@ class Entry:
     def last_epoch(self) -> dict[str, Any]:
         """The last whole line of metrics.jsonl."""
         try:
-            lines = (self.path / "metrics.jsonl").read_text().splitlines()
-        except (OSError, ValueError):
+            lines = read_tail(self.path / "metrics.jsonl").splitlines()
+        except OSError:
             return {}
         for line in reversed(lines):
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 record = json.loads(line)
                 return record if isinstance(record, dict) else {}
         return {}
@@ -149,7 +149,7 @@ class Entry:
 def number(tree: Mapping[str, Any], key: str) -> float | None:
     """Return the number at `key`, None where there is none."""
     value = tree.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -25,6 +25,17 @@ def read_regular(path: Path, most: int = MOST) -> bytes:
         return file.read(most)
 
 
+def read_tail(path: Path, most: int = 2**16) -> bytes:
+    """Return the last bytes of a regular file; raise OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        file.seek(max(0, found.st_size - most))
+        return file.read(most)
+
+
 def bytes_of(path: Path) -> int:
     """Return the size of a file or of all files in a folder; links count as themselves."""
     is_folder = path.is_dir() and not path.is_symlink()
