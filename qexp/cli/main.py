@@ -42,28 +42,26 @@ COMMANDS = ("train", "eval", "table", "runs", "doctor")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name, debug = (words or ["help"])[0], "--debug" in words
     with lasting_output() as output:
-        code = _carry_out(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            if name not in COMMANDS:
+                code = _answer(name)
+            else:
+                command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
+                with handling(_leave):
+                    code = command([word for word in words[1:] if word != "--debug"], debug=debug)
+        except QexpError as error:
+            if debug:
+                traceback.print_exc()
+            print(f"qexp {name}: error: {one_line(str(error), 900)}", file=sys.stderr)
+            code = error.exit_code
+        except (KeyboardInterrupt, Interrupted) as error:
+            print(f"qexp {name}: interrupted{RESUMES.get(name, '')}", file=sys.stderr)
+            code = error.exit_code if isinstance(error, Interrupted) else 130
         output.flush()
         return exit_code(output, code)
-
-
-def _carry_out(words: list[str]) -> int:
-    name, debug = (words or ["help"])[0], "--debug" in words
-    try:
-        if name not in COMMANDS:
-            return _answer(name)
-        command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
-        with handling(_leave):
-            return command([word for word in words[1:] if word != "--debug"], debug=debug)
-    except QexpError as error:
-        if debug:
-            traceback.print_exc()
-        print(f"qexp {name}: error: {one_line(str(error), 900)}", file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, Interrupted) as error:
-        print(f"qexp {name}: interrupted{RESUMES.get(name, '')}", file=sys.stderr)
-        return error.exit_code if isinstance(error, Interrupted) else 130
 
 
 def _answer(word: str) -> int:

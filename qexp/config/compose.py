@@ -101,7 +101,7 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
     try:
         with (
             initialize_config_dir(str(conf_dir()), job_name="qexp", version_base="1.3"),
-            _checking_files(Path(config_dir) if config_dir else None),
+            _checking_files(),
             warnings.catch_warnings(action="ignore"),  # ${oc.deprecated:...}; the run itself shows them
         ):
             yield Composer(config_name)
@@ -110,7 +110,7 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
 
 
 @contextmanager
-def _checking_files(folder: Path | None) -> Iterator[None]:
+def _checking_files() -> Iterator[None]:
     """Let Hydra check every file inside the block before it reads it; it has no public way to that."""
     source = SourcesRegistry.instance().resolve("file")  # Hydra imports its plugins a second time
     read = source.load_config
@@ -118,7 +118,7 @@ def _checking_files(folder: Path | None) -> Iterator[None]:
     def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
         if path.exists() and not path.resolve().is_relative_to(conf_dir()):
-            check_file(path, folder or conf_dir())
+            check_file(path, _FolderOfTheUser.folder or conf_dir())
         return read(self, config_path)
 
     with patch.object(source, "load_config", load_config):

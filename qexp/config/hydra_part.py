@@ -84,7 +84,10 @@ def _untyped(raw: Mapping[str, Any], typed: set[str]) -> Iterator[Problem]:
             yield Problem(f"hydra.{part}", f"a log file is asked for on the command line alone: hydra/{part}=default")
     for part in ("launcher", "sweeper"):
         target = str(_at(raw, f"{part}._target_"))
-        if target.rpartition(".")[2] not in KNOWN and not {f"hydra/{part}", f"hydra.{part}"} & typed:
+        if (
+            target.rpartition(".")[2] not in KNOWN
+            and not {f"hydra/{part}", f"hydra.{part}", f"hydra.{part}._target_"} & typed
+        ):
             yield Problem(f"hydra/{part}", why, target)
 
 

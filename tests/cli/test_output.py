@@ -60,8 +60,12 @@ def test_a_training_ends_whatever_becomes_of_its_output(tmp_path: Path, where: s
     """Its run is done, and the exit code is 0 unless what it printed is lost on a full disk."""
     store = tmp_path / ("störe" if where == "ascii" else "store")
     ending = {"/dev/full": ">/dev/full", "closed": ">&- 2>&-", "ascii": ""}.get(where, where)
-    words = " ".join([*QEXP, *ONE, f"runs_dir={store}"])
-    environment = os.environ | ({"PYTHONIOENCODING": "ascii", "LC_ALL": "C"} if where == "ascii" else {})
+    words = " ".join([*QEXP, *ONE])
+    environment = (
+        os.environ
+        | {"QEXP_RUNS": str(store)}
+        | ({"PYTHONIOENCODING": "ascii", "LC_ALL": "C"} if where == "ascii" else {})
+    )
     command = ["bash", "-o", "pipefail", "-c", f"{words} {ending}"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == (1 if where == "/dev/full" else 0), done.stderr

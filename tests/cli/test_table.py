@@ -132,6 +132,7 @@ def test_markdown_is_a_table_for_github(small: Callable[..., Result], folder: Pa
 NO_TORCH = """
 import sys
 from pathlib import Path
+from qexp.cli import table
 from qexp.cli.main import main
 assert main(["table", "dqa/4", "--seeds", "0,1", "--protocol", "short"]) == 0
 assert main(["table", "dqa/9"]) == 2
