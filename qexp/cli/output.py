@@ -71,7 +71,6 @@ def lasting_output() -> Iterator[Lasting]:
     sys.stdout, sys.stderr = made
     try:
         yield made[0]
-        made[0].flush()
     finally:
         for stream in made:
             stream.flush()

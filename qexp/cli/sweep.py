@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -71,8 +72,8 @@ class Exchange:
         return found
 
     def remove(self) -> None:
-        """Remove the folder, and the one around it if that is empty."""
-        _remove_folder(self.folder)
+        """Remove the folder, which this command made, and the one around it if that is empty."""
+        shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             self.folder.parent.rmdir()
 

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
-from unittest.mock import patch
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.sources_registry import SourcesRegistry
@@ -121,8 +120,11 @@ def _checking_files() -> Iterator[None]:
             check_file(path, _FolderOfTheUser.folder or conf_dir())
         return read(self, config_path)
 
-    with patch.object(source, "load_config", load_config):
+    source.load_config = load_config  # type: ignore[method-assign]
+    try:
         yield
+    finally:
+        source.load_config = read  # type: ignore[method-assign]
 
 
 class Composer:

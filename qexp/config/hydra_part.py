@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from qexp.config.plugins import plugin_problems
-from qexp.config.references import is_more
+from qexp.config.references import is_more, strings
 from qexp.config.schema import Problem
 from qexp.utils.text import UNFIT
 
@@ -32,9 +32,7 @@ COMMANDS = {
 }
 MOST_JOBS = 64  # processes at a time
 KNOWN = ("BasicLauncher", "BasicSweeper", "JoblibLauncher")
-
-
-_NAME = re.compile(r"[\w-]{1,64}")
+_NAME = re.compile(r"[\w-]{1,64}")  # of a job: part of the name of its log file
 
 
 def hydra_problems(node: DictConfig, words: Sequence[str] = ()) -> list[Problem]:
@@ -46,22 +44,17 @@ def hydra_problems(node: DictConfig, words: Sequence[str] = ()) -> list[Problem]
     """
     raw: Any = OmegaConf.to_container(node, resolve=False)
     typed = {word.lstrip("+").partition("=")[0] for word in words}
-    problems = [*_resolvers(raw, "hydra"), *_untyped(raw, typed), *_job(raw)]
+    problems = [*_odd_texts(raw), *_untyped(raw, typed), *_job(raw)]
     return problems or plugin_problems(node)
 
 
-def _resolvers(value: Any, path: str) -> Iterator[Problem]:
+def _odd_texts(raw: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield what reads the clock, the environment or anything else: it may differ between the check and the run."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _resolvers(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _resolvers(inner, f"{path}.{number}")
-    elif isinstance(value, str) and UNFIT.search(value.replace("\n", "")):
-        yield Problem(path, "holds control characters", value)
-    elif isinstance(value, str) and is_more(value.replace(SCRATCH, "")):
-        yield Problem(path, "may refer to other options, and to nothing else", value)
+    for path, text in strings(raw, "hydra"):
+        if UNFIT.search(text.replace("\n", "")):
+            yield Problem(path, "holds control characters", text)
+        elif is_more(text.replace(SCRATCH, "")):
+            yield Problem(path, "may refer to other options, and to nothing else", text)
 
 
 def _untyped(raw: Mapping[str, Any], typed: set[str]) -> Iterator[Problem]:
@@ -70,25 +63,24 @@ def _untyped(raw: Mapping[str, Any], typed: set[str]) -> Iterator[Problem]:
     for key, usual in {**FOLDERS, **COMMANDS}.items():
         if (value := _at(raw, key)) not in (usual, None) and f"hydra.{key}" not in typed:
             yield Problem(f"hydra.{key}", why, value)
-    if (
-        isinstance(jobs := _at(raw, "launcher.n_jobs"), int)
-        and jobs > MOST_JOBS
-        and "hydra.launcher.n_jobs" not in typed
-    ):
-        yield Problem("hydra.launcher.n_jobs", f"a file may ask for {MOST_JOBS} processes at most", jobs)
     for key in _at(raw, "sweeper.params") or ():
         if str(key).lstrip("+").startswith("hydra"):
             yield Problem(f"hydra.sweeper.params.{key}", why)
+    jobs = _at(raw, "launcher.n_jobs")
+    if isinstance(jobs, int) and jobs > MOST_JOBS and "hydra.launcher.n_jobs" not in typed:
+        yield Problem("hydra.launcher.n_jobs", f"a file may ask for {MOST_JOBS} processes at most", jobs)
     for part in ("job_logging", "hydra_logging"):
-        if not {f"hydra/{part}", f"hydra.{part}"} & typed and "logging.FileHandler" in str(_at(raw, part)):
+        if "logging.FileHandler" in str(_at(raw, part)) and not _ways_to_choose(part) & typed:
             yield Problem(f"hydra.{part}", f"a log file is asked for on the command line alone: hydra/{part}=default")
     for part in ("launcher", "sweeper"):
         target = str(_at(raw, f"{part}._target_"))
-        if (
-            target.rpartition(".")[2] not in KNOWN
-            and not {f"hydra/{part}", f"hydra.{part}", f"hydra.{part}._target_"} & typed
-        ):
+        if target.rpartition(".")[2] not in KNOWN and not _ways_to_choose(part) & typed:
             yield Problem(f"hydra/{part}", why, target)
+
+
+def _ways_to_choose(part: str) -> set[str]:
+    """Return the keys by which a command line chooses a part of Hydra's."""
+    return {f"hydra/{part}", f"hydra.{part}", f"hydra.{part}._target_"}
 
 
 def _job(raw: Mapping[str, Any]) -> Iterator[Problem]:

@@ -14,9 +14,21 @@ MOST_VALUES = 100_000  # of a tree
 _REFERENCE = re.compile(r"\$\{(oc\.deprecated:)?\.*[A-Za-z_][\w.-]*\}")
 
 
-def is_more(text: str, most: int = -1) -> bool:
-    """Whether a text holds more than references to other options, or more than `most` of them."""
-    return "${" in _REFERENCE.sub("", text, count=max(most, 0))
+def is_more(text: str, most: int = 0) -> bool:
+    """Whether a text holds more than references to other options, or more than `most` of them; 0 for any number."""
+    return "${" in _REFERENCE.sub("", text, count=most)
+
+
+def strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield (dotted path, text) of every text in a tree of plain data."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from strings(inner, f"{path}.{key}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from strings(inner, f"{path}.{number}")
+    elif isinstance(value, str):
+        yield path, value
 
 
 class TooLarge(OmegaConfBaseException):
@@ -31,19 +43,8 @@ def reference_problems(composed: DictConfig) -> list[Problem]:
     """
     message = "may hold one reference to another option, ${key}, and nothing else"
     raw: Any = OmegaConf.to_container(composed, resolve=False)
-    strings = [found for key, value in raw.items() if key != "hydra" for found in _strings(value, str(key))]
-    return [Problem(path, message, text) for path, text in strings if is_more(text, 1)]
-
-
-def _strings(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _strings(inner, f"{path}.{key}")
-    elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _strings(inner, f"{path}.{number}")
-    elif isinstance(value, str):
-        yield path, value
+    found = [text for key, value in raw.items() if key != "hydra" for text in strings(value, str(key))]
+    return [Problem(path, message, text) for path, text in found if is_more(text, 1)]
 
 
 def plain_tree(composed: DictConfig) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from qexp.config.identity import float_parent, run_key
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
 from qexp.config.yaml_files import load_yaml
+from qexp.runs.filters import fits
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.files import bytes_of, read_tail
 from qexp.utils.text import few, method_label, model_label, suggest
@@ -120,7 +121,8 @@ class Entry:
         return {}
 
     @property
-    def progress(self) -> str | None:  # such as 7/20
+    def progress(self) -> str | None:
+        """Such as `7/20`: the epochs that are trained and all of them."""
         epoch, epochs = (number(self.last_epoch, key) for key in ("epoch", "epochs"))
         return None if epoch is None or epochs is None else f"{epoch:.0f}/{epochs:.0f}"
 
@@ -143,6 +145,7 @@ class Entry:
 
     @property
     def bytes(self) -> int:
+        """Of all its files."""
         return sum(self.files.values())
 
 
@@ -216,7 +219,7 @@ def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tupl
         if (not named or entry in named)
         and all(text in entry.name for text in texts)
         and (not states or entry.state in states)
-        and all(any(_fits(value, text) for value in entry.values.get(key, ())) for key, text in pairs)
+        and all(any(fits(value, text) for value in entry.values.get(key, ())) for key, text in pairs)
     ]
     return found, every
 
@@ -235,24 +238,6 @@ def _check_keys(root: Path, every: Sequence[Entry], keys: Sequence[str]) -> None
             nested = [other for other in known if other.endswith(f".{key}") or other.startswith(f"{key}.")]
             hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, known)
             raise UsageError(f"no run in {root} has '{key}'{hint}")
-
-
-def _fits(value: Any, text: str) -> bool:
-    """Whether a value is what `text` says, or one of several that it names."""
-    return _is(value, text) or any(_is(value, one) for one in text.split(","))
-
-
-def _is(value: Any, text: str) -> bool:
-    if value is None or isinstance(value, bool):
-        return text.lower() == {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int | float):
-        try:
-            return float(text) == value
-        except ValueError:
-            return False
-    if isinstance(value, list):
-        return text.replace(" ", "") == f"[{','.join(map(str, value))}]"
-    return str(value) == text
 
 
 def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:
