@@ -50,9 +50,9 @@ def _torch() -> str:
 
 
 def _cpu() -> str:
-    import torch
+    from qexp.experiment.threads import most_threads
 
-    return f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads"
+    return f"{os.cpu_count()} cores; a network gets the threads it is worth, at most {most_threads()} (threads=N sets them)"
 
 
 def _cuda() -> str:

@@ -18,6 +18,7 @@ from qexp.experiment.build import assemble, build_network
 from qexp.experiment.daq_files import DaqFile, Translation, translate
 from qexp.experiment.preflight import check_evaluation
 from qexp.experiment.session import Session
+from qexp.experiment.threads import considerate_waits
 from qexp.utils.callback import Metrics
 
 
@@ -112,7 +113,8 @@ def open_published(config: Config, file: DaqFile) -> tuple[Session, Translation]
 
 
 def _measured(session: Session) -> dict[str, Any]:
-    hard, soft = evaluate_session(session)
+    with considerate_waits():
+        hard, soft = evaluate_session(session)
     return {
         "dataset": session.config.dataset.name,
         "test_images": hard.images,

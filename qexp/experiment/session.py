@@ -3,14 +3,13 @@
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from qexp.config.config import Config
 from qexp.config.places import data_root
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
 from qexp.experiment.build import Parts, build_network, pick_device, place
+from qexp.experiment.threads import set_threads
 from qexp.utils.signals import StopRequest
 
 
@@ -33,8 +32,7 @@ class Session:
     ):
         self.config, self.stop = config, stop or StopRequest()
         self.device = pick_device(config.device)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        set_threads(config, parts)
         seed_everything(config.seed)
         self.data = parts.source.load(data_root(config.data_dir))
         state = weights.load_state(checkpoint_file) if checkpoint_file else None

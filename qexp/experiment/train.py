@@ -16,6 +16,7 @@ from qexp.experiment.build import Parts, determinism, make_step
 from qexp.experiment.evaluate import evaluate_session
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
+from qexp.experiment.threads import considerate_waits
 from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
@@ -58,6 +59,7 @@ def train(
         _start_directory(path, config, tell)
     with determinism(config.deterministic), ExitStack() as closing:
         session = Session(config, parts, checkpoint_file=None if checkpointer.found else start, stop=stop)
+        closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
         _say_what_is_resumed(path, session, checkpointer, tell)
         callbacks = _callbacks(path, session, checkpointer, console, closing)

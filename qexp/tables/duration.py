@@ -17,6 +17,7 @@ from qexp.config.yaml_files import load_yaml
 from qexp.engine.loop import fit
 from qexp.experiment.build import assemble, build_network, build_source, make_step, pick_device, place
 from qexp.experiment.evaluate import evaluate_both
+from qexp.experiment.threads import set_threads
 from qexp.utils.callback import Metrics
 from qexp.utils.text import model_label
 
@@ -136,8 +137,7 @@ class _SameBatch:
 def measured(config: Config) -> Speed:
     """Return the speed of a few training steps and an evaluation on random images."""
     device, parts = pick_device(config.device), assemble(config)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    set_threads(config, parts)
     model = place(build_network(config, parts), config, device)
     source, recipe = parts.source, config.recipe
     small = max(2, min(SMALL_BATCH, SMALL_PIXELS // source.image_size**2))
