@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from qexp.cli.text import with_progress
 from qexp.config.compose import Job
 from qexp.config.config import SECTIONS, Config, parse_config, parse_sections
 from qexp.config.schema import Invalid, Problem
@@ -19,12 +20,13 @@ def check_jobs(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> tuple[list["
     """
     if wrong and not any(job.config or _checks_parts(job) for job in jobs):
         return [], []
-    from qexp.experiment.preflight import check, check_sections
+    from qexp.experiment.preflight import Trials, check, check_sections
 
+    trials: Trials = {}
     parts: list[Parts | None] = []
     found: list[Sequence[Problem]] = []
     known: dict[str, tuple[Parts | None, Sequence[Problem]]] = {}
-    for job in jobs:
+    for job in with_progress(jobs, "checking jobs"):
         config = job.config or _without_start(job)
         if config is None:
             parts.append(None)
@@ -33,7 +35,7 @@ def check_jobs(jobs: Sequence[Job], *, fetch: bool, wrong: bool) -> tuple[list["
         key = _checked_by(config)
         if key not in known:
             try:
-                known[key] = check(config, fetch=fetch), ()
+                known[key] = check(config, fetch=fetch, trials=trials), ()
             except Invalid as error:
                 known[key] = None, error.problems
         parts.append(known[key][0])

@@ -52,7 +52,9 @@ def _torch() -> str:
 def _cpu() -> str:
     from qexp.experiment.threads import most_threads
 
-    return f"{os.cpu_count()} cores; a network gets the threads it is worth, at most {most_threads()} (threads=N sets them)"
+    return (
+        f"{os.cpu_count()} cores; a network gets as many threads as it is worth, at most {most_threads()} (threads=N)"
+    )
 
 
 def _cuda() -> str:

@@ -2,12 +2,18 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 WIDTH_OF_A_PIPE = 160
+MANY = 100  # items that take long enough to show progress
+
+T = TypeVar("T")
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -20,17 +26,47 @@ def make_console(*, stderr: bool = False) -> Console:
 
 def grid(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[str], title: str = "") -> str:
     """Return a table as text; columns that `numeric` names are aligned to the right."""
+    lines, console = [list(headers), *map(list, rows)], make_console()
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    if sum(widths) + 3 * len(widths) + 1 <= console.width and not any("\n" in cell for line in lines for cell in line):
+        return _aligned(lines, widths, [name in numeric for name in headers], title)
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     for name in headers:
         table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = make_console()
+    for line in lines[1:]:
+        table.add_row(*line)
     with console.capture() as captured:  # rich would end the program where the reader of its output has left
         console.print(table)
     return captured.get().rstrip("\n")
 
 
+def _aligned(lines: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool], title: str) -> str:
+    """Return what rich makes of a table that needs no folding; rich takes seconds for thousands of rows."""
+
+    def shown(line: Sequence[str]) -> str:
+        cells = []
+        for cell, width, to_the_right in zip(line, widths, right, strict=True):
+            cell = cell.rstrip()
+            filling = " " * (width - cell_len(cell))
+            cells.append(filling + cell if to_the_right else cell + filling)
+        return f"  {'   '.join(cells)}  "
+
+    inner = sum(widths) + 3 * len(widths) - 1
+    head, blank = [f"{title:<{inner + 2}}"] if title else [], " " * (inner + 2)
+    return "\n".join([*head, blank, shown(lines[0]), f" {'─' * inner} ", *map(shown, lines[1:]), blank])
+
+
 def named_rows(head: str, rows: Iterable[tuple[str, str]], width: int = 17) -> str:
     """Return a headline, and a row below it for everything that has a name."""
     return "\n".join([head, *(f"  {name:<{width}}{value}" for name, value in rows)])
+
+
+def with_progress(items: Sequence[T], title: str) -> Iterable[T]:
+    """Yield `items`; on a terminal a bar shows how far it is, elsewhere one line says that many will take a while."""
+    if len(items) < MANY:
+        return items
+    console = make_console(stderr=True)
+    if not sys.stderr.isatty():
+        console.print(f"{title}: {len(items):,}")
+        return items
+    return track(items, title, console=console, transient=True)

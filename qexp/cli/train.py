@@ -17,6 +17,7 @@ from qexp.cli.closing import report_run, report_sweep, say_how_it_ended, without
 from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main, job_arguments, parse_flags
 from qexp.cli.sweep import job_elsewhere, run_elsewhere
+from qexp.cli.text import with_progress
 from qexp.config.compose import Job, composing, is_basic_launcher, is_basic_sweeper
 from qexp.config.places import store_root
 from qexp.experiment.runner import FAILED
@@ -54,7 +55,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     with composing(flags.config_dir, flags.config_name or "train") as composer:
         overrides, problems = composer.parse(flags.overrides)
         lists, more = composer.expand(overrides, multirun=command.is_sweep)
-        jobs = [composer.job(own) for own in lists]
+        jobs = [composer.job(own) for own in with_progress(lists, "reading jobs")]
     lines = [*map(str, (*problems, *more)), *by_job(jobs, [job.problems for job in jobs])]
     parts: list[Parts | None] = []
     if not (flags.cfg or only_tells):

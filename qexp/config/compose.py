@@ -133,7 +133,7 @@ class Composer:
     def __init__(self, config_name: str):
         self.config_name = config_name
         self.loader = GlobalHydra.instance().config_loader()
-        self._trees: dict[tuple[str, ...], DictConfig] = {}
+        self._shared: dict[tuple[str, ...], tuple[DictConfig, DictConfig, bool]] = {}
         self._jobs: dict[tuple[str, ...], Job] = {}
 
     def choices(self, group: str) -> list[str]:
@@ -203,25 +203,30 @@ class Composer:
             return Job(words, {}, None, tuple(problems))
         if all(map(is_plain, overrides)):
             try:
-                composed = self._from_shared_tree(overrides)
-                unclear = reference_problems(composed)
-                tree = {} if unclear else plain_tree(composed)
-                if not unclear and not hydra_problems(composed.hydra, words):
-                    return Job(words, tree, parse_config(tree), (), self._trees[_groups(overrides)].hydra)
+                composed, hydra, is_clear = self._from_shared_tree(overrides)
+                if is_clear and not reference_problems(composed):
+                    tree = plain_tree(composed)
+                    return Job(words, tree, parse_config(tree), (), hydra)
             except Exception:  # a ValueError of keep_float.a=1, say, where keep_float is a list
                 pass  # the composition below knows the odd cases, and says what is wrong
         return self._composed_alone(words, overrides)
 
-    def _from_shared_tree(self, overrides: Sequence[Override]) -> DictConfig:
-        """Return the tree of plain overrides: the values set in a copy of that of their groups."""
+    def _from_shared_tree(self, overrides: Sequence[Override]) -> tuple[DictConfig, DictConfig, bool]:
+        """Return the tree of plain overrides, Hydra's part, and whether nothing is wrong with that.
+
+        The values are set in a copy of qexp's part of what their groups compose; Hydra's part is the same for all.
+        """
         groups = _groups(overrides)
-        if groups not in self._trees:
-            self._trees[groups] = self._compose(groups)
-        tree = copy.deepcopy(self._trees[groups])
+        if groups not in self._shared:
+            tree = self._compose(groups)
+            own = OmegaConf.masked_copy(tree, [str(key) for key in tree if key != "hydra"])
+            self._shared[groups] = own, tree.hydra, not hydra_problems(tree.hydra, groups)
+        own, hydra, is_clear = self._shared[groups]
+        own = copy.deepcopy(own)
         for one in overrides:
             if one.key_or_group not in GROUPS:
-                OmegaConf.update(tree, one.key_or_group, one.value(), merge=True, force_add=True)
-        return tree
+                OmegaConf.update(own, one.key_or_group, one.value(), merge=True, force_add=True)
+        return own, hydra, is_clear
 
     def _composed_alone(self, words: tuple[str, ...], overrides: Sequence[Override]) -> Job:
         """Return a job that Hydra composes, every override forced into its tree."""

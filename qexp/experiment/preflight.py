@@ -1,5 +1,6 @@
 """Everything that can be refused before a run has a directory, all mistakes at once."""
 
+import copy
 import errno
 import os
 from collections.abc import Callable, Mapping
@@ -19,15 +20,18 @@ from qexp.models import pretrained
 from qexp.utils.errors import UsageError, cannot_write
 from qexp.utils.text import plural
 
+Trials = dict[str, tuple[nn.Module, int]]  # what was tried -> the network, and the most values of an image in a layer
+MOST_TRIALS = 100  # at a time in memory
 _RAISED = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # of sizes, by torch and Python
 
 
-def check(config: Config, *, fetch: bool) -> Parts:
+def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts:
     """Check everything that can be known before a run starts, and return its parts.
 
     Args:
         config: of the run.
         fetch: the run is to start: download a dataset, or torchvision's weights, where they are not there.
+        trials: of the networks of other runs; what was tried is not tried again.
 
     Raises:
         Invalid: with every problem.
@@ -46,7 +50,7 @@ def check(config: Config, *, fetch: bool) -> Parts:
     if parts is not None:
         if config.init == "torchvision":
             start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
-        attempt(problems, lambda: check_network(config, parts, start, images))
+        attempt(problems, lambda: check_network(config, parts, start, images, trials))
     if problems or parts is None:
         raise Invalid(problems)
     return parts
@@ -112,9 +116,11 @@ def torchvision_weights(config: Config, parts: Parts, *, download: bool) -> Path
     return pretrained.fetch(config.model.name, download=download)
 
 
-def check_network(config: Config, parts: Parts, start: Path | None, images: int | None) -> None:
+def check_network(
+    config: Config, parts: Parts, start: Path | None, images: int | None, trials: Trials | None = None
+) -> None:
     """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
-    model = trial_network(config, parts, images or config.recipe.batch_size)
+    model = trial_network(config, parts, images or config.recipe.batch_size, trials)
     state, source = None if start is None else weights.load_state(start), f"init={config.init}"
     with torch.device("meta"):
         build_network(config, parts, state, model=model, source=source, load=weights.check_fits)
@@ -122,26 +128,41 @@ def check_network(config: Config, parts: Parts, start: Path | None, images: int 
         weights.check_finite(state, source)
 
 
-def trial_network(config: Config, parts: Parts, images: int) -> nn.Module:
+def trial_network(config: Config, parts: Parts, images: int, trials: Trials | None = None) -> nn.Module:
     """Return the float network without memory for its weights, after a trial of the batches it is to be trained in.
 
     Args:
         config: of the run.
         parts: of the run.
         images: how many there are to train on.
+        trials: what was tried already.
 
     Raises:
         UsageError: it cannot be built, cannot be trained on such batches, or takes more memory than there is.
     """
     smallest, largest = piece_sizes(images, config.recipe.batch_size, config.recipe.accumulate)
-    channels, size = parts.source.channels, parts.source.image_size
     options = " ".join(f"model.{key}={value}" for key, value in config.model.options.items())
     name = f"model={config.model.name} with {options}"
+    trials = {} if trials is None else trials
+    key = repr((config.model, config.dataset, smallest > 1))  # whatever works for two images works for more
+    if key not in trials:
+        if len(trials) >= MOST_TRIALS:
+            trials.clear()
+        trials[key] = _tried(name, parts, smallest)
+    model, per_image = trials[key]
+    check_memory(4 * sum(parameter.numel() for parameter in model.parameters()), f"{name}: its weights")
+    check_memory(4 * largest * per_image, f"{name}: a batch of {largest} images")
+    return copy.deepcopy(model)
+
+
+def _tried(name: str, parts: Parts, smallest: int) -> tuple[nn.Module, int]:
+    """Return a network and the most values that one image has in any of its layers; raise UsageError."""
+    channels, size, count = parts.source.channels, parts.source.image_size, min(smallest, 2)
     per_image = [channels * size**2]
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            per_image.append(output.numel() // smallest)
+            per_image.append(output.numel() // count)
 
     with torch.device("meta"):
         try:
@@ -150,16 +171,14 @@ def trial_network(config: Config, parts: Parts, images: int) -> nn.Module:
             raise UsageError(f"{name}: cannot be built ({_first_line(error)})") from error
         hooks = [module.register_forward_hook(note) for module in model.modules()]
         try:
-            model(torch.empty(smallest, channels, size, size))
+            model(torch.empty(count, channels, size, size))
         except _RAISED as error:
             batch = f"{plural(smallest, 'image')} of {size}x{size} pixels"
             advice = "; take a larger recipe.batch_size" if smallest == 1 else ""
             raise UsageError(f"{name}: cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
-        for hook in hooks:
-            hook.remove()
-    check_memory(4 * sum(parameter.numel() for parameter in model.parameters()), f"{name}: its weights")
-    check_memory(4 * largest * max(per_image), f"{name}: a batch of {largest} images")
-    return model
+    for hook in hooks:
+        hook.remove()
+    return model, max(per_image)
 
 
 def piece_sizes(images: int, batch_size: int, accumulate: int) -> tuple[int, int]:

@@ -18,8 +18,8 @@ from qexp.config.config import recorded_config
 from qexp.config.identity import float_parent, run_key
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
-from qexp.config.yaml_files import load_yaml
 from qexp.runs.filters import fits
+from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.files import bytes_of, read_tail
 from qexp.utils.text import few, method_label, model_label, suggest
@@ -35,8 +35,8 @@ _METHOD = re.compile(r".+-w(\d+)a(\d+)")
 class Entry:
     """One run directory; its files are read when they are first asked for."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, trees: StoredTrees | None = None):
+        self.path, self._trees = path, trees or StoredTrees()
         self.dataset, self.model, self.method, self.run = ("", "", "", *path.absolute().parts)[-4:]
         match = _RUN.fullmatch(self.run)
         self.seed, self.key = match.groups() if match else ("-", self.run)
@@ -87,7 +87,7 @@ class Entry:
     def config(self) -> dict[str, Any]:
         """The resolved configuration."""
         try:
-            return load_yaml(self.path / "config.yaml")
+            return self._trees.load(self.path / "config.yaml")
         except Exception:  # of the file, of YAML, of OmegaConf
             return {}
 
@@ -174,7 +174,8 @@ def is_run(path: Path) -> bool:
 def entries(root: Path) -> list[Entry]:
     """Return all runs in the store, in order of their names."""
     found = {mark.parent for name in _MARKS for mark in root.glob(f"[!.]*/*/*/*/{name}")}
-    return [Entry(path) for path in sorted(found) if is_run(path)]
+    trees = StoredTrees()
+    return [Entry(path, trees) for path in sorted(found) if is_run(path)]
 
 
 def find(root: Path, text: str) -> Entry:
@@ -232,9 +233,9 @@ def _named(every: Sequence[Entry], word: str) -> list[Entry]:
 
 
 def _check_keys(root: Path, every: Sequence[Entry], keys: Sequence[str]) -> None:
-    known = {key: None for entry in every for key in entry.values} if keys else {}
     for key in keys:
-        if every and key not in known:
+        if every and not any(key in entry.values for entry in every):
+            known = list({key: None for entry in every for key in entry.values})
             nested = [other for other in known if other.endswith(f".{key}") or other.startswith(f"{key}.")]
             hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, known)
             raise UsageError(f"no run in {root} has '{key}'{hint}")
@@ -256,7 +257,8 @@ def remove_run(root: Path, entry: Entry) -> None:
     """Remove a run directory, and the folders above it in the store that are empty then.
 
     The lock is held meanwhile, so that nobody starts the run. Summary and status go first: a removal that is killed
-    leaves nothing that looks done, but something that is still listed.
+    leaves nothing that looks done, but something that is still listed, or at the very end a folder with the lock alone,
+    which the next start of that run takes over.
 
     Raises:
         QexpError: another process holds it, it is not what was listed or not qexp's, or it cannot be removed.

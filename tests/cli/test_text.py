@@ -1,0 +1,58 @@
+"""Tables: those that need no folding look as rich makes them, in a hundredth of its time."""
+
+import random
+import sys
+
+import pytest
+from rich import box
+from rich.table import Table
+
+from qexp.cli import text as module
+from qexp.cli.text import MANY, grid, make_console, with_progress
+
+CELLS = ("", "x", "12.5", "日本語", "a b  c", " lead", "trail ", "[b]x[/b]", ":smile:", "-")
+
+
+def by_rich(headers: list[str], rows: list[list[str]], numeric: list[str], title: str) -> str:
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    for name in headers:
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = make_console()
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip("\n")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_table_that_fits_is_as_rich_makes_it(seed: int) -> None:
+    draw = random.Random(seed)
+    headers = [f"{draw.choice(['a', 'top-1', 'état', '日本'])}{number}" for number in range(draw.randint(1, 6))]
+    rows = [[draw.choice(CELLS) for _ in headers] for _ in range(draw.randint(0, 5))]
+    numeric = [name for name in headers if draw.random() < 0.5]
+    title = draw.choice(["", "2 runs"]) if len(headers) > 1 else ""
+    assert grid(headers, rows, numeric, title) == by_rich(headers, rows, numeric, title)
+
+
+def test_a_table_that_does_not_fit_is_folded_by_rich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WIDTH_OF_A_PIPE", 20)
+    headers, rows = ["name", "value"], [["abcdefghijklmnopqrst", "12345"]]
+    shown = grid(headers, rows, ["value"])
+    assert shown == by_rich(headers, rows, ["value"], "")
+    assert all(len(line) <= 20 for line in shown.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(MANY - 1, ""), (MANY, "reading jobs: 100\n"), (1234, "reading jobs: 1,234\n")]
+)
+def test_many_items_are_announced(capsys: pytest.CaptureFixture[str], count: int, said: str) -> None:
+    assert list(with_progress(range(count), "reading jobs")) == list(range(count))
+    assert capsys.readouterr().err == said
+
+
+def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(with_progress(range(MANY), "reading jobs")) == list(range(MANY))
+    assert "reading jobs" in capsys.readouterr().err
