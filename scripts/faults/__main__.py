@@ -4,7 +4,7 @@
     python scripts/faults kills signals --points 30    two parts, fewer trials
     python scripts/faults --output FILE                also write the table
 
-Linux. Full disks need root. Exit code 1 if anything is wrong.
+Linux. Full disks need root, kills at calls of the system gcc. Exit code 1 if anything is wrong.
 """
 
 import os

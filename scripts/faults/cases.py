@@ -184,9 +184,11 @@ def compare(expected: dict[str, Any], found: dict[str, Any], parts: Sequence[str
         check(differing is None, f"{path}: {differing}")
 
 
-def finish(case: Case, folder: Path, expected: Reference, *, steps: int = 2, parts: Sequence[str] = ()) -> None:
+def finish(
+    case: Case, folder: Path, expected: Reference, *more: str, steps: int = 2, parts: Sequence[str] = ()
+) -> None:
     """Run a command that was broken to its end; raise Wrong where it does not get there, or elsewhere."""
-    ended = carry_out(case.command(steps=steps), folder, prepared())
+    ended = carry_out(case.command(*more, steps=steps), folder, prepared())
     check(ended.code == 0, f"lost: ends with {ended.code}: {' / '.join(ended.err)}")
     compare(expected.results, results(folder), parts)
     states = {found["state"] for found in results(folder).values()}

@@ -19,8 +19,10 @@ import disk
 import fuzz
 import inputs
 import kills
+import preload
 import signals
 import starters
+import writes
 from cases import References, Setting
 from figures import Row, as_markdown, machine
 
@@ -28,6 +30,7 @@ import qexp
 
 PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "kills": kills.rows,
+    "writes": writes.rows,
     "damage": damage.rows,
     "disk": disk.rows,
     "denied": denied.rows,
@@ -42,6 +45,8 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
 def main(about: str) -> int:
     """Do what the command line says; return the exit code."""
     arguments = _arguments(about)
+    if "writes" in arguments.parts:
+        preload.load()
     _import_everything()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     folder, facts = Path(tempfile.mkdtemp(prefix="qexp-faults-")), machine(arguments.seed)
@@ -70,7 +75,9 @@ def _arguments(about: str) -> argparse.Namespace:
         prog="python scripts/faults", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; all of them without")
-    parser.add_argument("--points", type=int, default=150, help="trials of kills; the other parts have shares of it")
+    parser.add_argument(
+        "--points", type=int, default=150, help="trials of kills and of writes; the other parts have shares of it"
+    )
     parser.add_argument("--fuzz", type=int, default=10_000, help="command lines")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     parser.add_argument("--jobs", type=int, default=2, help="trials at a time (default 2)")
