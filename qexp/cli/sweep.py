@@ -26,6 +26,7 @@ from qexp.cli.launch import hydra_main
 from qexp.cli.text import WIDTH_OF_A_PIPE
 from qexp.config.config import parse_config
 from qexp.experiment.runner import FAILED, RunOutcome
+from qexp.runs.locks import holding, is_locked
 from qexp.utils import signals
 from qexp.utils.errors import Interrupted, QexpError, UsageError, cannot_write
 from qexp.utils.signals import StopRequest
@@ -100,17 +101,18 @@ def exchange(store: Path) -> Iterator[Exchange]:
         raise cannot_write(store, error) from error
     os.environ[SCRATCH] = str(made.folder)
     try:
-        yield made
+        with holding(made.folder, wait=False):
+            yield made
     finally:
         made.remove()
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove the folders of commands on this machine that were killed."""
+    """Remove the folders of commands on this machine that were killed; in another container they may be alive."""
     name = re.compile(rf"\d{{8}}-\d{{6}}-{re.escape(socket.gethostname())}-(\d+)")
     for left in folder.glob("*"):
         found = name.fullmatch(left.name)
-        if found and not left.is_symlink() and not _is_alive(int(found[1])):
+        if found and not left.is_symlink() and not _is_alive(int(found[1])) and not is_locked(left):
             _remove_folder(left)
 
 
@@ -118,7 +120,7 @@ def _remove_folder(folder: Path) -> None:
     """Remove a folder of a command, unless there is more in it than qexp left."""
     with suppress(OSError):
         for entry in folder.iterdir():
-            if re.fullmatch(r"(job-\d{6}\.json|stop|halt|multirun\.yaml|\w+\.log)(\.tmp)?", entry.name):
+            if re.fullmatch(r"(job-\d{6}\.json|stop|halt|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?", entry.name):
                 entry.unlink()
         folder.rmdir()
 

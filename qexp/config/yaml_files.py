@@ -32,6 +32,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return plain_tree(tree)
 
 
+def parse_text(text: str) -> Any:
+    """Return what a YAML text holds, as plain data; raises whatever YAML and OmegaConf raise."""
+    return OmegaConf.to_container(OmegaConf.create(text))
+
+
 def read_text(path: Path) -> str:
     """Return the text of a YAML file that is small enough.
 

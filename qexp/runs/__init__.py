@@ -1,8 +1,8 @@
-"""The run store: directories, states and locks (store.py); finding, comparing and removing runs (query.py)."""
+"""The run store: directories and states (store.py), locks (locks.py), finding and removing runs (query.py)."""
 
+from qexp.runs.locks import RunLocked
 from qexp.runs.store import (
     DEPTH,
-    RunLocked,
     State,
     claim,
     clear,

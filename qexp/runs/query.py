@@ -277,7 +277,7 @@ def remove_run(root: Path, entry: Entry) -> None:
             for name in ("summary.json", "status.json"):
                 (path / name).unlink(missing_ok=True)
             runs.clear(path, keep=("config.yaml",))
-            for name in ("config.yaml", "lock"):
+            for name in ("config.yaml", "lock", "lock.held"):
                 (path / name).unlink(missing_ok=True)
             path.rmdir()
         except OSError as error:

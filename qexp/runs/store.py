@@ -6,41 +6,33 @@
 A run is done when it has its summary.json, which is written after everything that it tells of.
 """
 
-import fcntl
 import json
 import os
 import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from qexp.config.config import Config
 from qexp.config.places import store_root
+from qexp.runs import locks
 from qexp.utils import atomic
-from qexp.utils.errors import QexpError, UsageError, cannot_write
+from qexp.utils.errors import UsageError, cannot_write
 from qexp.utils.files import read_regular
-from qexp.utils.text import one_line
 
 _WIDTH = re.compile(r"^model:\n(?: .*\n)*?  width: ([0-9.e+-]+)$", re.MULTILINE)
-_PATIENCE_SECONDS = 0.5  # a look at the state of a run holds its lock for a moment
 
 DEPTH = 4  # folders from the store to a run, its own included
 # What a run directory holds; under `.tmp` while it is written.
 OWN = re.compile(
-    r"(config\.yaml|(env|status|summary)\.json|metrics\.jsonl|error\.txt|lock|(last|previous|best|best-previous)\.pt"
+    r"(config\.yaml|(env|status|summary)\.json|metrics\.jsonl|error\.txt|lock(\.held(\.\d+)?)?|(last|previous|best|best-previous)\.pt"
     r"|events\.out\.tfevents\..+)(\.tmp)?"
 )
 
 State = Literal["running", "interrupted", "done", "failed", "diverged"]
-
-
-class RunLocked(QexpError):
-    """Another process holds the run's lock."""
 
 
 def run_directory(config: Config) -> Path:
@@ -113,23 +105,9 @@ def state_of(path: Path) -> State | None:
     """
     status = read_json(path / "status.json")
     state = status.get("state") if status else None
-    if state == "interrupted" or (state == "running" and not _is_locked(path)):
+    if state == "interrupted" or (state == "running" and not locks.is_locked(path)):
         return "done" if read_summary(path) else "interrupted"
     return state
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path / "lock", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 @contextmanager
@@ -145,26 +123,20 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
         QexpError: the directory cannot be made, or is behind a link.
     """
     _check_folders(path)
-    lock = FileLock(path / "lock", timeout=-1 if wait else _PATIENCE_SECONDS, poll_interval=0.1)
-    while not lock.is_locked:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        try:
-            lock.acquire()
-        except Timeout:
-            raise RunLocked(f"locked by {_holder(path)}: {path}") from None
-        except OSError as error:
-            if path.is_dir():
+    with ExitStack() as held:
+        while True:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
                 raise cannot_write(path, error) from error
-            # The run was removed, and its directory with it, before the lock could be taken.
-    try:
-        with suppress(OSError):  # a full disk: it is held all the same
-            _say_who_holds(path / "lock")
+            try:
+                held.enter_context(locks.holding(path, wait=wait))
+                break
+            except OSError as error:
+                if path.is_dir():
+                    raise cannot_write(path, error) from error
+                # The run was removed, and its directory with it, before the lock could be taken.
         yield
-    finally:
-        lock.release()
 
 
 def _check_folders(path: Path) -> None:
@@ -172,22 +144,6 @@ def _check_folders(path: Path) -> None:
     for folder in (path, *path.parents[: DEPTH - 1]):
         if folder.is_symlink():
             raise UsageError(f"{folder} is a link; qexp writes and removes in folders of the store itself")
-
-
-def _say_who_holds(lock: Path) -> None:
-    descriptor = os.open(lock, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, "w") as file:
-        if os.fstat(descriptor).st_nlink == 1:  # else it is somebody's file as well
-            file.truncate()
-            file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-
-
-def _holder(path: Path) -> str:
-    """Return who holds a lock, as its file tells."""
-    try:
-        return one_line(read_regular(path / "lock", 1000).decode(errors="replace").strip()) or "an unknown process"
-    except OSError:
-        return "an unknown process"
 
 
 def is_stripped(path: Path) -> bool:
@@ -202,7 +158,7 @@ def clear(path: Path, keep: Collection[str] = ()) -> None:
         return entry.name != "summary.json", entry.suffix != ".pt", entry.name
 
     for entry in sorted(path.iterdir(), key=order):
-        if OWN.fullmatch(entry.name) and entry.name not in ("lock", *keep):
+        if OWN.fullmatch(entry.name) and entry.name not in (locks.LOCK, locks.MARKER, *keep):
             atomic.remove(entry)
 
 

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from qexp.config.yaml_files import DEEPEST, MOST_BYTES, load_yaml
+from qexp.config.yaml_files import DEEPEST, MOST_BYTES, load_yaml, parse_text
 from qexp.utils.files import read_regular
 
 _KEY = re.compile(r"([A-Za-z_][\w.-]*):(?: (.+))?")
@@ -71,7 +69,7 @@ class StoredTrees:
         chunk = "\n".join([f"x: {text or ''}", *more])
         if chunk not in self._parsed:
             try:
-                (value,) = dict(OmegaConf.to_container(OmegaConf.create(chunk))).values()  # type: ignore[arg-type]
+                (value,) = parse_text(chunk).values()
             except Exception as error:  # of YAML and OmegaConf; `load_yaml` will say it of the whole file
                 raise _Unusual from error
             self._parsed[chunk] = value

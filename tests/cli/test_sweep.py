@@ -16,6 +16,7 @@ from qexp.cli.jobs import JobRecord
 from qexp.cli.sweep import Exchange, exchange
 from qexp.engine.step import Step
 from qexp.experiment.runner import RunOutcome
+from qexp.runs.locks import holding
 from qexp.utils.errors import Interrupted
 from support.commands import INTERRUPTED, STE, TINY, OnlyRun, Train
 from support.crashes import command, kill_at, run_child
@@ -279,3 +280,14 @@ def test_jobs_in_other_processes_share_one_float_net(
     assert os.getpid() not in pids.values()
     for method in ("ste", "br"):
         assert summary(only_run(method))["float_top1"] == summary(only_run("fp"))["top1_hard"]
+
+
+def test_the_folder_of_a_command_in_another_container_stays(tmp_path: Path) -> None:
+    """Its process has no number here; its lock tells that it lives."""
+    name = f"20260101-000000-{os.uname().nodename}-{2**30}"
+    killed, alive = tmp_path / ".jobs" / name, tmp_path / ".jobs" / name.replace("20260101", "20260102")
+    for folder in (killed, alive):
+        folder.mkdir(parents=True)
+    with holding(alive, wait=False), exchange(tmp_path):
+        assert alive.is_dir()
+        assert not killed.exists()

@@ -101,6 +101,6 @@ def test_qexps_own_files_need_no_second_look(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_files_have_in_common_is_parsed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trees, text = StoredTrees(), STORED[0].read_text()
     first = trees.load(STORED[0])
-    monkeypatch.setattr(module.OmegaConf, "create", None)
+    monkeypatch.setattr(module, "parse_text", None)
     (tmp_path / "config.yaml").write_text(text.replace("\nseed: 0\n", "\nseed: 17\n"))
     assert trees.load(tmp_path / "config.yaml") == {**first, "seed": 17}
