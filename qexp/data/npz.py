@@ -51,7 +51,8 @@ def count_images(path: Path, shape: Shape, classes: int) -> int:
     if images_shape[0] == 0:
         raise UsageError(f"{path}: holds no images")
     with _reading(path), np.load(path, allow_pickle=False) as arrays:
-        low, high = arrays["labels"].min(), arrays["labels"].max()
+        labels = arrays["labels.npy"]  # not "labels", which may be another file that has no header
+    low, high = labels.min(), labels.max()
     if low < 0 or high >= classes:
         raise UsageError(f"{path}: labels run from {low} to {high}, expected 0 to {classes - 1}")
     return images_shape[0]
@@ -64,7 +65,7 @@ def read(path: Path, shape: Shape) -> Images:
         UsageError: unreadable file.
     """
     with _reading(path), np.load(path, allow_pickle=False) as arrays:
-        return Images(arrays["images"].reshape(-1, *shape), arrays["labels"].astype(np.int64))
+        return Images(arrays["images.npy"].reshape(-1, *shape), arrays["labels.npy"].astype(np.int64))
 
 
 def _header(path: Path, key: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -1,5 +1,6 @@
 """npz files in the place of a download."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,16 @@ def test_wrong_npz_files_are_explained_in_one_line(changes: dict, message: str, 
     assert message in str(caught.value)
     assert "train.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_the_arrays_that_are_read_are_those_that_were_checked(name: str, tmp_path: Path) -> None:
+    """numpy prefers a file of the archive that is called as the array, whatever it holds."""
+    write_pair(tmp_path / "cifar10")
+    with zipfile.ZipFile(tmp_path / "cifar10" / "train.npz", "a") as archive:
+        archive.writestr(name, b"no array at all")
+    data = source("cifar10").load(tmp_path)
+    assert (data.train.images.shape, data.train.labels.dtype) == ((6, 32, 32, 3), np.int64)
 
 
 def test_half_a_pair_and_a_damaged_file_are_usage_errors(tmp_path: Path) -> None:
