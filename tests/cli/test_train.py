@@ -127,6 +127,14 @@ def test_help_lists_groups_their_choices_and_every_option(qexp: Qexp) -> None:
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("flag", ["--help", "--hydra-help", "--info=defaults"])
+def test_what_only_tells_refuses_wrong_options_too(qexp: Qexp, flag: str) -> None:
+    """Hydra would compose them for its answer, and end in a traceback."""
+    result = qexp("train", flag, "+seed=3", "recipe.epoch=3")
+    assert (result.code, result.out) == (2, "")
+    assert all(line.startswith("qexp train: error: ") for line in result.errors)
+
+
 def test_a_dry_run_prints_jobs_and_directories_and_creates_nothing(qexp: Qexp, configure: Configure) -> None:
     result = qexp("train", "--dry-run", "-m", "bits=2,4", "quantizer=ste")
     keys = [configure(f"bits={bits}", "quantizer=ste").key for bits in (2, 4)]
