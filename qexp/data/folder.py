@@ -167,8 +167,14 @@ class FileBatches:
 
 
 def _load(path: Path) -> Image.Image:
-    """Return an image; a pipe in its place reads as an empty file, and one of too many pixels is refused."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    """Return an image; a pipe in its place reads as an empty file, and one of too many pixels is refused.
+
+    Pillow's warnings, of metadata that it skips, would be lines in between that name no file.
+    """
+    with (
+        open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file,
+        warnings.catch_warnings(action="ignore"),
+    ):
         image = Image.open(file, formats=FORMATS)
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width:,} x {image.height:,} pixels are more than {MOST_PIXELS:,}")

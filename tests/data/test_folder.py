@@ -185,6 +185,16 @@ def test_gray_and_cmyk_images_become_rgb(own_tree: Path) -> None:
     assert (images - 200).abs().max() <= 2
 
 
+def test_what_pillow_warns_of_is_not_printed(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names no file, and comes between the lines of a command; a warning would be an error here."""
+    sizes = []
+    for path in (tree / "imagenet" / "val").glob("*/*.JPEG"):
+        with Image.open(path) as image:
+            sizes.append(image.width * image.height)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", max(sizes) - 1)
+    assert len(epoch(for_testing(tree))[1]) == len(sizes) == 7
+
+
 @pytest.mark.gpu
 def test_batches_on_a_gpu_are_those_on_the_cpu(tree: Path) -> None:
     if not torch.cuda.is_available():
