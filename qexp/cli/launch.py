@@ -13,6 +13,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from qexp.config.compose import Job
+from qexp.config.explain import COMPOSITION_ERRORS, explain
 from qexp.config.places import conf_dir
 from qexp.utils.errors import UsageError
 
@@ -46,12 +47,18 @@ def parse_flags(words: Sequence[str]) -> Namespace:
 
 
 def hydra_main(words: Sequence[str], task: Callable[[DictConfig], float]) -> int:
-    """Let Hydra's own main do what the words say, and return its exit code."""
+    """Let Hydra's own main do what the words say, and return its exit code.
+
+    Raises:
+        UsageError: what it composes for an answer, such as --hydra-help without the primary file, lacks an option.
+    """
     sys.argv = ["qexp train", *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
+    except COMPOSITION_ERRORS as error:
+        raise UsageError(": ".join(explain(error))) from error
     return 0
 
 

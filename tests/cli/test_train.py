@@ -135,6 +135,12 @@ def test_what_only_tells_refuses_wrong_options_too(qexp: Qexp, flag: str) -> Non
     assert all(line.startswith("qexp train: error: ") for line in result.errors)
 
 
+def test_hydras_own_help_knows_no_options_of_ours(qexp: Qexp) -> None:
+    assert qexp("train", "--hydra-help").code == 0
+    result = qexp("train", "--hydra-help", "dataset=synthetic")
+    assert (result.code, result.err) == (2, "qexp train: error: dataset: no such option\n")
+
+
 def test_a_dry_run_prints_jobs_and_directories_and_creates_nothing(qexp: Qexp, configure: Configure) -> None:
     result = qexp("train", "--dry-run", "-m", "bits=2,4", "quantizer=ste")
     keys = [configure(f"bits={bits}", "quantizer=ste").key for bits in (2, 4)]
