@@ -4,7 +4,6 @@ import math
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,5 +90,7 @@ def _reading(path: Path) -> Iterator[None]:
         found = re.search(r"'(\w+)\.npy'", str(error))
         missing = f"has no array '{found[1]}'" if found else "lacks an array"
         raise UsageError(f"{path}: {missing}; expected the arrays images and labels") from error
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise UsageError(f"{path}: is not a readable npz file ({one_line(str(error))})") from error
+    except Exception as error:  # zipfile, zlib and the parser of numpy's headers raise many kinds
+        raise UsageError(
+            f"{path}: is not a readable npz file ({one_line(str(error) or type(error).__name__)})"
+        ) from error

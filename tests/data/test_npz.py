@@ -66,6 +66,18 @@ def test_the_arrays_that_are_read_are_those_that_were_checked(name: str, tmp_pat
     assert (data.train.images.shape, data.train.labels.dtype) == ((6, 32, 32, 3), np.int64)
 
 
+@pytest.mark.parametrize(
+    "head", ["(" * 150, "{'shape': (8,", "9" * 9000, "{'descr': 3, 'fortran_order': 0, 'shape': (8,)}", "\0"]
+)
+def test_a_header_that_is_none_is_one_line(head: str, tmp_path: Path) -> None:
+    write_pair(tmp_path / "cifar10")
+    content = b"\x93NUMPY\1\0" + len(head).to_bytes(2, "little") + head.encode()
+    with zipfile.ZipFile(tmp_path / "cifar10" / "train.npz", "w") as archive:
+        archive.writestr("images.npy", content)
+    with pytest.raises(UsageError, match="train.npz: is not a readable npz file"):
+        source("cifar10").load(tmp_path)
+
+
 def test_half_a_pair_and_a_damaged_file_are_usage_errors(tmp_path: Path) -> None:
     write_pair(tmp_path / "cifar10")
     (tmp_path / "cifar10" / "train.npz").write_bytes(b"not a zip file")
