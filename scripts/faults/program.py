@@ -19,6 +19,7 @@ import disk
 import fuzz
 import inputs
 import kills
+import malice
 import preload
 import signals
 import starters
@@ -38,6 +39,7 @@ PARTS: dict[str, Callable[[Setting], Iterable[Row]]] = {
     "starters": starters.rows,
     "clock": clock.rows,
     "inputs": inputs.rows,
+    "malice": malice.rows,
     "fuzz": fuzz.rows,
 }
 
