@@ -1,5 +1,6 @@
 """The bridge to Hydra: its flags, its own main, and what it needs to carry out a job that was composed already."""
 
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ REFUSED = {
     "config_path": "qexp has its own configuration; --config-dir adds a folder to it",
     "experimental_rerun": "would run what is pickled in the file; the command of a run repeats it",
 }
+COMPLETION = re.compile(r"(install|uninstall|query)=(bash|fish|zsh)")
 
 
 def parse_flags(words: Sequence[str]) -> Namespace:
@@ -42,6 +44,10 @@ def parse_flags(words: Sequence[str]) -> Namespace:
     for name in ("config_dir", "config_name"):
         if getattr(arguments, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: names nothing")
+    if arguments.shell_completion and not (
+        len(arguments.overrides) == 1 and COMPLETION.fullmatch(arguments.overrides[0])
+    ):
+        raise UsageError("--shell-completion: takes one word, such as install=bash, uninstall=fish or query=zsh")
     arguments.multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
     return arguments
 

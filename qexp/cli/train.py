@@ -50,7 +50,8 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     flags = parse_flags(words)
     command = Command([*without(words, flags.overrides), *flags.overrides], flags, debug)
     only_tells = flags.help or flags.hydra_help or flags.info or flags.shell_completion
-    if only_tells and not (flags.config_dir or flags.config_name or flags.overrides):
+    has_options = bool(flags.overrides) and not flags.shell_completion  # install=bash is none
+    if only_tells and not (flags.config_dir or flags.config_name or has_options):
         return hydra_main(command.words, job_elsewhere)
     with composing(flags.config_dir, flags.config_name or "train") as composer:
         overrides, problems = composer.parse(flags.overrides)

@@ -135,6 +135,15 @@ def test_what_only_tells_refuses_wrong_options_too(qexp: Qexp, flag: str) -> Non
     assert all(line.startswith("qexp train: error: ") for line in result.errors)
 
 
+def test_completion_is_for_one_shell(qexp: Qexp) -> None:
+    result = qexp("train", "--shell-completion", "install=bash")
+    assert (result.code, result.err) == (0, "")
+    assert "complete" in result.out
+    for words in ((), ("install=tcsh",), ("install=bash", "seed=3")):
+        result = qexp("train", "--shell-completion", *words)
+        assert (result.code, len(result.errors)) == (2, 1)
+
+
 def test_hydras_own_help_knows_no_options_of_ours(qexp: Qexp) -> None:
     assert qexp("train", "--hydra-help").code == 0
     result = qexp("train", "--hydra-help", "dataset=synthetic")
