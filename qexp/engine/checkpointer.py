@@ -196,7 +196,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, or one with a single wrong bit.
     """
-    if not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path):  # a pipe would block
         reason = "it is cut short or overwritten" if path.exists() else "there is no such file"
         raise UsageError(f"{path} is damaged: {reason}")
     content = load_file(path)

@@ -15,6 +15,7 @@ from qexp.utils import atomic
 from qexp.utils.callback import Metrics
 from qexp.utils.errors import Diverged, UsageError
 from support.fitting import run_fit
+from support.limits import within
 from support.trained import equal, fitted, training
 
 
@@ -43,6 +44,12 @@ def test_a_truncated_checkpoint_is_noticed(tmp_path_factory: pytest.TempPathFact
     os.truncate(folder / "last.pt", int(length * (folder / "last.pt").stat().st_size))
     with pytest.raises(UsageError, match=r"last\.pt is damaged: it is cut short or overwritten"):
         read_checkpoint(folder / "last.pt")
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_a_damaged_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "last.pt")
+    with within(5), pytest.raises(UsageError, match=r"last\.pt is damaged: it is cut short or overwritten"):
+        read_checkpoint(tmp_path / "last.pt")
 
 
 def test_a_best_network_of_epochs_that_are_trained_again_is_not_kept(tmp_path: Path) -> None:
