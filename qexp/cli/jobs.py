@@ -54,7 +54,7 @@ def run_to_its_end(
     except QexpError as error:
         ends.append(JobEnd(RunOutcome("failed", str(path), message=str(error)), error.exit_code))
     except (Interrupted, KeyboardInterrupt) as error:
-        summary = runs.read_summary(path)  # the signal may have come after the last step
+        summary = runs.read_result(path)  # the signal may have come after the last step
         ends.append(JobEnd(RunOutcome("done" if summary else "interrupted", str(path), summary, str(error)), 0, error))
     return top1(ends[-1].outcome)
 

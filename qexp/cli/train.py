@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -104,7 +104,7 @@ def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | No
             if command.is_sweep:
                 say(console, f"\n{number + 1}/{len(jobs)}  {' '.join(job.overrides)}")
             task = partial(run_to_its_end, ends, job.checked, console, parts=own, debug=command.debug)
-            _ = run_job(task, **job_arguments(job, loader, number if command.is_sweep else None)).return_value
+            _inside_hydra(task, job, loader, number if command.is_sweep else None)
             end = ends[-1]
             records.append(JobRecord(number, job.overrides, end.outcome, end.code))
             if command.is_sweep:
@@ -115,6 +115,16 @@ def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | No
     except (Interrupted, KeyboardInterrupt) as error:  # between two runs
         stopped = error
     return _report(command, records, len(jobs), stopped)
+
+
+def _inside_hydra(task: Callable[..., float], job: Job, loader: ConfigLoader, number: int | None) -> None:
+    """Carry out a job as Hydra does, with the logging and the callbacks of its options."""
+    try:
+        _ = run_job(task, **job_arguments(job, loader, number)).return_value
+    except Interrupted:
+        raise
+    except Exception as error:  # not of the job, which raises nothing
+        raise UsageError(f"hydra: {type(error).__name__} of its logging or callbacks: {error}") from error
 
 
 def _report(command: Command, records: Sequence[JobRecord], jobs: int, stopped: BaseException | None) -> int:

@@ -11,22 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigResult, ConfigSource
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
 from qexp.config.config import Config, parse_config
 from qexp.config.explain import COMPOSITION_ERRORS, Refused, explain, without_echoes
+from qexp.config.hydra_files import FolderOfTheUser, checking_files
 from qexp.config.hydra_part import hydra_problems
 from qexp.config.overrides import (
     GROUPS,
@@ -40,7 +37,6 @@ from qexp.config.overrides import (
 from qexp.config.places import conf_dir
 from qexp.config.references import plain_tree, reference_problems
 from qexp.config.schema import Invalid, Problem
-from qexp.config.yaml_files import check_file
 from qexp.utils.errors import UsageError
 from qexp.utils.text import one_line
 
@@ -70,16 +66,6 @@ class Job:
         return self.config
 
 
-class _FolderOfTheUser(SearchPathPlugin):
-    """Adds the folder of --config-dir behind qexp's own, where Hydra's main would."""
-
-    folder: ClassVar[Path | None] = None  # Hydra makes its plugins itself, so that this cannot be an argument
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        if self.folder is not None:
-            search_path.append("command-line", f"file://{self.folder.resolve()}")
-
-
 @contextmanager
 def composing(config_dir: str | None = None, config_name: str = "train") -> Iterator["Composer"]:
     """Yield what composes jobs of qexp's configuration, and the user's own folder after it.
@@ -93,38 +79,19 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
     """
     if config_dir and not Path(config_dir).is_dir():
         raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
-    Plugins.instance().register(_FolderOfTheUser)
-    _FolderOfTheUser.folder = Path(config_dir) if config_dir else None
+    Plugins.instance().register(FolderOfTheUser)
+    FolderOfTheUser.folder = Path(config_dir) if config_dir else None
     instance, before = GlobalHydra.instance(), GlobalHydra.instance().hydra
     instance.clear()
     try:
         with (
             initialize_config_dir(str(conf_dir()), job_name="qexp", version_base="1.3"),
-            _checking_files(),
+            checking_files(),
             warnings.catch_warnings(action="ignore"),  # ${oc.deprecated:...}; the run itself shows them
         ):
             yield Composer(config_name)
     finally:
-        instance.hydra, _FolderOfTheUser.folder = before, None
-
-
-@contextmanager
-def _checking_files() -> Iterator[None]:
-    """Let Hydra check every file inside the block before it reads it; it has no public way to that."""
-    source = SourcesRegistry.instance().resolve("file")  # Hydra imports its plugins a second time
-    read = source.load_config
-
-    def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
-        path = Path(self.path, self._normalize_file_name(config_path))
-        if path.exists() and not path.resolve().is_relative_to(conf_dir()):
-            check_file(path, _FolderOfTheUser.folder or conf_dir())
-        return read(self, config_path)
-
-    source.load_config = load_config  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        source.load_config = read  # type: ignore[method-assign]
+        instance.hydra, FolderOfTheUser.folder = before, None
 
 
 class Composer:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qexp.utils.errors import UsageError
 
+MOST_BYTES = 4 * 2**30  # of a checkpoint to begin with
 WORDS = ("fp", "scratch", "torchvision")  # what `init` may say besides a run or a file
 
 
@@ -61,6 +62,8 @@ def starting_checkpoint(init: str, runs_dir: str | None) -> Path | None:
     if init in WORDS:
         return None
     if Path(init).is_file():
+        if Path(init).stat().st_size > MOST_BYTES:
+            raise UsageError(f"init={init}: is larger than {MOST_BYTES // 2**30} GB, which no network here is")
         return Path(init)
     try:
         path = find_run(store_root(runs_dir), init) / "last.pt"

@@ -31,7 +31,8 @@ class Problem:
 
     def __str__(self) -> str:
         shown = self.key if self.value is None else f"{self.key}={_shown(self.value)}"
-        return f"{one_line(shown)}: {one_line(self.message, 700)}"
+        message = one_line(self.message, 700)
+        return f"{one_line(shown)}: {message}" if shown else message
 
 
 def _shown(value: Any) -> str:
@@ -59,7 +60,7 @@ def attempt(problems: list[Problem], action: Callable[[], T]) -> T | None:
         problems.append(Problem(str(error.filename), os.strerror(error.errno or errno.EIO)))
     except (UsageError, ValueError) as error:
         key, _, rest = str(error).partition(": ")
-        problems.append(Problem(key, rest) if rest else Problem("error", str(error)))
+        problems.append(Problem(key, rest) if rest else Problem("", str(error)))
     return None
 
 

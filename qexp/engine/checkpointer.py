@@ -20,7 +20,7 @@ from torch import nn
 from qexp.engine.divergence import check_training
 from qexp.engine.loop import NoCheckpointer
 from qexp.engine.train_state import TrainState, to_cpu
-from qexp.engine.weights import load_file, load_into
+from qexp.engine.weights import is_state, load_file, load_into
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import UsageError
@@ -200,7 +200,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         reason = "it is cut short or overwritten" if path.exists() else "there is no such file"
         raise UsageError(f"{path} is damaged: {reason}")
     content = load_file(path)
-    if not isinstance(content, dict) or "model" not in content:
+    if not isinstance(content, dict) or not is_state(content.get("model")) or not isinstance(content.get("run"), dict):
         raise UsageError(f"{path} is not a checkpoint of a run")
     return content
 

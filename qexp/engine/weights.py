@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qexp.engine import pickles
 from qexp.utils.errors import UsageError
 from qexp.utils.text import few
 
@@ -31,6 +32,8 @@ def load_file(path: Path) -> Any:
             check_archive(path)
         if path.suffix == SAFETENSORS:
             return _load_safetensors(path)
+        if reason := pickles.excess(path):
+            raise UsageError(f"{path} is not a checkpoint that can be loaded safely: {reason}")
         with warnings.catch_warnings(action="ignore"):  # on files that torch did not write; the error says it all
             return torch.load(path, map_location="cpu", weights_only=True)
     except UsageError:
@@ -90,9 +93,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
     """
     content = load_file(path)
     state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(map(_is_named_tensor, state.items())):
-        raise UsageError(f"{path} holds no state dict of tensors")
+    if not isinstance(state, dict) or not is_state(state):
+        raise UsageError(f"{path}: holds no state dict of tensors")
     return state
+
+
+def is_state(value: Any) -> bool:
+    """Whether a value is a state dict: tensors by their names."""
+    return isinstance(value, dict) and bool(value) and all(map(_is_named_tensor, value.items()))
 
 
 def _is_named_tensor(item: tuple[Any, Any]) -> bool:

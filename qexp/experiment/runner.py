@@ -80,7 +80,12 @@ def run_experiment(
 
 def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -> RunOutcome:
     before = (runs.read_json(path / "status.json") or {}).get("state")
-    summary = runs.read_summary(path)
+    summary = runs.read_result(path)
+    if summary is None and not config.overwrite and (path / "last.pt").exists() and runs.is_stripped(path):
+        try:
+            summary = _recovered(path, config, way)
+        except QexpError as error:
+            return _failed(path, error, way.debug)
     if summary and not config.overwrite:
         if before != "done" or not runs.is_stripped(path):
             _finish(path)
@@ -106,12 +111,25 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
         runs.write_status(path, "done")
         way.stop.check()  # a signal may have come after the last step
     except (KeyboardInterrupt, Interrupted) as error:
-        if runs.read_summary(path) is None:
+        if runs.read_result(path) is None:
             _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
         raise
     except Exception as error:
         return _failed(path, error, way.debug)
     return RunOutcome("done", str(path), summary)
+
+
+def _recovered(path: Path, config: Config, way: _Way) -> dict[str, Any] | None:
+    """Return the summary of a run that was finished and has lost it, and write it; None where it was not finished."""
+    from qexp.experiment.build import assemble  # these import torch
+    from qexp.experiment.recover import recovered_summary, was_finished
+
+    if not was_finished(path, config):
+        return None
+    summary = recovered_summary(path, config, assemble(config), _known_baseline(config))
+    runs.write_json(path / "summary.json", summary)
+    say(way.console, f"{path}: its summary.json was lost; it is made again from last.pt and metrics.jsonl")
+    return summary
 
 
 @contextmanager
@@ -142,7 +160,7 @@ def _known_baseline(config: Config) -> float | None:
     if config.is_float:
         return None
     where = runs.run_directory(float_parent_of(config))
-    known = runs.read_summary(where) if runs.state_of(where) == "done" else None
+    known = runs.read_result(where) if runs.state_of(where) == "done" else None
     return known["top1_hard"] if known else None
 
 

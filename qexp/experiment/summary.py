@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from qexp import quantizers, runs
 from qexp.config.config import Config
-from qexp.engine.checkpointer import Checkpointer
 from qexp.experiment.environment import environment
 from qexp.utils.callback import EpochRecord
 
@@ -53,11 +52,26 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
+class Course(Protocol):
+    """How a training went: its best epoch, and how long it took."""
+
+    @property
+    def best_epoch(self) -> int: ...
+    @property
+    def best_top1(self) -> float: ...
+    @property
+    def best_soft(self) -> float: ...
+    @property
+    def time_seconds(self) -> float: ...
+    @property
+    def resumed_at(self) -> list[int]: ...
+
+
 def summarize(
     model: nn.Module,
     config: Config,
     last: EpochRecord,
-    checkpointer: Checkpointer,
+    course: Course,
     *,
     train_images: int,
     baseline: float | None,
@@ -71,21 +85,21 @@ def summarize(
         model: as it was trained.
         config: of the run.
         last: the record of the last epoch, with its evaluation.
-        checkpointer: knows the best epoch.
+        course: of its training.
         train_images: how many there are.
         baseline: float top-1, where it is known.
         env: the environment.
     """
     return {
         **_computed(config, train_images),
-        **_measured(last, checkpointer, config.tracking.eval_interval),
+        **_measured(last, course, config.tracking.eval_interval),
         **_compared(last, baseline, is_the_baseline=config.is_float),
         **_network(model),
         "deterministic": config.deterministic,
         **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
-        "time_seconds": round(checkpointer.time_seconds, 3),
+        "time_seconds": round(course.time_seconds, 3),
         "time_images_per_second": round(last.time_images_per_second, 1),
-        "time_resumed_at_steps": checkpointer.resumed_at,
+        "time_resumed_at_steps": course.resumed_at,
     }
 
 
@@ -106,7 +120,7 @@ def _computed(config: Config, train_images: int) -> dict[str, Any]:
     }
 
 
-def _measured(last: EpochRecord, checkpointer: Checkpointer, eval_interval: int) -> dict[str, Any]:
+def _measured(last: EpochRecord, course: Course, eval_interval: int) -> dict[str, Any]:
     hard, soft = last.hard, last.soft
     assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
     return {
@@ -119,9 +133,9 @@ def _measured(last: EpochRecord, checkpointer: Checkpointer, eval_interval: int)
         "train_top1": last.train.top1,
         "train_loss": last.train.loss,
         "test_loss": hard.loss,
-        "best_epoch": checkpointer.best_epoch,
-        "best_top1_hard": checkpointer.best_top1,
-        "best_top1_soft": checkpointer.best_soft,
+        "best_epoch": course.best_epoch,
+        "best_top1_hard": course.best_top1,
+        "best_top1_soft": course.best_soft,
         "eval_interval": eval_interval,
     }
 

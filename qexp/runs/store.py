@@ -25,6 +25,14 @@ from qexp.utils.files import read_regular
 
 _WIDTH = re.compile(r"^model:\n(?: .*\n)*?  width: ([0-9.e+-]+)$", re.MULTILINE)
 
+# What the report of a run takes from its summary.
+_NUMBERS = (
+    *("top1_hard", "top1_soft", "quantizer_gap", "test_images", "best_top1_hard", "best_epoch", "epochs", "seed"),
+    *("weight_bits", "activation_bits", "weight_kilobytes", "float_weight_kilobytes", "time_seconds"),
+    "time_images_per_second",
+)
+_MAY_BE_NULL = ("float_top1", "difference", "dataset", "model", "quantizer", "protocol")
+
 DEPTH = 4  # folders from the store to a run, its own included
 # What a run directory holds; under `.tmp` while it is written.
 OWN = re.compile(
@@ -76,6 +84,14 @@ def read_summary(path: Path) -> dict[str, Any] | None:
     if summary and "width" not in summary and (width := model_width(path)) is not None:  # older ones lack it
         summary["width"] = width
     return summary
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run, None where it has none, or one that lacks something that was measured."""
+    summary = read_summary(path) or {}
+    numbers = all(isinstance(summary.get(key), int | float) for key in _NUMBERS)
+    is_whole = numbers and isinstance(summary.get("unsettled"), list) and {*_MAY_BE_NULL} <= summary.keys()
+    return summary if is_whole else None
 
 
 def model_width(path: Path) -> float | None:

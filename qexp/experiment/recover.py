@@ -1,0 +1,93 @@
+"""A finished run whose summary.json is lost or damaged: made again from its checkpoint and log, not trained again."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qexp import quantizers, runs
+from qexp.config.config import Config
+from qexp.config.places import data_root
+from qexp.data.batches import count_batches
+from qexp.engine.checkpointer import LAST, option_differences, read_checkpoint
+from qexp.experiment.build import Parts, build_network
+from qexp.experiment.summary import summarize
+from qexp.utils.callback import EpochRecord, Metrics
+from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.types import Progress
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What a log tells of a training, where a summary takes it from the checkpointer."""
+
+    best_epoch: int
+    best_top1: float
+    best_soft: float
+    time_seconds: float
+    resumed_at: list[int]
+
+
+def was_finished(path: Path, config: Config) -> bool:
+    """Whether the checkpoint in a run directory is that of this run at its end, whole and without a state to resume."""
+    try:
+        content = read_checkpoint(path / LAST)
+    except UsageError:
+        return False
+    is_of_this_run = not option_differences(config.identity, content["run"])
+    return "training" not in content and content["epoch"] == config.recipe.epochs and is_of_this_run
+
+
+def recovered_summary(path: Path, config: Config, parts: Parts, baseline: float | None) -> dict[str, Any]:
+    """Return the summary of a finished run; what is called time_* is as far as the log tells.
+
+    Args:
+        path: the run directory, whose checkpoint says that it was finished.
+        config: of the run.
+        parts: of the run.
+        baseline: float top-1, where it is known.
+
+    Raises:
+        QexpError: the log does not tell how the last epoch went.
+    """
+    records = _records(path / "metrics.jsonl")
+    last = records.get(config.recipe.epochs)
+    if last is None or last.hard is None or last.soft is None:
+        raise QexpError(
+            f"its summary.json is lost, and metrics.jsonl does not tell what its last epoch gave: {path}; qexp eval "
+            "measures its network again, overwrite=true trains it again"
+        )
+    images, _ = parts.source.prepare(data_root(config.data_dir), download=False)
+    model = build_network(config, parts, read_checkpoint(path / LAST)["model"], source=str(path / LAST))
+    steps = config.recipe.epochs * count_batches(images, config.recipe.batch_size, drop_single=True)
+    quantizers.anneal(model, Progress(steps, steps, config.recipe.epochs - 1, config.recipe.epochs))
+    env = runs.read_json(path / "env.json") or {}
+    return summarize(model, config, last, _course(records), train_images=images, baseline=baseline, env=env)
+
+
+def _records(log: Path) -> dict[int, EpochRecord]:
+    """Return the records of a log by their epochs; lines that are none are left out."""
+    found = {}
+    with suppress(OSError), log.open("rb") as file:
+        for line in file:
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
+                record = _record(json.loads(line))
+                found[record.epoch] = record
+    return found
+
+
+def _record(values: Mapping[str, Any]) -> EpochRecord:
+    metrics = {key: values[key] and Metrics(**values[key]) for key in ("train", "hard", "soft")}
+    return EpochRecord(**{key: value for key, value in values.items() if key != "gap"} | metrics)
+
+
+def _course(records: Mapping[int, EpochRecord]) -> _Course:
+    """Return the best epoch as the checkpointer finds it, the first of several, and the time of all epochs."""
+    best, top1, soft = 0, -1.0, -1.0
+    for epoch in sorted(records):
+        hard, own_soft = records[epoch].hard, records[epoch].soft
+        if hard and own_soft and hard.top1 > top1:
+            best, top1, soft = epoch, hard.top1, own_soft.top1
+    return _Course(best, top1, soft, sum(record.time_seconds for record in records.values()), [])

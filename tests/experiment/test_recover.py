@@ -1,0 +1,70 @@
+"""A finished run that has lost its summary gets it again from its checkpoint and its log; nothing is trained."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qexp.engine.step import Step
+from support.commands import STE, TINY, Sweep, Train
+from support.run_files import files_of, state, summary
+
+
+def without_times(found: dict) -> dict:
+    return {key: value for key, value in found.items() if not key.startswith("time_")}
+
+
+@pytest.fixture(autouse=True)
+def _no_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        pytest.fail("a finished run is trained again")
+
+    for fixture in ("finished", "sweep"):  # which train
+        if fixture in request.fixturenames:
+            request.getfixturevalue(fixture)
+    monkeypatch.setattr(Step, "forward", refuse)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"top1_hard": 50}'], ids=str)
+def test_a_summary_that_is_lost_or_damaged_is_made_again(train: Train, finished: Path, content: str | None) -> None:
+    before, others = summary(finished), files_of(finished)
+    (finished / "summary.json").unlink()
+    if content is not None:
+        (finished / "summary.json").write_text(content)
+    result = train(*STE)
+    assert (result.code, result.err) == (0, "")
+    assert "its summary.json was lost; it is made again from last.pt and metrics.jsonl" in result.out
+    after = summary(finished)
+    assert without_times(after) == without_times(before)
+    assert after.keys() == before.keys()
+    assert after["time_images_per_second"] == before["time_images_per_second"]
+    assert {name: data for name, data in files_of(finished).items() if name in ("last.pt", "best.pt")} == {
+        name: data for name, data in others.items() if name in ("last.pt", "best.pt")
+    }
+    assert "already done" in train(*STE).out
+
+
+def test_float_and_annealed_networks_get_their_summaries_again(train: Train, sweep: Sweep, workspace: Path) -> None:
+    shutil.copytree(sweep.store, workspace / "runs")
+    for method in ("fp", "daq", "dqa"):
+        (path,) = (workspace / "runs").glob(f"*/*/{method}-*/*")
+        before = summary(path)
+        (path / "summary.json").unlink()
+        (path / "status.json").unlink()
+        words = (*TINY, "recipe.epochs=2", "tracking.step_interval=1", f"quantizer={method}")
+        assert train(*words).code == 0
+        assert without_times(summary(path)) == without_times(before)
+        assert state(path) == "done"
+
+
+def test_without_the_log_nothing_is_lost_and_the_ways_on_are_told(train: Train, finished: Path) -> None:
+    (finished / "summary.json").unlink()
+    lines = (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (finished / "metrics.jsonl").write_text("".join(lines[:-1]) + "{damaged\n")
+    kept = {name: data for name, data in files_of(finished).items() if name.endswith((".pt", ".jsonl"))}
+    result = train(*STE)
+    (line,) = result.errors
+    assert result.code == 1
+    assert "metrics.jsonl does not tell what its last epoch gave" in line
+    assert "overwrite=true trains it again" in line
+    assert {name: data for name, data in files_of(finished).items() if name.endswith((".pt", ".jsonl"))} == kept
