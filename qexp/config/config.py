@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from omegaconf import OmegaConf
 
 from qexp.config import schema
+from qexp.config.fingerprint import fingerprint
 from qexp.config.identity import float_parent, identity, is_float, normalized, run_key
-from qexp.config.places import file_digest, starting_checkpoint
+from qexp.config.places import data_root, file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem
 from qexp.utils.errors import UsageError
 from qexp.utils.text import method_label, model_label, suggest
@@ -159,7 +160,16 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
     except (UsageError, OSError) as error:
         key, _, why = str(error).partition(": ")
         raise Invalid([Problem(key, why)]) from error
-    return _made(tree, digest)
+    return _made(_with_data(tree, values), digest)
+
+
+def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree with the fingerprint of the user's own data, which are part of what a run computes."""
+    found = None
+    with suppress(RuntimeError):  # ~somebody, which the check of the data refuses
+        found = fingerprint(values["dataset"].target, data_root(values["data_dir"]))
+    dataset = {key: value for key, value in tree["dataset"].items() if key != "digest"}
+    return {**tree, "dataset": dataset if found is None else {**dataset, "digest": found}}
 
 
 def recorded_config(tree: Mapping[str, Any]) -> Config:
@@ -232,7 +242,8 @@ def _section(key: str, raw: Any) -> Section:
         raise Invalid([Problem(key, "expected the name of a choice", raw)])
     options = dict(raw)
     name, target = options.pop("name", None), options.pop("_target_", None)
-    options.pop("default_bits", None)
+    for other in ("default_bits", "digest"):  # no options of the class
+        options.pop(other, None)
     problems = []
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         message = "must be a word of at most 64 letters, digits, '_', '-' and '.'"

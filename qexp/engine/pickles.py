@@ -22,18 +22,18 @@ _INTO = {"APPEND": 1, "SETITEM": 2, "BUILD": 1, "APPENDS": 0, "SETITEMS": 0, "AD
 _GET, _PUT = ("GET", "BINGET", "LONG_BINGET"), ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
 
-def excess(path: Path) -> str | None:
+def too_much(path: Path) -> str | None:
     """Return why the pickles in a checkpoint are more than can be meant, None where they are not; raises OSError."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".pkl")]
-            found = (_excess_of(archive.open(name)) for name in names)  # type: ignore[arg-type]
+            found = (_too_much_of(archive.open(name)) for name in names)  # type: ignore[arg-type]
             return next((reason for reason in found if reason), None)
     with path.open("rb") as file:
-        return next((reason for _ in range(_PICKLES) if (reason := _excess_of(file))), None)
+        return next((reason for _ in range(_PICKLES) if (reason := _too_much_of(file))), None)
 
 
-def _excess_of(stream: BinaryIO) -> str | None:
+def _too_much_of(stream: BinaryIO) -> str | None:
     """Return why one pickle is too much, as far as it is one: torch says of the rest that it is none."""
     nodes: list[Node] = []
     try:
@@ -43,11 +43,11 @@ def _excess_of(stream: BinaryIO) -> str | None:
                 return f"takes more than {MOST_STEPS:,} steps"
     except (ValueError, IndexError, KeyError, TypeError, OverflowError):  # no pickle, or no more of it
         pass
-    return _excess_of_graph(nodes)
+    return _too_much_of_graph(nodes)
 
 
 def _nodes(stream: BinaryIO) -> Iterator[Node]:
-    """Yield for each opcode the value that it leaves on top of the stack; values grow while others are added to them."""
+    """Yield for each opcode the value that it leaves on top of the stack; values grow while others are added."""
     stack: list[Node] = []
     memo: dict[int, Node] = {}
     for opcode, argument, _ in pickletools.genops(stream):
@@ -77,7 +77,7 @@ def _to_the_mark(stack: list[Node]) -> list[Node]:
     return held
 
 
-def _excess_of_graph(nodes: list[Node]) -> str | None:
+def _too_much_of_graph(nodes: list[Node]) -> str | None:
     """Return why values are too deep or too large, or hold themselves; each is looked at once, without recursion."""
     known: dict[int, tuple[int, int]] = {}  # of finished nodes: depth, values
     open_: set[int] = set()

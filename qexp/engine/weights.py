@@ -32,7 +32,7 @@ def load_file(path: Path) -> Any:
             check_archive(path)
         if path.suffix == SAFETENSORS:
             return _load_safetensors(path)
-        if reason := pickles.excess(path):
+        if reason := pickles.too_much(path):
             raise UsageError(f"{path} is not a checkpoint that can be loaded safely: {reason}")
         with warnings.catch_warnings(action="ignore"):  # on files that torch did not write; the error says it all
             return torch.load(path, map_location="cpu", weights_only=True)

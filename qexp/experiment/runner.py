@@ -12,6 +12,7 @@ from rich.console import Console
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
+from qexp.experiment.other_data import check_data_as_before
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
 from qexp.utils.printing import say
@@ -70,6 +71,7 @@ def run_experiment(
     """
     stop, path = stop or StopRequest(), runs.run_directory(config)
     starting_checkpoint(config.init, config.runs_dir)  # it may be gone since the check
+    check_data_as_before(config)
     with stop.listening():
         try:
             with runs.claim(path):

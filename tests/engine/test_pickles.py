@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from qexp.engine import pickles as module
-from qexp.engine.pickles import excess
+from qexp.engine.pickles import too_much
 from qexp.engine.weights import load_file
 from qexp.utils.errors import UsageError
 from support.limits import within
@@ -49,13 +49,13 @@ def test_what_is_too_much_is_told_and_not_loaded(tmp_path: Path, name: str, is_a
 
 def test_the_second_pickle_of_an_old_file_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "old.pt").write_bytes(pickle.dumps(7, protocol=2) + DEEP)
-    assert "nested deeper" in str(excess(tmp_path / "old.pt"))
+    assert "nested deeper" in str(too_much(tmp_path / "old.pt"))
 
 
 @pytest.mark.parametrize("data", [b"", b"junk", b"\x80\x02", b"\x80\x02a.", b"\x80\x02h\5."], ids=repr)
 def test_what_is_no_pickle_is_left_to_torch(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(data)
-    assert excess(tmp_path / "a.pt") is None
+    assert too_much(tmp_path / "a.pt") is None
     with pytest.raises(UsageError):
         load_file(tmp_path / "a.pt")
 
@@ -65,8 +65,8 @@ def test_what_torch_writes_passes(tmp_path: Path, new: bool) -> None:
     shared = torch.randn(3)
     values = {"model": {str(number): torch.randn(2, 2) for number in range(300)}, "a": [shared, shared], "b": (1, "x")}
     torch.save(values, tmp_path / "a.pt", _use_new_zipfile_serialization=new)
-    assert excess(tmp_path / "a.pt") is None
-    assert all(excess(path) is None for path in STORED)
+    assert too_much(tmp_path / "a.pt") is None
+    assert all(too_much(path) is None for path in STORED)
     assert STORED
 
 
@@ -79,6 +79,6 @@ def test_depth_is_that_of_the_value(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     for protocol in (0, 2, 4):
         (tmp_path / "a").write_bytes(pickle.dumps(value, protocol=protocol))
         monkeypatch.setattr(module, "DEEPEST", depth)
-        assert excess(tmp_path / "a") is None
+        assert too_much(tmp_path / "a") is None
         monkeypatch.setattr(module, "DEEPEST", depth - 1)
-        assert excess(tmp_path / "a") is not None
+        assert too_much(tmp_path / "a") is not None

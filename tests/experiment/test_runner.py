@@ -50,18 +50,6 @@ def test_overwrite_repeats_a_finished_run_and_arrives_at_the_same_weights(train:
     assert all(torch.equal(new[key], old[key]) for key in old)
 
 
-@pytest.mark.parametrize("content", [None, '{"top1_hard": 1'])
-def test_a_run_without_its_summary_is_repeated(train: Train, finished: Path, content: str | None) -> None:
-    path = finished
-    (path / "summary.json").unlink()
-    if content is not None:
-        (path / "summary.json").write_text(content)
-    result = train(*STE)
-    assert (result.code, state(path)) == (0, "done")
-    assert "epoch 1/1" in result.out
-    assert summary(path)["epochs"] == 1
-
-
 @pytest.mark.parametrize("known", ["running", "interrupted", None])
 def test_a_run_with_its_summary_is_done_whatever_its_status_says(
     train: Train, finished: Path, known: runs.State | None

@@ -1,0 +1,45 @@
+"""A run that was begun with data that have changed since."""
+
+from pathlib import Path
+from typing import Any
+
+from qexp import runs
+from qexp.config.config import Config
+from qexp.config.identity import identity
+from qexp.runs.stored_trees import StoredTrees
+from qexp.utils.errors import UsageError
+
+
+def check_data_as_before(config: Config) -> None:
+    """Raise UsageError if the same run was begun, and not ended, with other data in the same place.
+
+    The fingerprint of the data is part of what a run is, so that it would begin anew, in another directory, and nobody
+    would be told why.
+    """
+    path = runs.run_directory(config)
+    if config.overwrite or path.exists() or "digest" not in config.tree["dataset"]:
+        return
+    trees, ours = StoredTrees(), _without_digest(config.tree)
+    for other in path.parent.glob(f"s{config.seed}-*"):
+        if (found := _tree(trees, other)) and _without_digest(found) == ours and runs.state_of(other) != "done":
+            raise UsageError(
+                f"dataset={config.dataset.name}: its files have changed since {other} was begun; put them back to "
+                "resume it, or say overwrite=true to begin another run with the files as they are"
+            )
+
+
+def _tree(trees: StoredTrees, path: Path) -> dict[str, Any] | None:
+    try:
+        return trees.load(path / "config.yaml")
+    except Exception:  # of the file, of YAML: it is no run that can be resumed
+        return None
+
+
+def _without_digest(tree: Any) -> tuple[Any, Any]:
+    """Return what a run computes but for the data, and where these lie."""
+    try:
+        found = identity(tree)
+        found["dataset"].pop("digest", None)
+        return found, tree.get("data_dir")
+    except (KeyError, TypeError, AttributeError):  # a damaged record
+        return None, None
