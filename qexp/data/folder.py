@@ -135,11 +135,31 @@ class FileBatches:
         Raises:
             QexpError: an image cannot be read.
         """
-        for batch in self._start(self._keys(epoch)[start:]):
+        keys = self._keys(epoch)[start:]
+        for batch in self._read(keys):
             if isinstance(batch, str):
                 raise QexpError(batch)
             pixels, labels = (part.to(self._device, non_blocking=True) for part in batch)
             yield self._normalize(pixels), labels
+
+    def _read(self, keys: list[tuple[int, list[int]]]) -> Iterator[Any]:
+        """Yield what the reader makes of `keys`; raise QexpError where a process that reads dies."""
+        batches, done = self._start(keys), 0
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                first = self._reader.files.path(keys[done][1][0])
+                raise QexpError(
+                    f"a process that decodes images died ({one_line(str(error).splitlines()[0], 200)}), at one of the "
+                    f"images from {first} on; workers=0 tells which"
+                ) from error
+            done += 1
+            yield batch
 
     def _start(self, keys: list[tuple[int, list[int]]]) -> Iterator[Any]:
         """Start to read batches, with workers of their own: no state passes from one epoch to the next."""
@@ -206,6 +226,8 @@ class _Reader(data.Dataset[tuple[Tensor, Tensor] | str]):
                 path = self.files.path(index)
                 try:
                     images.append(np.asarray(self.transform(_load(path))))
-                except Exception as error:  # PIL raises many kinds
+                except BaseException as error:  # PIL raises many kinds
+                    if not isinstance(error, Exception) and data.get_worker_info() is None:
+                        raise  # a signal to the process that trains
                     return f"{path}: cannot be read as an image ({one_line(str(error))}); replace or remove it"
         return torch.from_numpy(np.stack(images)), torch.from_numpy(self.files.labels[indices])

@@ -57,6 +57,7 @@ class Checkpointer(NoCheckpointer):
         self.resumed_at: list[int] = []  # steps at which a new process resumed
         self._pending: dict[str, Any] | None = None  # a best network that is not on the disk yet
         self._time_before = 0.0
+        self._files: dict[str, int] = {}  # of the state before: what this process does not write, stays in the next one
         self._began = self._saved_at = time.monotonic()
         self._saved_step = 0
         self.found = self._find()
@@ -82,6 +83,7 @@ class Checkpointer(NoCheckpointer):
         self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
         self.resumed_at = [*self.found["resumed_at"], state.done]
         self._time_before, self._saved_step = self.found["time_seconds"], state.done
+        self._files = dict(self.found["files"])
         self._choose_best()
         self.found = None  # the memory is needed
 
@@ -144,7 +146,7 @@ class Checkpointer(NoCheckpointer):
             QexpError: it cannot be written; the files are as they were before.
         """
         check_training(state.model, state.step.guard, f"diverged by step {state.done}")
-        written = {name: size for callback in self.callbacks for name, size in callback.position().items()}
+        now = {name: size for callback in self.callbacks for name, size in callback.position().items()}
         if self._pending is not None:
             self._write(BEST, self._pending, BEST_PREVIOUS)
             self._pending = None
@@ -152,7 +154,7 @@ class Checkpointer(NoCheckpointer):
             **_network(state.model, state.last, self.identity),
             "training": state.state_dict(),
             "best": (self.best_top1, self.best_soft, self.best_epoch),
-            "files": written,
+            "files": {**self._files, **now},
             "resumed_at": self.resumed_at,
             "time_seconds": self.time_seconds,
         }

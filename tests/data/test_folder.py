@@ -14,9 +14,11 @@ from PIL import Image
 from torchvision import transforms as v1
 from torchvision.transforms import functional as F
 
+from qexp.data import folder as module
 from qexp.data.batches import draw_seed
 from qexp.data.folder import FileBatches, ImageFiles, find_images
 from qexp.utils.errors import QexpError, UsageError
+from support.limits import within
 from support.photographs import COUNTS, CPU, broken, denormalized, epoch, for_testing, for_training, imagenet
 
 # What is found
@@ -256,6 +258,25 @@ def test_an_error_of_any_kind_names_its_file(tree: Path, workers: int) -> None:
     )
     with pytest.raises(QexpError, match=r"n01/.*: cannot be read as an image \(deep\); replace or remove it"):
         epoch(batches)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), MemoryError()], ids=repr)
+def test_what_would_end_a_worker_names_its_file(tree: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(path: Path) -> Image.Image:
+        raise error
+
+    monkeypatch.setattr(module, "_load", fail)
+    with within(20), pytest.raises(QexpError, match=r"n0\d/.*: cannot be read as an image"):
+        epoch(for_training(tree, workers=2))
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore")  # torch's own thread in the process that lost its worker
+def test_a_worker_that_is_killed_ends_the_run_at_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_load", lambda path: os._exit(9))
+    with within(20), pytest.raises(QexpError, match=r"a process that decodes images died .*workers=0 tells which"):
+        epoch(for_training(tree, workers=1))
 
 
 def test_file_batches_need_no_configuration(tree: Path) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 import qexp.experiment.train
 from qexp import runs
-from qexp.engine.checkpointer import LAST, Checkpointer
+from qexp.engine.checkpointer import LAST, Checkpointer, read_checkpoint
 from qexp.engine.step import Step
 from qexp.engine.train_state import TrainState
 from qexp.experiment import evaluate
+from qexp.tracking import EVENT_FILE
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged
@@ -97,6 +98,21 @@ def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Pat
     assert run_child(train(*words), tmp_path) == Diverged.exit_code
     message = runs.read_json(only_run(tmp_path) / "status.json")["message"]
     assert message.startswith("diverged by epoch 5: stuck at chance; ")
+
+
+def test_curves_outlive_a_restart_without_tensorboard(references: References, tmp_path: Path) -> None:
+    """That restart writes no curve, and what was written before it stays, and is added to later."""
+    kill = kill_at(Step, "forward", 6)
+    assert run_child(train(*CASES["daq"]), tmp_path, kill) == -9
+    size = read_checkpoint(only_run(tmp_path) / "last.pt")["files"][EVENT_FILE]
+    before = (only_run(tmp_path) / EVENT_FILE).read_bytes()[:size]
+    assert run_child(train(*CASES["daq"], "tracking.tensorboard=false"), tmp_path, kill_at(Step, "forward", 3)) == -9
+    assert run_child(train(*CASES["daq"]), tmp_path) == 0
+    found, whole = result(only_run(tmp_path)), references.of("daq")
+    assert size > 1000
+    assert (only_run(tmp_path) / EVENT_FILE).read_bytes().startswith(before)
+    assert len(found["events"]) > len(whole["events"]) / 2
+    assert [key for key in found if found[key] != whole[key]] in ([], ["events"])
 
 
 def test_runs_differ_where_they_should(references: References) -> None:
