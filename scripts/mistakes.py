@@ -239,6 +239,19 @@ MISTAKES = (
         'if summary and before == "done" and not config.overwrite:',
         "experiment",
     ),
-    Mistake("sweep: on_error=stop goes on", "sweep.py", "        shared.halt()\n", "        pass\n", "cli"),
+    Mistake(
+        "sweep: on_error=stop goes on",
+        "train.py",
+        'job.checked.on_error == "stop"',
+        'job.checked.on_error == "never"',
+        "cli",
+    ),
+    Mistake(
+        "sweep: on_error=stop goes on elsewhere",
+        "sweep.py",
+        'end.outcome.state in FAILED and config.on_error == "stop"',
+        'end.outcome.state in FAILED and config.on_error == "never"',
+        "cli",
+    ),
     Mistake("sweep: failures exit with 0", "closing.py", "    return 3\n\n\ndef", "    return 0\n\n\ndef", "cli"),
 )

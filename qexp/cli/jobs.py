@@ -18,12 +18,17 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 @dataclass(frozen=True)
 class JobRecord:
-    """How a job ended: its number and overrides, the outcome of its run, and the exit code if it was alone."""
+    """How a job ended: its number and overrides, the outcome of its run, and the exit code if it was alone.
+
+    Attributes:
+        stops_others: whether no other job shall begin if it failed.
+    """
 
     number: int
     overrides: tuple[str, ...]
     outcome: RunOutcome
     code: int = 0
+    stops_others: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from qexp.cli.text import WIDTH_OF_A_PIPE
 from qexp.config.config import parse_config
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.runs.locks import holding, is_locked
-from qexp.utils import signals
+from qexp.utils import atomic, signals
 from qexp.utils.errors import Interrupted, QexpError, UsageError, cannot_write
 from qexp.utils.signals import StopRequest
 
@@ -39,7 +40,8 @@ SCRATCH, DEBUG, MAIN = "QEXP_SCRATCH", "QEXP_DEBUG", "QEXP_MAIN"
 class Exchange:
     """A folder that belongs to one command, for its jobs.
 
-    `stop` in it holds a signal, and asks the running jobs to stop; `halt` asks for no new ones.
+    `stop` in it holds a signal, and asks the running jobs to stop; `halt` asks for no new ones; `only` names the one
+    job that may begin. A job leaves `begun-NUMBER-ATTEMPT.json` when it begins and `job-NUMBER.json` when it ends.
     """
 
     folder: Path
@@ -61,22 +63,55 @@ class Exchange:
 
     def put(self, record: JobRecord) -> None:
         """Leave a record; raises QexpError."""
-        runs.write_json(self.folder / f"job-{record.number:06d}.json", asdict(record))
+        runs.write_json(self._ended(record.number), asdict(record))
+
+    def _ended(self, number: int) -> Path:
+        return self.folder / f"job-{number:06d}.json"
+
+    def attempts(self, number: int) -> list[Path]:
+        """Return the files that a job left when it began."""
+        return sorted(self.folder.glob(f"begun-{number:06d}-*.json"))
+
+    def may_begin(self, number: int) -> bool:
+        """Whether a job shall begin: it has not ended before, and nobody asks it to wait."""
+        chosen = runs.read_json(self.folder / "only") or {}
+        return not (self.is_halted or self._ended(number).exists()) and chosen.get("number", number) == number
+
+    def begin(self, record: JobRecord) -> None:
+        """Leave what is known of a job that begins; raises QexpError."""
+        attempt = len(self.attempts(record.number)) + 1
+        runs.write_json(self.folder / f"begun-{record.number:06d}-{attempt}.json", asdict(record))
+
+    def choose(self, number: int | None) -> None:
+        """Let this job alone begin; None for all; raises QexpError."""
+        if number is None:
+            atomic.remove(self.folder / "only")
+        else:
+            runs.write_json(self.folder / "only", {"number": number})
+
+    def lost(self) -> list[JobRecord]:
+        """Return the jobs that began and did not end: their processes died."""
+        records = _read_records(sorted(self.folder.glob("begun-*-1.json")))
+        return [record for record in records if not self._ended(record.number).exists()]
 
     def records(self) -> list[JobRecord]:
         """Return the records of all jobs that left one, in the order of the jobs."""
-        found = []
-        for path in sorted(self.folder.glob("job-*.json")):
-            if data := runs.read_json(path):
-                outcome, words = RunOutcome(**data.pop("outcome")), tuple(data.pop("overrides"))
-                found.append(JobRecord(outcome=outcome, overrides=words, **data))
-        return found
+        return _read_records(sorted(self.folder.glob("job-*.json")))
 
     def remove(self) -> None:
         """Remove the folder, which this command made, and the one around it if that is empty."""
         shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
             self.folder.parent.rmdir()
+
+
+def _read_records(paths: Sequence[Path]) -> list[JobRecord]:
+    found = []
+    for path in paths:
+        if data := runs.read_json(path):
+            outcome, words = RunOutcome(**data.pop("outcome")), tuple(data.pop("overrides"))
+            found.append(JobRecord(outcome=outcome, overrides=words, **data))
+    return found
 
 
 @contextmanager
@@ -120,7 +155,10 @@ def _remove_folder(folder: Path) -> None:
     """Remove a folder of a command, unless there is more in it than qexp left."""
     with suppress(OSError):
         for entry in folder.iterdir():
-            if re.fullmatch(r"(job-\d{6}\.json|stop|halt|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?", entry.name):
+            if re.fullmatch(
+                r"((job|begun)-\d{6}(-\d+)?\.json|only|stop|halt|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?",
+                entry.name,
+            ):
                 entry.unlink()
         folder.rmdir()
 
@@ -156,13 +194,60 @@ def run_elsewhere(
         stopped: BaseException | None = None
         code = 0
         try:
-            code = hydra_main(words, job_elsewhere)
+            code = launch_until_all_ended(shared, words)
         except (Interrupted, KeyboardInterrupt) as error:
             stopped = error
         number = signals.stop_number(shared.stop_file)
         if stopped is None and number is not None:
             stopped = Interrupted(number)
         return shared.records(), code, stopped
+
+
+def launch_until_all_ended(shared: Exchange, words: Sequence[str]) -> int:
+    """Let Hydra launch the jobs, and again where a process of its launcher died; return Hydra's exit code.
+
+    A launcher that loses one of its processes kills the others. The jobs that had begun go on from their last states,
+    all together; those that are lost a second time alone, one after another, so that the one which dies is known.
+    """
+    code, is_broken = _launch(words)
+    while is_broken and not shared.is_halted:
+        lost = shared.lost()
+        signals.say_on_stderr(f"qexp train: a process of the launcher died; its jobs go on: {len(lost)}\n")
+        if not lost:
+            return code
+        for record in lost:
+            if len(shared.attempts(record.number)) > 1 and not shared.is_halted:
+                _launch_alone(shared, record, words)
+        code, is_broken = _launch(words)
+    return code
+
+
+def _launch_alone(shared: Exchange, record: JobRecord, words: Sequence[str]) -> None:
+    shared.choose(record.number)
+    _, died = _launch(words)
+    if died:
+        shared.put(record)
+        say_how_it_ended(record.outcome, Console())
+        if record.stops_others:
+            shared.halt()
+    shared.choose(None)
+
+
+def _launch(words: Sequence[str]) -> tuple[int, bool]:
+    """Return Hydra's exit code, and whether a process of its launcher died; raise UsageError where Hydra gives up."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback, and nobody can tell why
+    try:
+        return hydra_main(words, job_elsewhere), False
+    except BrokenProcessPool:
+        return 1, True
+    except (Interrupted, QexpError):
+        raise
+    except Exception as error:
+        raise UsageError(f"hydra: {type(error).__name__} of its launcher or sweeper: {error}") from error
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 def _on_signal(shared: Exchange, number: int, frame: FrameType | None) -> None:
@@ -183,17 +268,21 @@ def job_elsewhere(tree: DictConfig) -> float:
     """Carry out one job inside Hydra, in whatever process its launcher chose; return hard top-1 for sweepers."""
     plain: Any = OmegaConf.to_container(tree, resolve=True)
     config, settings, shared = parse_config(plain), HydraConfig.get(), in_progress()
-    if shared.is_halted:
+    number, overrides = settings.job.num, tuple(settings.overrides.task)
+    if not shared.may_begin(number):
         return float("nan")
+    begun = RunOutcome("failed", str(runs.run_directory(config)), message="its process died: killed, or out of memory")
     # Jobs that a launcher runs side by side share the terminal: a progress bar each would overwrite the others.
     is_alone = os.getpid() == int(os.environ[MAIN])
     console = Console() if is_alone else Console(force_terminal=False, width=WIDTH_OF_A_PIPE)
     debug, stop = bool(os.environ.get(DEBUG)), StopRequest(shared.stop_file)
     ends: list[JobEnd] = []
+    with suppress(QexpError):  # a full disk: the end of the job says it
+        shared.begin(JobRecord(number, overrides, begun, stops_others=config.on_error == "stop"))
     found = run_to_its_end(ends, config, console, debug=debug, stop=stop)
     end = ends[0]
     try:
-        shared.put(JobRecord(settings.job.num, tuple(settings.overrides.task), end.outcome, end.code))
+        shared.put(JobRecord(number, overrides, end.outcome, end.code))
         say_how_it_ended(end.outcome, console)
     except QexpError as error:  # a full disk: this line and the exit code are all that can be left
         print(f"qexp train: error: {end.outcome.message or error}  ({end.outcome.path})", file=sys.stderr, flush=True)

@@ -4,7 +4,9 @@ import json
 import os
 import shlex
 import signal
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,20 @@ def test_on_error_stop_begins_no_further_job(train: Train, only_run: OnlyRun, mo
     assert (state(only_run("ste")), state(only_run("daq"))) == ("done", "failed")
 
 
+@pytest.mark.process
+def test_on_error_stop_holds_for_jobs_of_another_launcher(
+    train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one process joblib runs them in this one."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    failing(monkeypatch, RuntimeError("out of luck"), method="daq")
+    words = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1", "quantizer=ste,daq,br", "init=scratch")
+    result = train("-m", *words, "on_error=stop")
+    assert result.code == 3
+    assert "3 jobs: 1 done, 1 failed, 1 not run" in result.out
+    assert (state(only_run("ste")), state(only_run("daq"))) == ("done", "failed")
+
+
 @pytest.mark.training
 def test_a_sweep_counts_what_was_done_before_and_what_runs_elsewhere(train: Train, configure: Train) -> None:
 
@@ -191,6 +207,53 @@ def test_ctrl_c_reaches_the_jobs_of_a_parallel_sweep(in_parallel: Command) -> No
     assert states == ["interrupted"] * 2
     assert len(list(Path("runs").glob("*/*/*/*/last.pt"))) == 2
     assert not Path("runs/.jobs").exists()
+
+
+def trainer_of(seed: int) -> int | None:
+    """The process that trains a run, None where nobody does."""
+    for lock in Path("runs").glob(f"*/*/*/s{seed}-*/lock"):
+        words = lock.read_text().split()
+        if len(words) > 1 and runs.state_of(lock.parent) == "running" and (lock.parent / "metrics.jsonl").exists():
+            return int(words[1])
+    return None
+
+
+@pytest.mark.process
+def test_a_process_that_is_killed_once_costs_no_job(workspace: Path) -> None:
+    words = [word.replace("=100000", "=150") for word in LONG]
+    process = Command("train", "-m", *words, *JOBLIB, "seed=0,1,2", "checkpoint.steps=2", group=True)
+    try:
+        wait_until(lambda: trainer_of(0) is not None, 90)
+        os.kill(trainer_of(0) or 0, signal.SIGKILL)
+        out, err = process.communicate()
+    finally:
+        process.kill()
+    assert (process.code, err.count("Traceback")) == (0, 0), out + err
+    assert "a process of the launcher died; its jobs go on" in err
+    assert "3 jobs: 3 done" in out
+    assert not Path("runs/.jobs").exists()
+
+
+@pytest.mark.slow
+def test_a_job_whose_process_always_dies_is_one_failed_job(workspace: Path) -> None:
+    words = [word.replace("=100000", "=150") for word in LONG]
+    process = Command("train", "-m", *words, *JOBLIB, "seed=0,1,2,3", group=True)
+    killed = 0
+    try:
+        end = time.monotonic() + 240
+        while process.code is None and time.monotonic() < end:
+            if pid := trainer_of(1):
+                with suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+            time.sleep(0.02)
+        out, err = process.communicate()
+    finally:
+        process.kill()
+    assert (process.code, err.count("Traceback")) == (3, 0), out + err
+    assert "4 jobs: 3 done, 1 failed" in out
+    assert "seed=1  (" in next(line for line in out.splitlines() if line.startswith("  failed: "))
+    assert killed >= 3
 
 
 # The folder of a command
