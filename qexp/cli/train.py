@@ -2,7 +2,8 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -104,7 +105,8 @@ def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | No
             if command.is_sweep:
                 say(console, f"\n{number + 1}/{len(jobs)}  {' '.join(job.overrides)}")
             task = partial(run_to_its_end, ends, job.checked, console, parts=own, debug=command.debug)
-            _inside_hydra(task, job, loader, number if command.is_sweep else None)
+            with _hydras_errors_in_a_line():
+                _ = run_job(task, **job_arguments(job, loader, number if command.is_sweep else None)).return_value
             end = ends[-1]
             records.append(JobRecord(number, job.overrides, end.outcome, end.code))
             if command.is_sweep:
@@ -117,13 +119,14 @@ def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | No
     return _report(command, records, len(jobs), stopped)
 
 
-def _inside_hydra(task: Callable[..., float], job: Job, loader: ConfigLoader, number: int | None) -> None:
-    """Carry out a job as Hydra does, with the logging and the callbacks of its options."""
+@contextmanager
+def _hydras_errors_in_a_line() -> Iterator[None]:
+    """Let what Hydra's logging and callbacks raise around a job, which raises nothing itself, be one line."""
     try:
-        _ = run_job(task, **job_arguments(job, loader, number)).return_value
+        yield
     except Interrupted:
         raise
-    except Exception as error:  # not of the job, which raises nothing
+    except Exception as error:
         raise UsageError(f"hydra: {type(error).__name__} of its logging or callbacks: {error}") from error
 
 

@@ -162,3 +162,20 @@ def test_a_dry_run_prints_jobs_and_directories_and_creates_nothing(qexp: Qexp, c
     ]
     assert (result.code, result.err) == (0, "")
     assert list(Path().iterdir()) == []
+
+
+def test_what_hydra_raises_around_a_job_is_one_line(qexp: Qexp) -> None:
+    result = qexp("train", *TINY, *STE, "hydra.job_logging={version:7}")
+    assert (result.code, result.out) == (2, "")
+    assert result.errors == ["qexp train: error: hydra: ValueError of its logging or callbacks: Unsupported version: 7"]
+    assert list(Path().iterdir()) == []
+
+
+def test_a_file_that_no_network_fills_is_not_read(qexp: Qexp, tmp_path: Path) -> None:
+    with (tmp_path / "large.pt").open("wb") as file:
+        file.truncate(2**36)
+    result = qexp("train", *TINY, "quantizer=ste", f"init={tmp_path / 'large.pt'}")
+    assert result.code == 2
+    assert result.errors == [
+        f"qexp train: error: init={tmp_path / 'large.pt'}: is larger than 4 GB, which no network here is"
+    ]
