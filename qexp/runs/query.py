@@ -28,6 +28,7 @@ DAMAGED = "damaged"  # without a state that can be read, or done without a resul
 STATES = (*get_args(runs.State), DAMAGED)
 
 _MARKS = ("status.json", "config.yaml")  # a run directory has one of them
+_NOTHING = object()  # where a tree has no value; None is one
 _RUN = re.compile(r"s(\d+)-(.+)", re.DOTALL)
 _METHOD = re.compile(r".+-w(\d+)a(\d+)")
 
@@ -126,14 +127,19 @@ class Entry:
         epoch, epochs = (number(self.last_epoch, key) for key in ("epoch", "epochs"))
         return None if epoch is None or epochs is None else f"{epoch:.0f}/{epochs:.0f}"
 
-    @cached_property
-    def values(self) -> dict[str, list[Any]]:
-        """Dotted key -> what a filter may compare with: of the configuration, and of the summary."""
-        found: dict[str, list[Any]] = {"state": [self.state]}
-        plain = {key: value for key, value in self.summary.items() if not isinstance(value, dict | list)}
-        for key, value in (*_dotted(self.config), *plain.items()):
-            found.setdefault(key, []).append(value)
-        return found
+    def values(self, key: str) -> list[Any]:
+        """Return what a filter may compare with at a dotted key: of the configuration, and of the summary."""
+        found, node = [self.state] if key == "state" else [], self.config
+        for part in key.split("."):
+            node = node.get(part, _NOTHING) if isinstance(node, Mapping) else _NOTHING
+        node = node.get("name", _NOTHING) if isinstance(node, Mapping) else node  # a section also stands for its name
+        found += [] if node is _NOTHING else [node]
+        measured = self.summary.get(key, _NOTHING)
+        return found if measured is _NOTHING or isinstance(measured, dict | list) else [*found, measured]
+
+    def known_keys(self) -> Iterator[str]:
+        """Yield the keys that have values."""
+        yield from ("state", *_dotted(self.config), *self.summary)
 
     @cached_property
     def files(self) -> dict[str, int]:
@@ -155,15 +161,13 @@ def number(tree: Mapping[str, Any], key: str) -> float | None:
     return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
 
 
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value); a section also stands for its name."""
+def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a tree; a section that has a name is one of them."""
     for key, value in tree.items():
+        if not isinstance(value, Mapping) or "name" in value:
+            yield f"{prefix}{key}"
         if isinstance(value, Mapping):
-            if "name" in value:
-                yield f"{prefix}{key}", value["name"]
             yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def is_run(path: Path) -> bool:
@@ -220,7 +224,7 @@ def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tupl
         if (not named or entry in named)
         and all(text in entry.name for text in texts)
         and (not states or entry.state in states)
-        and all(any(fits(value, text) for value in entry.values.get(key, ())) for key, text in pairs)
+        and all(any(fits(value, text) for value in entry.values(key)) for key, text in pairs)
     ]
     return found, every
 
@@ -234,8 +238,8 @@ def _named(every: Sequence[Entry], word: str) -> list[Entry]:
 
 def _check_keys(root: Path, every: Sequence[Entry], keys: Sequence[str]) -> None:
     for key in keys:
-        if every and not any(key in entry.values for entry in every):
-            known = list({key: None for entry in every for key in entry.values})
+        if every and not any(entry.values(key) for entry in every):
+            known = list({key: None for entry in every for key in entry.known_keys()})
             nested = [other for other in known if other.endswith(f".{key}") or other.startswith(f"{key}.")]
             hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, known)
             raise UsageError(f"no run in {root} has '{key}'{hint}")
