@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from qexp.config.compose import Job
 from qexp.config.explain import COMPOSITION_ERRORS, explain
 from qexp.config.places import conf_dir
 from qexp.utils.errors import UsageError
+from qexp.utils.text import one_line
 
 REFUSED = {
     "config_path": "qexp has its own configuration; --config-dir adds a folder to it",
@@ -60,12 +62,19 @@ def hydra_main(words: Sequence[str], task: Callable[[DictConfig], float]) -> int
     """
     sys.argv = ["qexp train", *words]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn_in_a_line
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(task)()
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     except COMPOSITION_ERRORS as error:
         raise UsageError(": ".join(explain(error))) from error
     return 0
+
+
+def _warn_in_a_line(message: Warning | str, *_: object, **__: object) -> None:
+    """Show a warning without the line of code that it comes from."""
+    print(f"qexp train: warning: {one_line(str(message), 300)}", file=sys.stderr)
 
 
 def job_arguments(job: Job, loader: ConfigLoader, number: int | None) -> dict[str, Any]:

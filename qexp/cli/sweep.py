@@ -210,10 +210,12 @@ def launch_until_all_ended(shared: Exchange, words: Sequence[str]) -> int:
     all together; those that are lost a second time alone, one after another, so that the one which dies is known.
     """
     code, is_broken = _launch(words)
+    in_vain = 0
     while is_broken and not shared.is_halted:
         lost = shared.lost()
         signals.say_on_stderr(f"qexp train: a process of the launcher died; its jobs go on: {len(lost)}\n")
-        if not lost:
+        in_vain = 0 if lost else in_vain + 1  # it died before it began a job
+        if in_vain > 2:
             return code
         for record in lost:
             if len(shared.attempts(record.number)) > 1 and not shared.is_halted:
@@ -227,6 +229,8 @@ def _launch_alone(shared: Exchange, record: JobRecord, words: Sequence[str]) -> 
     _, died = _launch(words)
     if died:
         shared.put(record)
+        with suppress(QexpError):
+            runs.write_status(Path(record.outcome.path), "failed", record.outcome.message)
         say_how_it_ended(record.outcome, Console())
         if record.stops_others:
             shared.halt()

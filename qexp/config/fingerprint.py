@@ -68,7 +68,14 @@ def _folders_in(folder: Path) -> list[Path]:
 def _files_in(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         files = [one for one in entries if one.name.lower().endswith(IMAGES) and not one.name.startswith(".")]
-        return sorted(f"{folder.parent.name}/{folder.name}/{file.name} {file.stat().st_size}" for file in files)
+        return sorted(f"{folder.parent.name}/{folder.name}/{file.name} {_size(file)}" for file in files)
+
+
+def _size(file: os.DirEntry) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # a link that leads nowhere
+        return -1
 
 
 def _digest(lines: Iterator[str] | list[str]) -> str:

@@ -207,13 +207,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+_PLAIN = (type(None), bool, int, float, str, list, tuple, dict)  # of options; a tensor does not compare to one value
+
+
 def option_differences(expected: Mapping[str, Any], found: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
     """Return `key=found instead of expected` for everything in which two trees of options differ."""
     lines: list[str] = []
-    for key in sorted({*expected, *found}):
+    for key in sorted({*expected, *found}, key=str):
         ours, theirs = expected.get(key), found.get(key)
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             lines += option_differences(ours, theirs, f"{prefix}{key}.")
-        elif ours != theirs:
+        elif type(theirs) not in _PLAIN or ours != theirs:
             lines.append(f"{prefix}{key}={theirs} instead of {ours}")
     return lines

@@ -16,6 +16,7 @@ from qexp.experiment.build import Parts, build_network
 from qexp.experiment.summary import summarize
 from qexp.utils.callback import EpochRecord, Metrics
 from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.text import is_number
 from qexp.utils.types import Progress
 
 
@@ -37,7 +38,8 @@ def was_finished(path: Path, config: Config) -> bool:
     except UsageError:
         return False
     is_of_this_run = not option_differences(config.identity, content["run"])
-    return "training" not in content and content["epoch"] == config.recipe.epochs and is_of_this_run
+    epoch = content.get("epoch")
+    return "training" not in content and type(epoch) is int and epoch == config.recipe.epochs and is_of_this_run
 
 
 def recovered_summary(path: Path, config: Config, parts: Parts, baseline: float | None) -> dict[str, Any]:
@@ -72,15 +74,22 @@ def _records(log: Path) -> dict[int, EpochRecord]:
     found = {}
     with suppress(OSError), log.open("rb") as file:
         for line in file:
-            with suppress(ValueError, TypeError, KeyError, RecursionError):
+            with suppress(Exception):  # whatever stands there
                 record = _record(json.loads(line))
                 found[record.epoch] = record
     return found
 
 
 def _record(values: Mapping[str, Any]) -> EpochRecord:
+    """Return a record; raises whatever Python does of values that are none."""
     metrics = {key: values[key] and Metrics(**values[key]) for key in ("train", "hard", "soft")}
-    return EpochRecord(**{key: value for key, value in values.items() if key != "gap"} | metrics)
+    record = EpochRecord(**{key: value for key, value in values.items() if key != "gap"} | metrics)
+    numbers = [record.epoch, record.time_seconds, record.time_images_per_second]
+    for one in (record.train, record.hard, record.soft):
+        numbers += [one.loss, one.top1, one.top5, one.images] if one else []
+    if not all(map(is_number, numbers)):
+        raise ValueError("no numbers")
+    return record
 
 
 def _course(records: Mapping[int, EpochRecord]) -> _Course:

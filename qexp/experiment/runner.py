@@ -72,6 +72,8 @@ def run_experiment(
     stop, path = stop or StopRequest(), runs.run_directory(config)
     starting_checkpoint(config.init, config.runs_dir)  # it may be gone since the check
     check_data_as_before(config)
+    if config.init == "fp":
+        check_data_as_before(float_parent_of(config))
     with stop.listening():
         try:
             with runs.claim(path):
@@ -86,7 +88,9 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
     if summary is None and not config.overwrite and (path / "last.pt").exists() and runs.is_stripped(path):
         try:
             summary = _recovered(path, config, way)
-        except QexpError as error:
+        except Interrupted:
+            raise
+        except Exception as error:
             return _failed(path, error, way.debug)
     if summary and not config.overwrite:
         if before != "done" or not runs.is_stripped(path):

@@ -10,6 +10,7 @@ from torch import nn
 from qexp import quantizers, runs
 from qexp.config.config import Config
 from qexp.experiment.environment import environment
+from qexp.experiment.other_data import data_place
 from qexp.utils.callback import EpochRecord
 
 # What has to be the same for a run that resumes to be equal, bit for bit, to one that was not interrupted.
@@ -31,6 +32,7 @@ def record_environment(
         "compile": config.compile,
         "channels_last": config.channels_last,
         "recompute": config.recompute,
+        "data_place": data_place(config),
     }
     before = runs.read_json(path / "env.json")
     if before:

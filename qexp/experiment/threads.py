@@ -150,6 +150,15 @@ class _SleepingTeam:
 
 def _watch(threads: int, team: _SleepingTeam, ended: threading.Event) -> None:
     """Hold the sleeping team while the threads of this process wait for cores, until `ended`."""
+    try:
+        _hold_in_company(threads, team, ended)
+    except OSError:  # too many open files, say: waits stay as they are
+        pass
+    finally:
+        team.release()
+
+
+def _hold_in_company(threads: int, team: _SleepingTeam, ended: threading.Event) -> None:
     quiet, looked, waited = 0, time.monotonic(), _seconds_waited()
     while not ended.wait(_LOOK_SECONDS):
         now, total = time.monotonic(), _seconds_waited()
@@ -160,7 +169,6 @@ def _watch(threads: int, team: _SleepingTeam, ended: threading.Event) -> None:
             team.hold()
         elif quiet >= _QUIET_LOOKS:
             team.release()
-    team.release()
 
 
 def _seconds_waited() -> float:

@@ -25,6 +25,7 @@ LOCK, MARKER = "lock", "lock.held"
 _NO_FLOCK = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _PATIENCE_SECONDS = 0.5  # a look at the state of a run holds its lock for a moment
 _LOOK_SECONDS = 0.1
+_MOST_PID = 2**31 - 1
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE = Path("/proc/self/ns/pid")
 
@@ -92,8 +93,8 @@ def _file_lock(folder: Path, *, wait: bool) -> Iterator[None]:
 
 @contextmanager
 def _marker(folder: Path, *, wait: bool) -> Iterator[None]:
-    marker = folder / MARKER
-    while not _make(marker, f"pid {os.getpid()} on {socket.gethostname()}\n{_here()}\n"):
+    marker, own = folder / MARKER, f"pid {os.getpid()} on {socket.gethostname()}\n{_here()}\n"
+    while not _make(marker, own):
         if _has_ended(marker):
             _take_away(marker)
         elif wait:
@@ -104,8 +105,9 @@ def _marker(folder: Path, *, wait: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):
-            marker.unlink()
+        with suppress(OSError, UnicodeDecodeError):
+            if read_regular(marker, 1000).decode() == own:  # else the run was removed, and another starter came
+                marker.unlink()
 
 
 def _make(path: Path, content: str = "") -> bool:
@@ -134,6 +136,8 @@ def _has_ended(marker: Path) -> bool:
         pid = int(said.split()[1])
     except (OSError, ValueError, IndexError):
         return False
+    if pid > _MOST_PID:
+        return False
     if where != _here() or where == "unknown" or pid <= 0:
         return False
     try:
@@ -150,9 +154,10 @@ def _take_away(marker: Path) -> None:
     aside = marker.with_name(f"{MARKER}.{os.getpid()}")
     with suppress(OSError):
         os.rename(marker, aside)
-        if not _has_ended(aside):
-            os.link(aside, marker)
-        aside.unlink()
+        if _has_ended(aside):
+            aside.unlink()
+        elif not marker.exists():
+            os.rename(aside, marker)
 
 
 def _say_who_holds(lock: Path) -> None:

@@ -22,7 +22,7 @@ from qexp.runs.filters import fits
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.files import bytes_of, read_tail
-from qexp.utils.text import few, method_label, model_label, suggest
+from qexp.utils.text import few, is_number, method_label, model_label, suggest
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
 STATES = (*get_args(runs.State), DAMAGED)
@@ -139,7 +139,8 @@ class Entry:
 
     def known_keys(self) -> Iterator[str]:
         """Yield the keys that have values."""
-        yield from ("state", *_dotted(self.config), *self.summary)
+        plain = [key for key, value in self.summary.items() if not isinstance(value, dict | list)]
+        yield from ("state", *_dotted(self.config), *plain)
 
     @cached_property
     def files(self) -> dict[str, int]:
@@ -158,7 +159,7 @@ class Entry:
 def number(tree: Mapping[str, Any], key: str) -> float | None:
     """Return the number at `key`, None where there is none."""
     value = tree.get(key)
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15 else None
+    return value if is_number(value) else None
 
 
 def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -22,6 +22,7 @@ from qexp.runs import locks
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError, cannot_write
 from qexp.utils.files import read_regular
+from qexp.utils.text import is_number
 
 _WIDTH = re.compile(r"^model:\n(?: .*\n)*?  width: ([0-9.e+-]+)$", re.MULTILINE)
 
@@ -31,7 +32,7 @@ _NUMBERS = (
     *("weight_bits", "activation_bits", "weight_kilobytes", "float_weight_kilobytes", "time_seconds"),
     "time_images_per_second",
 )
-_MAY_BE_NULL = ("float_top1", "difference", "dataset", "model", "quantizer", "protocol")
+_TEXTS = ("dataset", "model", "quantizer", "protocol")
 
 DEPTH = 4  # folders from the store to a run, its own included
 # What a run directory holds; under `.tmp` while it is written.
@@ -89,8 +90,15 @@ def read_summary(path: Path) -> dict[str, Any] | None:
 def read_result(path: Path) -> dict[str, Any] | None:
     """Return the summary of a finished run, None where it has none, or one that lacks something that was measured."""
     summary = read_summary(path) or {}
-    numbers = all(isinstance(summary.get(key), int | float) for key in _NUMBERS)
-    is_whole = numbers and isinstance(summary.get("unsettled"), list) and {*_MAY_BE_NULL} <= summary.keys()
+    unsettled, compared = summary.get("unsettled"), [summary.get(key, "") for key in ("float_top1", "difference")]
+    is_whole = (
+        all(is_number(summary.get(key)) for key in _NUMBERS)
+        and all(isinstance(summary.get(key), str) for key in _TEXTS)
+        and all(value is None or is_number(value) for value in compared)
+        and str(summary.get("key", "")) in path.name
+        and isinstance(unsettled, list)
+        and all(isinstance(name, str) for name in unsettled)
+    )
     return summary if is_whole else None
 
 

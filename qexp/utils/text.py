@@ -71,3 +71,8 @@ def unconverged_warning(names: Iterable[str]) -> str:
     listed = list(names)
     some = ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
     return f"{plural(len(listed), 'quantizer')} did not end at the lowest bit-width ({some}); {NOT_CONVERGED}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value out of a file of others is a number that can be computed with and shown."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15

@@ -70,6 +70,13 @@ def test_what_is_no_image_is_not_in_it(folders: Path) -> None:
     assert IMAGES == IMG_EXTENSIONS
 
 
+def test_a_link_that_leads_nowhere_hides_nothing(folders: Path) -> None:
+    before = fingerprint(IMAGENET, folders)
+    (folders / "imagenet/train/a/link.png").symlink_to("nowhere")
+    module._of_classes.cache_clear()
+    assert fingerprint(IMAGENET, folders) not in (None, before)
+
+
 def test_folders_are_read_once_until_they_change(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = fingerprint(IMAGENET, folders)
     with monkeypatch.context() as patch:

@@ -7,7 +7,7 @@ import pytest
 from qexp import runs
 from qexp.config.config import Config, to_yaml
 from qexp.config.fingerprint import _of_classes
-from qexp.experiment.other_data import check_data_as_before
+from qexp.experiment.other_data import check_data_as_before, data_place
 from qexp.utils.errors import UsageError
 from support.commands import Configure, Qexp
 from support.photographs import write_tree
@@ -33,6 +33,8 @@ def begun(config: Config, state: runs.State = "interrupted") -> Path:
     path = runs.run_directory(config)
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(to_yaml(config.tree))
+    runs.write_json(path / "env.json", {"data_place": data_place(config)})
+    (path / "last.pt").touch()
     runs.write_status(path, state)
     return path
 
@@ -77,4 +79,44 @@ def test_a_finished_run_and_another_folder_are_no_reason(configure: Configure, d
     with pytest.raises(UsageError):
         check_data_as_before(configure(*words))
     runs.write_status(path, "done")
+    check_data_as_before(configure(*words))
+
+
+def test_a_folder_that_the_environment_names_is_another_folder(
+    configure: Configure, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*WORDS, *SMALL)
+    begun(configure(*words))
+    write_tree(Path("other/imagenet"))
+    change(Path("other"))
+    monkeypatch.setenv("QEXP_DATA", "other")
+    check_data_as_before(configure(*words))
+
+
+def test_a_run_that_does_not_tell_its_data_is_no_reason(configure: Configure, data: Path) -> None:
+    """Of the version before, whose runs have other keys."""
+    words = (*WORDS, *SMALL)
+    path = begun(configure(*words))
+    text = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text("".join(line for line in text.splitlines(True) if "digest" not in line))
+    change(data)
+    check_data_as_before(configure(*words))
+
+
+def test_the_float_net_that_a_run_needs_is_looked_at(qexp: Qexp, configure: Configure, data: Path) -> None:
+    words = tuple(word for word in (*WORDS, *SMALL) if word not in ("init=scratch", "quantizer=ste"))
+    path = begun(configure(*words, "quantizer=fp"))
+    change(data)
+    result = qexp("train", *words, "quantizer=ste", "init=fp")
+    (line,) = result.errors
+    assert result.code == 2
+    assert f"its files have changed since {path} was begun" in line
+
+
+def test_a_run_that_has_nothing_to_resume_is_no_reason(configure: Configure, data: Path) -> None:
+    """A broken image ended it, and was removed as it was told to be."""
+    words = (*WORDS, *SMALL)
+    path = begun(configure(*words), "failed")
+    (path / "last.pt").unlink()
+    change(data)
     check_data_as_before(configure(*words))

@@ -1,5 +1,6 @@
 """A finished run that has lost its summary gets it again from its checkpoint and its log; nothing is trained."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -25,12 +26,27 @@ def _no_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Step, "forward", refuse)
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"top1_hard": 50}'], ids=str)
-def test_a_summary_that_is_lost_or_damaged_is_made_again(train: Train, finished: Path, content: str | None) -> None:
+DAMAGED = {
+    "lost": lambda text: None,
+    "empty": lambda text: "",
+    "cut": lambda text: text[:100],
+    "a list": lambda text: "[]",
+    "one value": lambda text: '{"top1_hard": 50}',
+    "not a number": lambda text: re.sub(r'"top1_hard": [^,]*', '"top1_hard": NaN', text),
+    "a truth value": lambda text: re.sub(r'"time_seconds": [^,]*', '"time_seconds": true', text),
+    "too large": lambda text: re.sub(r'"top1_soft": [^,]*', f'"top1_soft": {10**400}', text),
+    "a text": lambda text: re.sub(r'"difference": [^,]*', '"difference": "small"', text),
+    "numbers for names": lambda text: text.replace('"unsettled": []', '"unsettled": [1]'),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_summary_that_is_lost_or_damaged_is_made_again(train: Train, finished: Path, content: str) -> None:
     before, others = summary(finished), files_of(finished)
+    damaged = DAMAGED[content]((finished / "summary.json").read_text())
     (finished / "summary.json").unlink()
-    if content is not None:
-        (finished / "summary.json").write_text(content)
+    if damaged is not None:
+        (finished / "summary.json").write_text(damaged)
     result = train(*STE)
     assert (result.code, result.err) == (0, "")
     assert "its summary.json was lost; it is made again from last.pt and metrics.jsonl" in result.out
@@ -57,14 +73,18 @@ def test_float_and_annealed_networks_get_their_summaries_again(train: Train, swe
         assert state(path) == "done"
 
 
-def test_without_the_log_nothing_is_lost_and_the_ways_on_are_told(train: Train, finished: Path) -> None:
+@pytest.mark.parametrize(
+    "line", ["{damaged", '{"epoch": 1}', "[]", "7", '{"epoch": [], "x": 1}', "null", "odd metrics"]
+)
+def test_without_the_log_nothing_is_lost_and_the_ways_on_are_told(train: Train, finished: Path, line: str) -> None:
     (finished / "summary.json").unlink()
     lines = (finished / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (finished / "metrics.jsonl").write_text("".join(lines[:-1]) + "{damaged\n")
+    odd = lines[-1].replace('"top1"', '"top_1"').rstrip() if line == "odd metrics" else line
+    (finished / "metrics.jsonl").write_text("".join(lines[:-1]) + f"{odd}\n")
     kept = {name: data for name, data in files_of(finished).items() if name.endswith((".pt", ".jsonl"))}
     result = train(*STE)
-    (line,) = result.errors
+    (said,) = result.errors
     assert result.code == 1
-    assert "metrics.jsonl does not tell what its last epoch gave" in line
-    assert "overwrite=true trains it again" in line
+    assert "metrics.jsonl does not tell what its last epoch gave" in said
+    assert "overwrite=true trains it again" in said
     assert {name: data for name, data in files_of(finished).items() if name.endswith((".pt", ".jsonl"))} == kept

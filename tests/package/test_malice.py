@@ -34,7 +34,8 @@ def made(together: Path) -> Store:
 def test_malice_does_no_harm(made: Store, tmp_path: Path, kind: str, first: int) -> None:
     cases = malicious(kind, SEED, made, range(first, first + CHUNK))
     found = {f"{case.name} {case.words}": verdict(case, tmp_path / str(number)) for number, case in enumerate(cases)}
-    assert {name: problems for name, problems in found.items() if problems} == {}
+    harm = {name: problems for name, problems in found.items() if problems}
+    assert not harm, "\n".join(f"{name}: {problems}" for name, problems in harm.items())
 
 
 @pytest.mark.training

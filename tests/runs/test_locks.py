@@ -78,6 +78,22 @@ def test_a_marker_that_another_starter_has_just_put_there_stays(tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("_no_flock")
+@pytest.mark.parametrize("said", [f"pid {10**30} on x", "pid -1 on x", "pid x", "", "junk\n\n\n"])
+def test_a_marker_that_says_nothing_is_held(tmp_path: Path, said: str) -> None:
+    (tmp_path / LOCK).touch()
+    (tmp_path / MARKER).write_text(f"{said}\n{module._here()}\n")
+    assert is_locked(tmp_path)
+
+
+@pytest.mark.usefixtures("_no_flock")
+def test_the_marker_of_another_starter_is_not_removed(tmp_path: Path) -> None:
+    """The run was removed meanwhile, and somebody began it."""
+    with holding(tmp_path, wait=False):
+        mark(tmp_path, 1, "elsewhere")
+    assert is_locked(tmp_path)
+
+
+@pytest.mark.usefixtures("_no_flock")
 def test_without_flock_a_store_is_listed_and_a_run_removed(qexp: Qexp, store: dict[str, Path]) -> None:
     path = store["daq"]
     (path / LOCK).touch()
