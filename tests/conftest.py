@@ -17,6 +17,8 @@ from unittest import mock
 import hypothesis
 import pytest
 import torch
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
 
 from qexp.config.compose import Composer, composing
@@ -129,7 +131,10 @@ def only_run() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def _hydra() -> Iterator[tuple[Composer, Any]]:
     """What composes jobs, and the Hydra that it needs: started once, because that takes most of the time."""
+    source, repository = SourcesRegistry.instance().resolve("file"), CachingConfigRepository
+    read, find = source.load_config, repository.load_config
     with composing() as composer:
+        source.load_config, repository.load_config = read, find  # its look at files is not for what else runs meanwhile
         yield composer, GlobalHydra.instance().hydra
 
 
