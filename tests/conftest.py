@@ -20,6 +20,7 @@ import torch
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 
 from qexp.config.compose import Composer, composing
 from qexp.config.config import Config
@@ -131,6 +132,7 @@ def only_run() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def _hydra() -> Iterator[tuple[Composer, Any]]:
     """What composes jobs, and the Hydra that it needs: started once, because that takes most of the time."""
+    Plugins.instance()  # registers the sources
     source, repository = SourcesRegistry.instance().resolve("file"), CachingConfigRepository
     read, find = source.load_config, repository.load_config
     with composing() as composer:
