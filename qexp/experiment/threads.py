@@ -26,7 +26,7 @@ SAID_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 WAITS_SAID_BY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 _LOOK_SECONDS = 0.5
-_COMPANY, _ALONE = 0.1, 0.03  # of the time of all threads, spent waiting for a core; alone it is 0.01
+_COMPANY, _ALONE = 0.1, 0.03  # of the time of all threads, spent waiting for a core; alone it is below 0.01
 _QUIET_LOOKS = 6  # before waits are long again
 _TASKS = Path("/proc/self/task")
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -117,8 +117,8 @@ def _maker_of_teams(size: int) -> Callable[[], None] | None:
 class _SleepingTeam:
     """A second team of threads, which does nothing.
 
-    libgomp counts threads: where there are more than cores, those that wait spin a hundred times only. There is no
-    other way to tell it so once it is loaded.
+    libgomp counts threads: where there are more than cores, those that wait spin a hundred times only (its manual,
+    GOMP_SPINCOUNT). There is no other way to tell it so once it is loaded.
     """
 
     def __init__(self, make: Callable[[], None]):
@@ -159,6 +159,7 @@ def _watch(threads: int, team: _SleepingTeam, ended: threading.Event) -> None:
 
 
 def _hold_in_company(threads: int, team: _SleepingTeam, ended: threading.Event) -> None:
+    """Look twice a second, and hold or release the team; raises OSError."""
     quiet, looked, waited = 0, time.monotonic(), _seconds_waited()
     while not ended.wait(_LOOK_SECONDS):
         now, total = time.monotonic(), _seconds_waited()

@@ -136,9 +136,7 @@ def _has_ended(marker: Path) -> bool:
         pid = int(said.split()[1])
     except (OSError, ValueError, IndexError):
         return False
-    if pid > _MOST_PID:
-        return False
-    if where != _here() or where == "unknown" or pid <= 0:
+    if where != _here() or where == "unknown" or not 0 < pid <= _MOST_PID:
         return False
     try:
         os.kill(pid, 0)
@@ -154,10 +152,19 @@ def _take_away(marker: Path) -> None:
     aside = marker.with_name(f"{MARKER}.{os.getpid()}")
     with suppress(OSError):
         os.rename(marker, aside)
-        if _has_ended(aside):
-            aside.unlink()
-        elif not marker.exists():
-            os.rename(aside, marker)
+        if not _has_ended(aside):
+            _put_back(aside, marker)
+        aside.unlink(missing_ok=True)
+
+
+def _put_back(aside: Path, marker: Path) -> None:
+    """Give a marker its name again, unless there is a new one."""
+    try:
+        os.link(aside, marker)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        os.rename(aside, marker)
 
 
 def _say_who_holds(lock: Path) -> None:

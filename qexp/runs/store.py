@@ -37,8 +37,8 @@ _TEXTS = ("dataset", "model", "quantizer", "protocol")
 DEPTH = 4  # folders from the store to a run, its own included
 # What a run directory holds; under `.tmp` while it is written.
 OWN = re.compile(
-    r"(config\.yaml|(env|status|summary)\.json|metrics\.jsonl|error\.txt|lock(\.held(\.\d+)?)?|(last|previous|best|best-previous)\.pt"
-    r"|events\.out\.tfevents\..+)(\.tmp)?"
+    r"(config\.yaml|(env|status|summary)\.json|metrics\.jsonl|error\.txt|lock(\.held(\.\d+)?)?"
+    r"|(last|previous|best|best-previous)\.pt|events\.out\.tfevents\..+)(\.tmp)?"
 )
 
 State = Literal["running", "interrupted", "done", "failed", "diverged"]
@@ -95,7 +95,7 @@ def read_result(path: Path) -> dict[str, Any] | None:
         all(is_number(summary.get(key)) for key in _NUMBERS)
         and all(isinstance(summary.get(key), str) for key in _TEXTS)
         and all(value is None or is_number(value) for value in compared)
-        and str(summary.get("key", "")) in path.name
+        and path.name.endswith(str(summary.get("key", "")))
         and isinstance(unsettled, list)
         and all(isinstance(name, str) for name in unsettled)
     )

@@ -56,12 +56,12 @@ def test_without_flock_a_process_that_has_ended_holds_nothing(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("_no_flock")
-@pytest.mark.parametrize("where", ["another boot pid:[4026531836]", "unknown", "boot", ""])
+@pytest.mark.parametrize("where", ["another boot pid:[4026531836]", "unknown", "half"])
 def test_without_flock_the_process_of_another_machine_or_container_is_not_taken_for_ended(
     tmp_path: Path, where: str
 ) -> None:
     """Two containers may have one host name, and a number that means nothing here may be a live process there."""
-    marker = mark(tmp_path, NOBODY, where or "x", host=os.uname().nodename)
+    marker = mark(tmp_path, NOBODY, where, host=os.uname().nodename)
     content = marker.read_text()
     assert is_locked(tmp_path)
     with pytest.raises(RunLocked, match="if that process has ended, remove"), holding(tmp_path, wait=False):
@@ -69,8 +69,17 @@ def test_without_flock_the_process_of_another_machine_or_container_is_not_taken_
     assert marker.read_text() == content
 
 
+def no_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "")
+
+
 @pytest.mark.usefixtures("_no_flock")
-def test_a_marker_that_another_starter_has_just_put_there_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_a_marker_that_another_starter_has_just_put_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     marker = mark(tmp_path, os.getpid())
     module._take_away(marker)
     assert marker.read_text().startswith(f"pid {os.getpid()} ")
