@@ -4,9 +4,10 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from qexp.utils.text import one_line
 
 Transform = Callable[[Any], Any]  # from PIL image to PIL image
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # of IMG_EXTENSIONS: for EPS, Pillow starts a program
+TIFF = (b"II*\0", b"MM\0*")  # how such a file begins
 MOST_PIXELS = 100_000_000  # 300 MB as bytes
 
 
@@ -194,11 +196,29 @@ def _load(path: Path) -> Image.Image:
     with (
         open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file,
         warnings.catch_warnings(action="ignore"),
+        _silent_stderr() if file.peek(4)[:4] in TIFF else nullcontext(),
     ):
-        image = Image.open(file, formats=FORMATS)
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"{image.width:,} x {image.height:,} pixels are more than {MOST_PIXELS:,}")
-        return image.convert("RGB")
+        return _decoded(file)
+
+
+def _decoded(file: BinaryIO) -> Image.Image:
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width:,} x {image.height:,} pixels are more than {MOST_PIXELS:,}")
+    return image.convert("RGB")
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what a C library writes: libtiff and Pillow tell on stderr what comes as an error as well."""
+    with open(os.devnull, "w") as nowhere:
+        kept = os.dup(2)
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _ignore_signals(_: int) -> None:

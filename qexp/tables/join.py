@@ -49,7 +49,7 @@ def look_up(job: Job) -> SeedRun:
 
 def _finished(path: Path) -> tuple[str, dict[str, Any] | None]:
     state = runs.state_of(path) or "not run"
-    summary = runs.read_summary(path) if state == "done" else None
+    summary = runs.read_result(path) if state == "done" else None
     return ("not run", None) if state == "done" and summary is None else (state, summary)
 
 

@@ -225,8 +225,10 @@ def test_a_folder_without_permission_is_one_line(own_tree: Path, refused: Callab
 
 @pytest.mark.process
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", ["cut", "empty", "text", "missing", "pipe", "bomb"])
-def test_a_broken_image_ends_in_one_line_that_names_it(own_tree: Path, kind: str, workers: int) -> None:
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "missing", "pipe", "bomb", "tiff"])
+def test_a_broken_image_ends_in_one_line_that_names_it(
+    own_tree: Path, kind: str, workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Only training finds it: looking into 1.3 million files beforehand would take an hour."""
     imagenet().prepare(own_tree)
     batches = for_training(own_tree, workers=workers)
@@ -238,6 +240,7 @@ def test_a_broken_image_ends_in_one_line_that_names_it(own_tree: Path, kind: str
     assert line.endswith("); replace or remove it")
     assert "\n" not in line
     assert not isinstance(caught.value, UsageError)  # the run has begun: exit code 1
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.process

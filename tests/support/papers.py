@@ -7,6 +7,7 @@ from pathlib import Path
 from qexp import runs
 from qexp.config.compose import composing
 from qexp.config.places import conf_dir
+from qexp.runs import store
 from qexp.tables.join import JoinedTable, Line, TableRequest, join
 from support.commands import TINY
 
@@ -58,7 +59,10 @@ def fabricate(path: Path, top1: float | None, *, state: str = "done", unsettled:
     path.mkdir(parents=True)
     runs.write_status(path, state, "it broke" if state == "failed" else "")  # type: ignore[arg-type]
     if top1 is not None:
-        runs.write_json(path / "summary.json", {"top1_hard": top1, "unsettled": list(unsettled)})
+        numbers = dict.fromkeys(store._NUMBERS, 1) | {"top1_hard": top1}
+        texts = dict.fromkeys(store._TEXTS, "x")
+        summary = {"key": path.name[-8:], **numbers, **texts, "float_top1": None, "difference": None}
+        runs.write_json(path / "summary.json", {**summary, "unsettled": list(unsettled)})
         environment = {"qexp": "9.9", "versions": {"torch": "8.8"}, "device_name": "abacus"}
         (path / "env.json").write_text(json.dumps(environment))
 

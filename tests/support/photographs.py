@@ -1,6 +1,7 @@
 """A small ImageNet on disk, and its batches."""
 
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,11 @@ def broken(folder: Path, kind: str) -> Path:
         os.mkfifo(path)
     elif kind == "bomb":
         Image.new("1", (20_000, 10_000)).save(path, format="PNG")
+    elif kind == "tiff":
+        Image.new("RGB", (4, 4)).save(path, format="TIFF", compression="tiff_lzw")
+        path.write_bytes(
+            path.read_bytes().replace(struct.pack("<HHII", 277, 3, 1, 3), struct.pack("<HHII", 277, 3, 1, 999))
+        )
     elif kind != "missing":
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"<html>not found</html>"}[kind])
     return path

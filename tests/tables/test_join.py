@@ -101,6 +101,7 @@ def test_states(folder: Path, composer: Composer) -> None:
     fabricate(paths(empty, "ste")[1], None, state="diverged")
     fabricate(paths(empty, "dqa")[0], None, state="running")  # nobody holds its lock
     fabricate(paths(empty, "dqa")[2], None)  # done, and its summary is lost
+    runs.write_json(paths(empty, "dqa")[2] / "summary.json", {"seed": 0})  # or a part of it
     with ExitStack() as held:
         held.enter_context(runs.claim(paths(empty, "dqa")[1]))
         runs.write_status(paths(empty, "dqa")[1], "running")
