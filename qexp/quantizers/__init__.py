@@ -15,6 +15,7 @@ from qexp.quantizers.convert import (
 )
 from qexp.quantizers.daq import DAQ
 from qexp.quantizers.dqa import DQA
+from qexp.quantizers.exact import hard_evaluation, weight_codes
 from qexp.quantizers.fp import FP
 from qexp.quantizers.inspection import has_soft_form, stats, weight_levels, weight_memory_bytes
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
@@ -38,6 +39,7 @@ __all__ = [
     "cached_weights",
     "calibrate",
     "evaluation",
+    "hard_evaluation",
     "has_soft_form",
     "named_quantizers",
     "parameter_roles",
@@ -47,6 +49,7 @@ __all__ = [
     "recompute",
     "stats",
     "straight_through",
+    "weight_codes",
     "weight_levels",
     "weight_memory_bytes",
 ]

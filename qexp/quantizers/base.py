@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from qexp.quantizers.numerics import Scalar
 from qexp.utils.types import Progress
 
 FLOAT_BITS = 32  # a bit-width of 32 means: not quantized
@@ -32,6 +33,42 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return grad, None
+
+
+class IntegerForm(NamedTuple):
+    """A tensor on evenly spaced levels: its values are (factor * codes + shift) * scale + offset.
+
+    Attributes:
+        codes: whole numbers from 0 to 2**bits - 1, as floats in a tensor of its own, of the shape of what is quantized.
+        factor: a whole number.
+        shift: a whole number; factor * codes + shift lies in -(2**bits - 1) .. 2**bits - 1.
+        scale: a single number in double precision, as the next one.
+        offset: 0.0 where the levels lie evenly around zero, or begin there.
+    """
+
+    codes: Tensor
+    factor: Scalar
+    shift: Scalar
+    scale: Scalar
+    offset: Scalar
+
+    def integers(self) -> Tensor:
+        """Return factor * codes + shift, in place of the codes."""
+        return self.codes.mul_(self.factor).add_(self.shift)
+
+
+class Bins(NamedTuple):
+    """Where the codes of a tensor change, in the units of that tensor and in double precision.
+
+    Attributes:
+        centers: (L,), rising: the value that each code stands for.
+        thresholds: (L - 1,), rising: the j-th lies between the codes j and j + 1.
+        step: 0-dim: the distance of neighbouring centers.
+    """
+
+    centers: Tensor
+    thresholds: Tensor
+    step: Tensor
 
 
 class Part(nn.Module, ABC):
@@ -71,6 +108,14 @@ class Quantizer(Part):
     @abstractmethod
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (codes, levels): uint8 codes of the shape of `x`, and the at most `2**bits` levels they index."""
+
+    def integer_form(self, x: Tensor) -> IntegerForm | None:
+        """Return the hard values of a float tensor as integers and their scale; None where levels are uneven."""
+        return None
+
+    def bins(self, x: Tensor) -> Bins | None:
+        """Return where the codes of the weight `x` change; None where that is not known."""
+        return None
 
     def calibrate(self, x: Tensor) -> None:  # noqa: B027
         """Set ranges from real data, once, before training."""

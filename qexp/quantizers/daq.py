@@ -19,9 +19,10 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import TINY, LayerInfo, Method, Quantizer
+from qexp.quantizers.base import TINY, Bins, IntegerForm, LayerInfo, Method, Quantizer
 from qexp.quantizers.numerics import (
     Scalar,
+    as_double,
     as_float,
     as_output,
     as_tensor,
@@ -191,10 +192,19 @@ def codes_and_levels(
 ) -> tuple[Tensor, Tensor]:
     """Return (uint8 codes of the shape of `x`, their 2**bits levels)."""
     steps = 2**bits - 1
-    low = scalar(lower)
+    codes = integer_form(x, lower, upper, signed, bits, standard).codes
+    levels = to_level_(torch.arange(steps + 1, device=x.device, dtype=codes.dtype), scalar(signed), steps)
+    return codes.to(torch.uint8), levels
+
+
+def integer_form(
+    x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, bits: int, standard: Standard | None = None
+) -> IntegerForm:
+    """Return the levels nearest to `x` as k / n, or (2 k - n) / n where `signed`, with n = 2**bits - 1."""
+    steps = 2**bits - 1
+    low, sign = scalar(lower), scalar(signed)
     t = position(as_float(x), low, at_least(scalar(upper) - low, TINY) / steps, standard)
-    levels = to_level_(torch.arange(steps + 1, device=x.device, dtype=t.dtype), scalar(signed), steps)
-    return nearest_(t.clamp_(0, steps)).to(torch.uint8), levels
+    return IntegerForm(nearest_(t.clamp_(0, steps)), 1 + sign, -sign * steps, 1 / steps, 0.0)
 
 
 class DAQWeight(Quantizer):
@@ -234,6 +244,19 @@ class DAQWeight(Quantizer):
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return codes_and_levels(x, self.lower, self.upper, self.signed, self.bits, self._standard(x))
 
+    @torch.no_grad()
+    def integer_form(self, x: Tensor) -> IntegerForm:
+        return integer_form(x, self.lower, self.upper, self.signed, self.bits, self._standard(x))
+
+    @torch.no_grad()
+    def bins(self, x: Tensor) -> Bins:
+        mean, std = self._standard(x)
+        steps, low = 2**self.bits - 1, as_double(self.lower)
+        step = (as_double(self.upper) - low).clamp_min(TINY) / steps
+        index = torch.arange(steps + 1, device=x.device, dtype=step.dtype)
+        centers = (low + index * step) * std + mean
+        return Bins(centers, (low + (index[:-1] + 0.5) * step) * std + mean, step * std)
+
     def stats(self) -> dict[str, Tensor]:
         return {"lower": self.lower.detach(), "upper": self.upper.detach()}
 
@@ -269,6 +292,10 @@ class DAQActivation(Quantizer):
     @torch.no_grad()
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return codes_and_levels(x, self.lower, self.upper, self.signed, self.bits)
+
+    @torch.no_grad()
+    def integer_form(self, x: Tensor) -> IntegerForm:
+        return integer_form(x, self.lower, self.upper, self.signed, self.bits)
 
     def stats(self) -> dict[str, Tensor]:
         return {"upper": self.upper.detach(), "signed": self.signed}

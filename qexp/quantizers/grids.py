@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from qexp.quantizers.base import FLOAT_BITS, TINY
-from qexp.quantizers.numerics import Scalar, at_least, float_copy, scalar
+from qexp.quantizers.base import FLOAT_BITS, TINY, Bins, IntegerForm
+from qexp.quantizers.numerics import Scalar, as_double, at_least, float_copy, scalar
 from qexp.quantizers.pact import PactRange
 from qexp.quantizers.ranges import BinaryRange, MinMaxRange, NoRange, RangeEstimator, RunningMinMaxRange, TernaryRange
 from qexp.quantizers.sawb import Rule, SawbRange
@@ -50,9 +50,27 @@ class Grid(ABC):
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         """Return the grid scaled to what its range estimator returned, as numbers."""
 
+    @abstractmethod
+    def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+        """Return factor, shift, scale and offset of `IntegerForm`."""
+
+    @abstractmethod
+    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Return centers, thresholds and step of `Bins`."""
+
     def scaled(self, bounds: Iterable[Tensor]) -> ScaledGrid:
         """Return the grid scaled to (lower, upper) or (lower, upper, threshold), whose gradients stop here."""
         return self._scaled(*(scalar(bound.detach()) for bound in bounds))
+
+    def integer_form(self, x: Tensor, bounds: Iterable[Tensor]) -> IntegerForm:
+        """Return the levels nearest to `x`, a float tensor, as integers and their scale."""
+        numbers = [scalar(bound.detach()) for bound in bounds]
+        return IntegerForm(self._scaled(*numbers).to_codes(x), *self._integers(*numbers))
+
+    def bins(self, bounds: Iterable[Tensor]) -> Bins:
+        """Return where codes change."""
+        centers, thresholds, step = self._bins(*(as_double(bound.detach()) for bound in bounds))
+        return Bins(torch.stack(centers), torch.stack(thresholds), step)
 
     def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index)."""
@@ -82,6 +100,20 @@ class Uniform(Grid):
 
         return ScaledGrid(to_codes, step, lower)
 
+    def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+        lower, upper = bounds
+        # Odd integers around the middle, whose sums stay small, unless the range begins at 0.
+        centered = lower != 0
+        steps = self.levels - 1
+        scale = at_least(upper - lower, TINY) / (steps * (1 + centered))
+        return 1 + centered, -(centered * steps), scale, centered * (lower + upper) / 2
+
+    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        lower, upper = bounds
+        step = (upper - lower).clamp_min(TINY) / (self.levels - 1)
+        centers = [lower + code * step for code in range(self.levels)]
+        return centers, [center + step / 2 for center in centers[:-1]], step
+
 
 @dataclass(frozen=True)
 class Binary(Grid):
@@ -92,6 +124,13 @@ class Binary(Grid):
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         lower, upper = bounds
         return ScaledGrid(lambda x: float_copy(x).ge_(0), 2 * upper, lower)
+
+    def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+        return 2, -1, bounds[1], 0.0
+
+    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        lower, upper = bounds
+        return [lower, upper], [torch.zeros_like(upper)], upper - lower
 
 
 @dataclass(frozen=True)
@@ -109,6 +148,13 @@ class Ternary(Grid):
 
         return ScaledGrid(to_codes, upper, lower)
 
+    def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+        return 1, -1, bounds[1], 0.0
+
+    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        lower, upper, threshold = bounds
+        return [lower, torch.zeros_like(upper), upper], [-threshold, threshold], upper
+
 
 @dataclass(frozen=True)
 class Float(Grid):
@@ -118,6 +164,12 @@ class Float(Grid):
 
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         return ScaledGrid(float_copy, 1.0, 0.0)
+
+    def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
+        raise ValueError("full precision has no codes")
+
+    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        raise ValueError("full precision has no codes")
 
     def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         raise ValueError("full precision has no codes")

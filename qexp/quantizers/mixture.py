@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import Method, Quantizer
+from qexp.quantizers.base import Bins, IntegerForm, Method, Quantizer
 from qexp.quantizers.functional import mix_grids
 from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
 from qexp.quantizers.numerics import as_float
@@ -71,6 +71,14 @@ class GridQuantizer(Quantizer):
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.grids[0].codes(as_float(x.detach()), self.range_estimators[0](x.detach()))
+
+    @torch.no_grad()
+    def integer_form(self, x: Tensor) -> IntegerForm:
+        return self.grids[0].integer_form(as_float(x), self.range_estimators[0](x))
+
+    @torch.no_grad()
+    def bins(self, x: Tensor) -> Bins:
+        return self.grids[0].bins(self.range_estimators[0](x))
 
     def calibrate(self, x: Tensor) -> None:
         for estimator in self.range_estimators:

@@ -1,7 +1,9 @@
 """Precision, single numbers, memory layout and statistics: what quantizers compute with.
 
-Single numbers are floats on the CPU, where an operation on a 0-dim tensor costs as much as one on 30,000 values. They
-are 0-dim tensors on other devices, where reading one would wait for the device, and while torch.compile traces.
+Single numbers are in double precision, and rounded once where they meet a tensor: the code of a value near a threshold
+hangs on their last bit, and must not hang on the number of threads or the device (docs/design.md). They are floats on
+the CPU, where an operation on a 0-dim tensor costs as much as one on 30,000 values. They are 0-dim tensors on other
+devices, where reading one would wait for the device, and while torch.compile traces.
 """
 
 from collections.abc import Sequence
@@ -20,6 +22,11 @@ def precision(x: Tensor) -> torch.dtype:
 def as_float(x: Tensor) -> Tensor:
     """Return `x` in at least single precision."""
     return x.to(precision(x))
+
+
+def as_double(x: Tensor) -> Tensor:
+    """Return `x` in double precision; in single on MPS, which has no doubles."""
+    return as_float(x) if x.device.type == "mps" else x.double()
 
 
 def float_copy(x: Tensor) -> Tensor:
@@ -45,12 +52,12 @@ def _is_read(x: Tensor) -> bool:
 
 def scalar(x: Tensor) -> Scalar:
     """Return a 0-dim tensor as a single number."""
-    return x.item() if _is_read(x) else x
+    return x.item() if _is_read(x) else as_double(x)
 
 
 def scalars(x: Tensor) -> Sequence[Scalar]:
     """Return the numbers in a 1-dim tensor."""
-    return x.tolist() if _is_read(x) else x.unbind()
+    return x.tolist() if _is_read(x) else as_double(x).unbind()
 
 
 def as_tensor(value: Scalar, like: Tensor) -> Tensor:
@@ -103,7 +110,7 @@ def dot(a: Tensor, b: Tensor) -> Scalar:
 
 @torch.no_grad()
 def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (smallest, largest) value, 0-dim, in at least single precision."""
+    """Return (smallest, largest) value, 0-dim, in at least single precision: exact in any order."""
     lower, upper = torch.aminmax(_row(dense(x)))
     return as_float(lower), as_float(upper)
 
@@ -111,8 +118,8 @@ def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def mean_and_std(x: Tensor) -> tuple[Scalar, Scalar]:
     """Return mean and unbiased standard deviation; a single value has a deviation of 0."""
-    values = as_float(dense(x))
-    mean = total(values) / values.numel()
+    values = as_double(_row(dense(x)))
+    mean = scalar(values.sum()) / values.numel()
     centered = values - mean
     variance = dot(centered, centered) / max(values.numel() - 1, 1)
     return mean, variance**0.5
@@ -120,13 +127,13 @@ def mean_and_std(x: Tensor) -> tuple[Scalar, Scalar]:
 
 @torch.no_grad()
 def absolute_mean(x: Tensor) -> Tensor:
-    """Return mean|x|, 0-dim."""
-    return as_float(_row(dense(x))).abs().mean()
+    """Return mean|x|, 0-dim, in double precision."""
+    return as_double(_row(dense(x))).abs().mean()
 
 
 @torch.no_grad()
 def mean_above(x: Tensor, threshold: Scalar) -> Tensor:
-    """Return the mean of those |x| that exceed `threshold`, 0-dim; 0 where none does."""
-    size = as_float(dense(x)).abs()
-    above = float_copy(size).gt_(threshold)  # 1 or 0
-    return as_tensor(dot(size, above) / at_least(total(above), 1.0), size)
+    """Return the mean of those |x| that exceed `threshold`, 0-dim, in double precision; 0 where none does."""
+    size = as_float(_row(dense(x))).abs()
+    above = as_double(float_copy(size).gt_(threshold))  # 1 or 0
+    return as_tensor(dot(as_double(size), above) / at_least(total(above), 1.0), above)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import TINY
+from qexp.quantizers.numerics import as_double
 from qexp.quantizers.ranges import RangeEstimator
 
 Rule = Literal["search", "formula"]
@@ -33,14 +34,14 @@ def formula_clip(weight: Tensor, bits: int) -> Tensor:
     """
     if bits not in COEFFICIENTS:
         raise ValueError(f"sawb=formula has coefficients for {', '.join(map(str, COEFFICIENTS))} bits, not {bits}")
-    size, (c1, c2) = weight.abs(), COEFFICIENTS[bits]
-    clip = c1 * weight.square().mean().sqrt() - c2 * size.mean()
+    size, (c1, c2) = as_double(weight).abs(), COEFFICIENTS[bits]
+    clip = c1 * size.square().mean().sqrt() - c2 * size.mean()
     return torch.where(clip < 0, size.max(), clip)
 
 
 def search_clip(weight: Tensor, bits: int) -> Tensor:
     """Return the clip in (0, max|w|] of least squared error (DQA, eq. 12), 0-dim, to about 1e-4 of max|w|."""
-    size = weight.abs().flatten()
+    size = as_double(weight).abs().flatten()
     largest = size.max().clamp_min(TINY)
     place = (size * (BINS / largest)).long().clamp_(0, BINS - 1)
     counts = torch.zeros(BINS, dtype=size.dtype, device=size.device).index_add_(0, place, torch.ones_like(size))
