@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from qexp.config.config import Config
 from qexp.config.places import store_root
@@ -131,7 +131,7 @@ def state_of(path: Path) -> State | None:
     state = status.get("state") if status else None
     if state == "interrupted" or (state == "running" and not locks.is_locked(path)):
         return "done" if read_summary(path) else "interrupted"
-    return state
+    return state if state in get_args(State) else None  # else somebody else wrote it
 
 
 @contextmanager

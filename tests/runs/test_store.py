@@ -37,8 +37,9 @@ def test_no_directory_no_status_and_a_damaged_status_are_no_state(tmp_path: Path
     assert runs.state_of(tmp_path) is None
     (tmp_path / "status.json").write_text('{"state": "do')
     assert runs.state_of(tmp_path) is None
-    (tmp_path / "status.json").write_text("[]")
-    assert runs.state_of(tmp_path) is None
+    for text in ("[]", '{"state": 5}', '{"state": ["done"]}', '{"state": "well"}'):
+        (tmp_path / "status.json").write_text(text)
+        assert runs.state_of(tmp_path) is None
 
 
 @pytest.mark.parametrize("state", ["done", "failed", "diverged", "interrupted"])
