@@ -24,7 +24,7 @@ from qexp.utils.callback import Metrics
 
 def evaluate_hard(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> Metrics:
     """Return metrics of the quantized network; weights are quantized once."""
-    return measure_accuracy(model, batches, partial(quantizers.cached_weights, model))
+    return measure_accuracy(model, batches, partial(quantizers.hard_evaluation, model))
 
 
 def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> tuple[Metrics, Metrics]:

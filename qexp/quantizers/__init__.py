@@ -2,6 +2,7 @@
 
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer, straight_through
 from qexp.quantizers.br import BR
+from qexp.quantizers.codes import codes_digest, codes_that_differ, pack_codes, weight_codes
 from qexp.quantizers.convert import (
     anneal,
     cached_weights,
@@ -15,7 +16,7 @@ from qexp.quantizers.convert import (
 )
 from qexp.quantizers.daq import DAQ
 from qexp.quantizers.dqa import DQA
-from qexp.quantizers.exact import hard_evaluation, weight_codes
+from qexp.quantizers.exact import hard_evaluation
 from qexp.quantizers.fp import FP
 from qexp.quantizers.inspection import has_soft_form, stats, weight_levels, weight_memory_bytes
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
@@ -38,10 +39,13 @@ __all__ = [
     "anneal",
     "cached_weights",
     "calibrate",
+    "codes_digest",
+    "codes_that_differ",
     "evaluation",
     "hard_evaluation",
     "has_soft_form",
     "named_quantizers",
+    "pack_codes",
     "parameter_roles",
     "penalty",
     "quantize",

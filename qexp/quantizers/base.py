@@ -54,7 +54,13 @@ class IntegerForm(NamedTuple):
 
     def integers(self) -> Tensor:
         """Return factor * codes + shift, in place of the codes."""
-        return self.codes.mul_(self.factor).add_(self.shift)
+        scaled = self.codes if _is_number(self.factor, 1) else self.codes.mul_(self.factor)
+        return scaled if _is_number(self.shift, 0) else scaled.add_(self.shift)
+
+
+def _is_number(value: Scalar, number: int) -> bool:
+    """Whether a single number is known to be this one; a tensor's value would have to be waited for."""
+    return not isinstance(value, Tensor) and value == number
 
 
 class Bins(NamedTuple):
@@ -109,9 +115,14 @@ class Quantizer(Part):
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return (codes, levels): uint8 codes of the shape of `x`, and the at most `2**bits` levels they index."""
 
-    def integer_form(self, x: Tensor) -> IntegerForm | None:
-        """Return the hard values of a float tensor as integers and their scale; None where levels are uneven."""
-        return None
+    def integer_form(self, x: Tensor) -> IntegerForm:
+        """Return the hard values of a float tensor as integers and their scale; only for levels that are even."""
+        raise NotImplementedError
+
+    @property
+    def has_integers(self) -> bool:
+        """Whether there is an integer form."""
+        return type(self).integer_form is not Quantizer.integer_form
 
     def bins(self, x: Tensor) -> Bins | None:
         """Return where the codes of the weight `x` change; None where that is not known."""

@@ -53,12 +53,14 @@ def test_evaluation_quantizes_weights_once_and_computes_the_same(name):
 
 @names
 def test_both_evaluations_are_those_without_holding(name):
-    """Hard and soft metrics, bit for bit; soft ones differ where a method has a soft form, early in training."""
+    """Hard metrics up to rounding, soft ones bit for bit, which differ where a method has a soft form, early on."""
     model, batches = network(name, norm=True), [batch(12, seed=seed) for seed in (3, 4)]
     hard, soft = evaluate_both(model, lambda: batches)
-    assert hard == measure_accuracy(model, batches)
+    plain = measure_accuracy(model, batches)
+    assert (hard.top1, hard.top5, hard.images) == (plain.top1, plain.top5, plain.images)
+    assert hard.loss == pytest.approx(plain.loss, rel=1e-5)
     with evaluation(model, "soft"):
-        assert soft == measure_accuracy(model, batches)
+        assert soft is hard or soft == measure_accuracy(model, batches)
     assert (hard.loss != soft.loss) is name.startswith(("br", "dqa"))
 
 

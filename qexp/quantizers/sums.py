@@ -1,0 +1,97 @@
+"""Sums that do not depend on their order: of whole numbers.
+
+A float has 24 bits of its own in single and 53 in double precision: sums of whole numbers below 2**24 and 2**53 are
+exact, whatever their order, hence for every number of threads, size of batch, library and device.
+"""
+
+from collections.abc import Callable
+from math import floor, log2
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SINGLE, DOUBLE = 24, 53  # bits of a sum
+
+Operation = Callable[[Tensor, Tensor], Tensor]  # (inputs, weight) -> sums of their products
+
+
+def integer_sums(operation: Operation, x: Tensor, weight: Tensor, *, largest: int, weight_sum: int) -> Tensor:
+    """Return operation(x, weight) for whole numbers, in the type of `x`; rounded where a sum is beyond 24 bits.
+
+    Where sums of products could be too large, x is taken apart into digits, each of which is multiplied by itself.
+
+    Args:
+        operation: linear in its inputs, such as a convolution.
+        x: whole numbers as floats.
+        weight: the same.
+        largest: the largest |x| that there can be.
+        weight_sum: the largest sum of |weight| over the products of one output.
+    """
+    limit = 2**SINGLE // max(weight_sum, 1)
+    if limit < 1:
+        return operation(x.double(), weight.double()).to(x.dtype)
+    base, digits = 2 ** floor(log2(limit + 1)), []
+    while largest > limit:
+        rest = x.div(base).floor_()
+        digits.append(x - rest * base)
+        x, largest = rest, -(-largest // base)
+    total = operation(x, weight)
+    for digit in reversed(digits):
+        total = total.mul_(base).add_(operation(digit, weight))
+    return total
+
+
+class FixedPoint(NamedTuple):
+    """Whole numbers (in double precision) and the power of two that was multiplied to get them."""
+
+    integers: Tensor
+    unit: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, bits: int, *, by_image: bool) -> "FixedPoint":
+        """Return x times a power of two, rounded to whole numbers of at most `bits` bits.
+
+        Args:
+            x: any shape; the first dimension counts images.
+            bits: of the largest |x|.
+            by_image: whether every image has a power of its own, so that it does not depend on its batch.
+        """
+        dimensions = tuple(range(int(by_image), x.dim()))
+        exponent = torch.frexp(x.abs().amax(dimensions, keepdim=True)).exponent
+        unit = ((bits - exponent + 1023).long() << 52).view(torch.float64)  # 2 ** (bits - exponent), all bits right
+        return cls(x.double().mul_(unit).round_(), unit)
+
+
+def fixed_point_bits(terms: int) -> int:
+    """Return how many bits two factors may have each for exact sums of so many products in double precision."""
+    return int((DOUBLE - log2(terms)) / 2)
+
+
+def unfolded_size(layer: nn.Conv2d, x: Tensor) -> tuple[int, int]:
+    """Return height and width of the output of a convolution."""
+    found = []
+    for axis in (0, 1):
+        around = sum(layer._reversed_padding_repeated_twice[2 - 2 * axis : 4 - 2 * axis])
+        reach = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1
+        found.append((x.shape[2 + axis] + around - reach) // layer.stride[axis] + 1)
+    return found[0], found[1]
+
+
+def double_convolution(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Return the convolution (N, K, H', W') of `layer` for double tensors, without bias, by a matrix product.
+
+    torch's own is slow on the CPU, and cuDNN's may go by Fourier or Winograd transforms, which are not exact.
+    """
+    if layer.groups > 1:
+        return layer._conv_forward(x, weight, None)
+    size = unfolded_size(layer, x)
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode).permute(0, 2, 3, 1).contiguous()
+    image, row, column, channel = x.stride()
+    (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
+    strides = (image, row * sh, column * sw, row * dh, column * dw, channel)
+    matrix = weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
+    windows = x.as_strided((len(x), *size, kh, kw, x.shape[3]), strides).reshape(-1, len(matrix))
+    return (windows @ matrix).view(len(x), *size, -1).permute(0, 3, 1, 2)
