@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.parser import Parser
 from qexp.cli.text import named_rows
 from qexp.config.compose import Composer, composing
@@ -30,15 +31,17 @@ CHANGEABLE = ("dataset", "device", "threads", "workers", "data_dir", "recipe.eva
 CHANGEABLE_OF_A_RUN = (*CHANGEABLE, "runs_dir")
 CHANGEABLE_OF_A_FILE = (*CHANGEABLE, "bits", "weight_bits", "activation_bits")
 USAGE = """\
-qexp eval RUN [key=value ...] [--json]
+qexp eval RUN [key=value ...] [--firmness] [--json]
        qexp eval checkpoint=FILE format=daq [key=value ...] [--json]"""
 EXAMPLES = """\
 a run: its last (or best) checkpoint on its test images, soft and hard
   qexp eval ihlhmgdn
   qexp eval RUN checkpoint=best device=cpu dataset.test_size=1000
+  qexp eval RUN --firmness     how much of it hangs on rounding: 12 more evaluations, if weights lie on thresholds
 
 a file in the layout of other people's code; format=daq: the ResNet-20 that the DAQ authors published, on CIFAR-10 with
-their normalisation. The file tells what is quantized, but not to how many bits: 1 unless you say otherwise
+their normalisation. The file tells what is quantized, but not to how many bits: 1 unless you say otherwise. Firmness
+is always measured
   qexp eval checkpoint=FILE format=daq
   qexp eval checkpoint=FILE format=daq bits=2 data_dir=DIR
 
@@ -61,11 +64,15 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     description = "Evaluate a run again, or a network that a paper's authors published."
     parser = Parser("qexp eval", description, usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", metavar="RUN", help="a run directory, or the beginning of a run's hash")
+    parser.add_argument("--firmness", action="store_true", help="weights on a threshold take their side by coin")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse(words)
     request = understand(arguments.words)
     try:
-        result, text = run_result(request) if request.run is not None else file_result(request)
+        if request.run is not None:
+            result, text = run_result(request, firmness=arguments.firmness)
+        else:
+            result, text = file_result(request)
     except Invalid as error:
         raise UsageError("; ".join(map(str, error.problems))) from error
     print(json.dumps(result, indent=2) if arguments.json else text)
@@ -121,7 +128,7 @@ def _contradiction(request: EvalRequest) -> str | None:
     return None
 
 
-def run_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
+def run_result(request: EvalRequest, *, firmness: bool) -> tuple[dict[str, Any], str]:
     """Return the result for a run's checkpoint, as data and as text; raise UsageError or Invalid."""
     name = request.checkpoint or "last"
     with composing() as composer:
@@ -131,7 +138,7 @@ def run_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
         config = _recorded(composer, path, overrides)
     from qexp.experiment import evaluate  # imports torch
 
-    result = evaluate.evaluate_run(config, path, name)
+    result = evaluate.evaluate_run(config, path, name, firmness=firmness)
     head = f"{config.label}  {name} checkpoint of {path}"
     rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
     return result, named_rows(head, rows)
@@ -230,4 +237,5 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("top-5 hard", percent(result["top5_hard"])),
         ("top-1 soft", percent(result["top1_soft"])),
         ("quantizer gap", f"{percent(result['quantizer_gap'], signed=True)} points"),
+        *firmness_rows(result.get("firmness"), of_layers=True),
     ]

@@ -47,7 +47,7 @@ def nearest_threshold(quantizer: Quantizer, weight: Tensor) -> NearestThreshold 
     bins = quantizer.bins(weight)
     if bins is None or len(bins.thresholds) == 0:
         return None
-    x, thresholds = as_double(weight), bins.thresholds
+    x, thresholds = as_double(weight).contiguous(), bins.thresholds
     nearest = torch.bucketize(x, (thresholds[1:] + thresholds[:-1]) / 2)
     distances = (x - thresholds[nearest]).abs_().div_(bins.step)
     codes = quantizer.codes(weight)[0]

@@ -74,6 +74,19 @@ def test_a_code_on_neither_side_is_left_alone(monkeypatch):
     assert torch.equal(is_alone, (wrong != near.codes) & (wrong != near.others))
 
 
+def test_the_memory_layout_does_not_matter(recwarn):
+    """Neither for what is found, nor for the coins."""
+    quantizer, weight = planted("daq", 2)
+    weight, found = weight.float(), []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        layers = {"a": nearest_threshold(quantizer, weight.to(memory_format=layout))}
+        coins = torch.Generator().manual_seed(0)
+        found.append((*layers["a"], drawn_codes(layers, 1e-5, coins)["a"]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)  # of double precision, and codes exactly
+    assert recwarn.list == []
+
+
 def test_weights_without_a_width_count_as_nothing():
     for name, bits in (("ste", 2), ("ste", 1), ("daq", 1), ("dqa grid=twn", 2)):
         found = nearest_threshold(methods.build(name, "weight", bits).eval(), torch.zeros(3, 2))
