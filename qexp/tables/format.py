@@ -117,8 +117,8 @@ def _unfirm(joined: JoinedTable) -> list[str]:
         return []
     listed = ", ".join(f"{key} {spread:.2f}" for key, spread in spreads.items())
     return [
-        f"{UNFIRM} hangs on rounding: by the sides that weights on a threshold take, the accuracy of a run moves by more "
-        f"than {FIRM} points, or than the difference in the row ({listed} points); qexp runs show tells more"
+        f"{UNFIRM} hangs on rounding: by the sides that weights on a threshold take, the accuracy of a run moves by "
+        f"more than {FIRM} points, or than the difference in the row ({listed} points); qexp runs show tells more"
     ]
 
 

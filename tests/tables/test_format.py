@@ -3,9 +3,6 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from qexp.config.compose import Composer
 from qexp.tables.format import around, as_csv, as_markdown, cells, markdown, notes
@@ -52,39 +49,3 @@ def test_rows_that_hang_on_rounding_are_marked(folder: Path, composer: Composer)
     assert f"\n  {told}\n" in around(joined)[1]
     read = {row["row"]: (row["spread"], row["unfirm"]) for row in csv.DictReader(io.StringIO(as_csv(joined)))}
     assert read == {"fp": ("", "0"), "ste": ("0.31", "1"), "dqa": ("2.5", "1"), "lsq": ("", "0")}
-
-
-@pytest.mark.parametrize(
-    ("top1", "spread", "is_marked"),
-    [
-        *((80.0, 0.3, False), (80.0, 0.31, True)),
-        *((80.4, 0.09, False), (80.4, 0.11, True), (80.6, 0.11, True)),  # 0.1 from the published 80.5
-        *((80.5, 0.0, False), (80.5, 0.01, True)),
-    ],
-)
-def test_a_spread_counts_beside_the_difference_that_a_row_is_about(
-    folder: Path, composer: Composer, top1: float, spread: float, is_marked: bool
-) -> None:
-    empty = join(folder, "a/small", asked(rows="ste", seeds=[0]), composer)
-    fabricate(paths(empty, "ste")[0], top1, firmness={"spread": spread})
-    joined = join(folder, "a/small", asked(rows="ste", seeds=[0]), composer)
-    assert joined.hangs_on_rounding(joined.lines[0]) == is_marked
-    assert any(line.startswith("†") for line in notes(joined)["notes"]) == is_marked
-
-
-def test_without_a_difference_the_limit_is_three_tenths(folder: Path, composer: Composer) -> None:
-    """A row whose published number is unknown."""
-    for seed, spread in enumerate((0.29, 0.31)):
-        request = asked(rows="dqa", seeds=[seed])
-        fabricate(paths(join(folder, "a/small", request, composer), "dqa")[0], 85.0, firmness={"spread": spread})
-        joined = join(folder, "a/small", request, composer)
-        assert joined.difference(joined.lines[0]) is None
-        assert joined.hangs_on_rounding(joined.lines[0]) == (spread > 0.3)
-
-
-@pytest.mark.parametrize("firmness", [None, 3, [], {}, {"spread": None}, {"spread": "9"}, {"spread": True}])
-def test_no_spread_is_read_where_there_is_none(folder: Path, composer: Composer, firmness: Any) -> None:
-    request = asked(rows="ste", seeds=[0])
-    fabricate(paths(join(folder, "a/small", request, composer), "ste")[0], 80.5, firmness=firmness)
-    line = join(folder, "a/small", request, composer).lines[0]
-    assert line.spread is None
