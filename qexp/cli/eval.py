@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from yaml import YAMLError
 
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.parser import Parser
-from qexp.cli.text import named_rows
+from qexp.cli.text import named_rows, with_bar
 from qexp.config.compose import Composer, composing
 from qexp.config.config import Config, recorded_config
 from qexp.config.explain import COMPOSITION_ERRORS, explain
@@ -47,6 +48,8 @@ is always measured
 
 keys for both: dataset=NAME, dataset.*, device, threads, data_dir, recipe.eval_batch_size
 """
+
+_SHOWN = partial(with_bar, title="weights on thresholds take sides")
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def run_result(request: EvalRequest, *, firmness: bool) -> tuple[dict[str, Any],
         config = _recorded(composer, path, overrides)
     from qexp.experiment import evaluate  # imports torch
 
-    result = evaluate.evaluate_run(config, path, name, firmness=firmness)
+    result = evaluate.evaluate_run(config, path, name, firmness=firmness, each=_SHOWN)
     head = f"{config.label}  {name} checkpoint of {path}"
     rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
     return result, named_rows(head, rows)
@@ -163,7 +166,7 @@ def file_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
 
         file = read_daq(Path(str(request.checkpoint)).expanduser())
         config = evaluate.published_config(composer, file, request.overrides)
-    result = evaluate.evaluate_published(config, file)
+    result = evaluate.evaluate_published(config, file, each=_SHOWN)
     head = f"{config.label}  {file.path} (format {request.format})"
     return result, named_rows(head, [*_rows(result), *_file_rows(result)])
 

@@ -16,7 +16,7 @@ from qexp.engine import weights
 from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble, build_network
 from qexp.experiment.daq_files import DaqFile, Translation, translate
-from qexp.experiment.firmness import session_firmness
+from qexp.experiment.firmness import Each, session_firmness
 from qexp.experiment.preflight import check_evaluation
 from qexp.experiment.session import Session
 from qexp.experiment.threads import considerate_waits
@@ -42,7 +42,9 @@ def evaluate_session(session: Session) -> tuple[Metrics, Metrics]:
     return evaluate_both(session.model, lambda: session.stop.pausing(session.test_batches.epoch(0)))
 
 
-def evaluate_run(config: Config, path: Path, checkpoint: str, *, firmness: bool = False) -> dict[str, Any]:
+def evaluate_run(
+    config: Config, path: Path, checkpoint: str, *, firmness: bool = False, each: Each = iter
+) -> dict[str, Any]:
     """Return what a checkpoint of a run gives on the test images, soft and hard.
 
     Args:
@@ -50,6 +52,7 @@ def evaluate_run(config: Config, path: Path, checkpoint: str, *, firmness: bool 
         path: the run directory.
         checkpoint: `last` or `best`.
         firmness: measure that as well.
+        each: yields what is to be evaluated for it, and may show how far that is.
 
     Raises:
         UsageError: the checkpoint does not fit, or there are no images.
@@ -62,7 +65,7 @@ def evaluate_run(config: Config, path: Path, checkpoint: str, *, firmness: bool 
     return {
         "run": str(path),
         "checkpoint": checkpoint,
-        **_measured(session, firmness=firmness),
+        **_measured(session, each if firmness else None),
         "recorded_top1_hard": recorded.get("top1_hard" if checkpoint == "last" else "best_top1_hard"),
     }
 
@@ -75,7 +78,7 @@ def published_config(composer: Composer, file: DaqFile, words: Sequence[str]) ->
     return job.config
 
 
-def evaluate_published(config: Config, file: DaqFile) -> dict[str, Any]:
+def evaluate_published(config: Config, file: DaqFile, *, each: Each = iter) -> dict[str, Any]:
     """Return what a published network gives on the test images, and how firm that is; raise as `evaluate_run`."""
     session, translation = open_published(config, file)
     return {
@@ -84,7 +87,7 @@ def evaluate_published(config: Config, file: DaqFile) -> dict[str, Any]:
         "quantizer": config.quantizer.name,
         "weight_bits": config.weight_bits,
         "activation_bits": config.activation_bits,
-        **_measured(session, firmness=True),
+        **_measured(session, each),
         "mean": config.dataset.options["mean"],
         "std": config.dataset.options["std"],
         "tensors": len(file.tensors),
@@ -114,10 +117,10 @@ def open_published(config: Config, file: DaqFile) -> tuple[Session, Translation]
     return session, translation
 
 
-def _measured(session: Session, *, firmness: bool) -> dict[str, Any]:
+def _measured(session: Session, each: Each | None) -> dict[str, Any]:
     with considerate_waits():
         hard, soft = evaluate_session(session)
-        found = {"firmness": session_firmness(session)} if firmness else {}
+        found = {} if each is None else {"firmness": session_firmness(session, each)}
     return {
         "dataset": session.config.dataset.name,
         "test_images": hard.images,

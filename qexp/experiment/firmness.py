@@ -33,21 +33,28 @@ NORM_BATCHES = 10  # training batches that statistics are averaged over
 
 Batches = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 Codes = Mapping[str, Tensor]
+Each = Callable[[Sequence[Any]], Iterable[Any]]
 Outcome = tuple[float, Tensor]  # top-1 in percent, and the predicted classes
 
 
-def session_firmness(session: Session) -> dict[str, Any] | None:
-    """Return the firmness of the network of a session on its test images; raises Interrupted."""
+def session_firmness(session: Session, each: Each = iter) -> dict[str, Any] | None:
+    """Return the firmness of the network of a session on its test images; raises Interrupted.
+
+    Args:
+        session: with its images.
+        each: yields what is to be evaluated, and may show how far that is.
+    """
     stop = session.stop
     return measure_firmness(
         session.model,
         lambda: stop.pausing(session.test_batches.epoch(0)),
         lambda: stop.pausing(islice(session.train_batches.epoch(0), NORM_BATCHES)),
+        each=each,
     )
 
 
 def measure_firmness(
-    model: nn.Module, test: Batches, train: Batches, *, draws: int = DRAWS, seed: int = 0
+    model: nn.Module, test: Batches, train: Batches, *, draws: int = DRAWS, seed: int = 0, each: Each = iter
 ) -> dict[str, Any] | None:
     """Return what `qexp eval --firmness` tells, as data; None where no weights are quantized. `model` stays as it is.
 
@@ -61,6 +68,7 @@ def measure_firmness(
         train: a few training batches, for batch-norm statistics.
         draws: how often the weights take their sides.
         seed: of the coins.
+        each: yields what is to be evaluated, and may show how far that is.
     """
     layers = nearest_thresholds(model)
     if not layers:
@@ -72,8 +80,11 @@ def measure_firmness(
         return {**found, "draws": 0, "spread": 0.0, "drawn": None, "reestimated": None}
     coins = torch.Generator().manual_seed(seed)
     drawn = [drawn_codes(layers, WITHIN[0], coins) for _ in range(draws)]
-    as_trained = _outcomes(model, test, own, drawn, None)
-    reestimated = _outcomes(model, test, own, drawn, train) if has_running_statistics(model) else None
+    estimates = [None, train] if has_running_statistics(model) else [None]
+    jobs = [(codes, batches) for batches in estimates for codes in (own, *drawn)]
+    outcomes = [_evaluated(model, test, codes, batches) for codes, batches in each(jobs)]
+    as_trained, again = _statistics(outcomes[: draws + 1]), outcomes[draws + 1 :]
+    reestimated = _statistics(again) if again else None
     return {**found, "draws": draws, "spread": as_trained["spread"], "drawn": as_trained, "reestimated": reestimated}
 
 
@@ -88,16 +99,11 @@ def _key(within: float) -> str:
     return f"within_{mantissa}e{int(exponent)}"
 
 
-def _outcomes(
-    model: nn.Module, test: Batches, own: Codes, drawn: Sequence[Codes], train: Batches | None
-) -> dict[str, Any]:
-    """Return the statistics of the draws; with `train` each time after statistics of batch norm were estimated."""
-    undrawn, predicted = _evaluated(model, test, own, train)
-    top1, changed = [], []
-    for codes in drawn:
-        accuracy, predictions = _evaluated(model, test, codes, train)
-        top1.append(accuracy)
-        changed.append(100 * float((predictions != predicted).double().mean()))
+def _statistics(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what the draws gave; the first outcome is that of the network as it is."""
+    (undrawn, predicted), *drawn = outcomes
+    top1 = [accuracy for accuracy, _ in drawn]
+    changed = [100 * int((predictions != predicted).sum()) / len(predicted) for _, predictions in drawn]
     return {
         "top1_hard": undrawn,
         "mean": fmean(top1),

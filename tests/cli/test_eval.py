@@ -345,6 +345,17 @@ def test_firmness_is_printed_for_people(qexp: Qexp, crowded: Path) -> None:
     assert {entry.name: entry.read_bytes() for entry in crowded.iterdir()} == before, "an evaluation writes nothing"
 
 
+def test_a_terminal_shows_how_far_the_evaluations_are(
+    qexp: Qexp, crowded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = qexp("eval", str(crowded), "--firmness", "--json")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = qexp("eval", str(crowded), "--firmness", "--json")
+    assert "weights on thresholds take sides" in shown.err
+    assert (plain.err, shown.out) == ("", plain.out)
+
+
 def test_without_a_crowd_nothing_is_drawn(qexp: Qexp, sweep: Sweep) -> None:
     out = qexp("eval", str(sweep.run("dqa")), "--firmness").out
     found = json.loads(qexp("eval", str(sweep.run("dqa")), "--firmness", "--json").out)["firmness"]
