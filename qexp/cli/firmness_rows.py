@@ -35,7 +35,7 @@ def _near(tree: Mapping[str, Any]) -> Near | None:
 def _firmness(found: Mapping[str, Any], near: Near) -> str:
     outcome, draws = _outcome(found.get("drawn")), number(found, "draws")
     if outcome is None or draws is None:
-        return f"no weight within 1e-6 of a threshold, {near[1]:,.0f} within 1e-5; nothing hangs on rounding"
+        return f"no weight within 1e-6 of a threshold, {near[1]:,.0f} within 1e-5; no draws made, spread 0"
     shown, changed = outcome
     weights = plural(round(near[0]), "weight")
     return f"{shown}  ({weights} within 1e-6 of a threshold, {plural(round(draws), 'draw')}; {changed})"

@@ -84,7 +84,7 @@ def test_show_says_how_firm_an_accuracy_is(qexp: Qexp, workspace: Path) -> None:
     ]
     none = {**FIRMNESS, "within_1e-6": 0, "draws": 0, "spread": 0.0, "drawn": None, "reestimated": None}
     make("daq-w2a2/s0-bbbbbbbb", summary={"firmness": none})
-    said = "firmness         no weight within 1e-6 of a threshold, 9,876 within 1e-5; nothing hangs on rounding"
+    said = "firmness         no weight within 1e-6 of a threshold, 9,876 within 1e-5; no draws made, spread 0"
     assert qexp("runs", "show", "bbbbbbbb").out.splitlines()[7] == f"  {said}"
 
 
