@@ -363,7 +363,7 @@ def test_without_a_crowd_nothing_is_drawn(qexp: Qexp, sweep: Sweep) -> None:
         "of few weights none lies that near by chance"
     )
     assert (
-        f"\n  firmness         no weight within 1e-6 of a threshold, {found['within_1e-5']} within 1e-5; nothing "
+        f"\n  firmness         no weight within 1e-6 of a threshold, {found['within_1e-5']} within 1e-5; no draws "
         in out
     )
     assert "re-estimated" not in out
