@@ -15,6 +15,8 @@ OF_NUMBERS = (
     "quantizers/test_numerics",
     "quantizers/test_fast_forms",
     "engine/test_step",
+    "quantizers/test_thresholds",
+    "quantizers/test_norms",
     "quantizers/test_contract",
 )
 OF_RUNS = (
@@ -26,11 +28,13 @@ OF_RUNS = (
     "runs/test_store",
     "utils/test_atomic",
     "utils/test_signals",
+    "experiment/test_firmness",
     "experiment/test_summary",
     "experiment/test_runner",
     "package/test_resume",
     "package/test_damaged_runs",
     "cli/test_sweep",
+    "tables/test_join",
 )
 
 
@@ -252,6 +256,42 @@ MISTAKES = (
         'end.outcome.state in FAILED and config.on_error == "stop"',
         'end.outcome.state in FAILED and config.on_error == "never"',
         "cli",
+    ),
+    Mistake(
+        "threshold: the next one below, not the nearest", "thresholds.py", "thresholds[:-1]) / 2", "thresholds[:-1])"
+    ),
+    Mistake("threshold: distance in units of the weight", "thresholds.py", ".abs_().div_(bins.step)", ".abs_()"),
+    Mistake(
+        "threshold: the other side is always above", "thresholds.py", "(2 * nearest + 1).sub_(codes)", "nearest + 1"
+    ),
+    Mistake(
+        "draw: every weight changes sides",
+        "thresholds.py",
+        "torch.where(coins, near.others",
+        "torch.where(coins | True, near.others",
+    ),
+    Mistake("batch norm: a moving average, not a plain one", "norms.py", "norm.momentum = None", "norm.momentum = 0.1"),
+    Mistake("batch norm: estimated statistics stay", "norms.py", "buffer.copy_(buffers[name])", "buffer.copy_(buffer)"),
+    Mistake(
+        "firmness: every draw the same",
+        "firmness.py",
+        "WITHIN[0], coins)",
+        "WITHIN[0], coins.manual_seed(seed))",
+        "experiment",
+    ),
+    Mistake(
+        "firmness: the network as it is left out of the spread",
+        "firmness.py",
+        "max(undrawn, *top1)",
+        "max(top1)",
+        "experiment",
+    ),
+    Mistake(
+        "tables: a spread only counts above 0.3 points",
+        "join.py",
+        "min(FIRM, abs(difference))",
+        "max(FIRM, abs(difference))",
+        "tables",
     ),
     Mistake("sweep: failures exit with 0", "closing.py", "    return 3\n\n\ndef", "    return 0\n\n\ndef", "cli"),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
 from qexp.cli.text import grid, named_rows
 from qexp.experiment.runner import FAILED, RunOutcome
@@ -137,7 +138,8 @@ def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary["difference"] is not None:
         rows.append(("difference", f"{percent(summary['difference'], signed=True)} points"))
     soft = percent(summary["top1_soft"])
-    return [*rows, ("quantizer gap", f"{percent(summary['quantizer_gap'], signed=True)} points  (soft {soft} - hard)")]
+    rows.append(("quantizer gap", f"{percent(summary['quantizer_gap'], signed=True)} points  (soft {soft} - hard)"))
+    return [*rows, *firmness_rows(summary.get("firmness"))]
 
 
 def sweep_table(outcomes: Sequence[RunOutcome]) -> str:

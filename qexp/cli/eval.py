@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.parser import Parser
-from qexp.cli.text import named_rows
+from qexp.cli.text import named_rows, with_bar
 from qexp.config.compose import Composer, composing
 from qexp.config.config import Config, recorded_config
 from qexp.config.explain import COMPOSITION_ERRORS, explain
@@ -30,20 +32,24 @@ CHANGEABLE = ("dataset", "device", "threads", "workers", "data_dir", "recipe.eva
 CHANGEABLE_OF_A_RUN = (*CHANGEABLE, "runs_dir")
 CHANGEABLE_OF_A_FILE = (*CHANGEABLE, "bits", "weight_bits", "activation_bits")
 USAGE = """\
-qexp eval RUN [key=value ...] [--json]
+qexp eval RUN [key=value ...] [--firmness] [--json]
        qexp eval checkpoint=FILE format=daq [key=value ...] [--json]"""
 EXAMPLES = """\
 a run: its last (or best) checkpoint on its test images, soft and hard
   qexp eval ihlhmgdn
   qexp eval RUN checkpoint=best device=cpu dataset.test_size=1000
+  qexp eval RUN --firmness     how much of it hangs on rounding: 12 more evaluations, if weights lie on thresholds
 
 a file in the layout of other people's code; format=daq: the ResNet-20 that the DAQ authors published, on CIFAR-10 with
-their normalisation. The file tells what is quantized, but not to how many bits: 1 unless you say otherwise
+their normalisation. The file tells what is quantized, but not to how many bits: 1 unless you say otherwise. Firmness
+is always measured
   qexp eval checkpoint=FILE format=daq
   qexp eval checkpoint=FILE format=daq bits=2 data_dir=DIR
 
 keys for both: dataset=NAME, dataset.*, device, threads, data_dir, recipe.eval_batch_size
 """
+
+_SHOWN = partial(with_bar, title="weights on thresholds take sides")
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,15 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     description = "Evaluate a run again, or a network that a paper's authors published."
     parser = Parser("qexp eval", description, usage=USAGE, epilog=EXAMPLES)
     parser.add_argument("words", nargs="*", metavar="RUN", help="a run directory, or the beginning of a run's hash")
+    parser.add_argument("--firmness", action="store_true", help="weights on a threshold take their side by coin")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments = parser.parse(words)
     request = understand(arguments.words)
     try:
-        result, text = run_result(request) if request.run is not None else file_result(request)
+        if request.run is not None:
+            result, text = run_result(request, firmness=arguments.firmness)
+        else:
+            result, text = file_result(request)
     except Invalid as error:
         raise UsageError("; ".join(map(str, error.problems))) from error
     print(json.dumps(result, indent=2) if arguments.json else text)
@@ -121,7 +131,7 @@ def _contradiction(request: EvalRequest) -> str | None:
     return None
 
 
-def run_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
+def run_result(request: EvalRequest, *, firmness: bool) -> tuple[dict[str, Any], str]:
     """Return the result for a run's checkpoint, as data and as text; raise UsageError or Invalid."""
     name = request.checkpoint or "last"
     with composing() as composer:
@@ -131,7 +141,7 @@ def run_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
         config = _recorded(composer, path, overrides)
     from qexp.experiment import evaluate  # imports torch
 
-    result = evaluate.evaluate_run(config, path, name)
+    result = evaluate.evaluate_run(config, path, name, firmness=firmness, each=_SHOWN)
     head = f"{config.label}  {name} checkpoint of {path}"
     rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
     return result, named_rows(head, rows)
@@ -156,7 +166,7 @@ def file_result(request: EvalRequest) -> tuple[dict[str, Any], str]:
 
         file = read_daq(Path(str(request.checkpoint)).expanduser())
         config = evaluate.published_config(composer, file, request.overrides)
-    result = evaluate.evaluate_published(config, file)
+    result = evaluate.evaluate_published(config, file, each=_SHOWN)
     head = f"{config.label}  {file.path} (format {request.format})"
     return result, named_rows(head, [*_rows(result), *_file_rows(result)])
 
@@ -230,4 +240,5 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("top-5 hard", percent(result["top5_hard"])),
         ("top-1 soft", percent(result["top1_soft"])),
         ("quantizer gap", f"{percent(result['quantizer_gap'], signed=True)} points"),
+        *firmness_rows(result.get("firmness"), of_layers=True),
     ]

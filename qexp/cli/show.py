@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.text import named_rows
 from qexp.runs.query import Entry, number
 from qexp.utils.text import percent, printable, size, unconverged_warning
@@ -49,6 +50,7 @@ def _accuracies(entry: Entry) -> Rows:
     if not is_float:
         rows += [] if soft is None else [("top-1 soft", percent(soft))]
         rows += [] if gap is None else [("quantizer gap", f"{percent(gap, signed=True)} points  (soft - hard)")]
+        rows += firmness_rows(summary.get("firmness"))
         rows += [("float top-1", percent(number(summary, "float_top1")))] if "float_top1" in summary else []
         rows += [] if difference is None else [("difference", f"{percent(difference, signed=True)} points to float")]
     if names := _list(summary, "unsettled"):

@@ -65,8 +65,11 @@ def with_progress(items: Sequence[T], title: str) -> Iterable[T]:
     """Yield `items`; on a terminal a bar shows how far it is, elsewhere one line says that many will take a while."""
     if len(items) < MANY:
         return items
-    console = make_console(stderr=True)
     if not sys.stderr.isatty():
-        console.print(f"{title}: {len(items):,}")
-        return items
-    return track(items, title, console=console, transient=True)
+        make_console(stderr=True).print(f"{title}: {len(items):,}")
+    return with_bar(items, title)
+
+
+def with_bar(items: Sequence[T], title: str) -> Iterable[T]:
+    """Yield `items`; on a terminal a bar shows how far it is."""
+    return track(items, title, console=make_console(stderr=True), transient=True) if sys.stderr.isatty() else items

@@ -104,6 +104,7 @@ class Config:
     channels_last: bool
     recompute: bool
     deterministic: bool
+    firmness: bool
     data_dir: str | None
     runs_dir: str | None
     overwrite: bool

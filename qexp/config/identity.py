@@ -13,7 +13,7 @@ from qexp.config.places import conf_dir
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
 # refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
 RUNTIME = (
-    *("device", "threads", "workers", "compile", "channels_last", "recompute", "deterministic"),
+    *("device", "threads", "workers", "compile", "channels_last", "recompute", "deterministic", "firmness"),
     *("data_dir", "runs_dir", "overwrite", "on_error", "stuck_after", "checkpoint", "tracking", "bits", "protocol"),
 )
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
@@ -21,6 +21,7 @@ INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size
 # Options of a recipe that are younger than the first runs, with the value that means "as before": at that value they
 # are not part of the key, and where a stored configuration lacks them they have it.
 YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1}
+_YOUNGER_RUNTIME: Mapping[str, Any] = {"firmness": False}  # not of a recipe, and not part of the key
 
 
 def is_float(tree: Mapping[str, Any]) -> bool:
@@ -85,5 +86,5 @@ def _canonical(value: Any) -> Any:
 
 
 def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of a stored run with those options of its recipe that came later."""
-    return {**tree, "recipe": {**YOUNGER, **tree.get("recipe", {})}}
+    """Return the tree of a stored run with those options that came later."""
+    return {**_YOUNGER_RUNTIME, **tree, "recipe": {**YOUNGER, **tree.get("recipe", {})}}

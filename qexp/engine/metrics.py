@@ -57,6 +57,7 @@ def measure_accuracy(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+    watch: Callable[[Tensor], object] | None = None,
 ) -> Metrics:
     """Return loss (cross-entropy) and accuracy of `model` in evaluation mode over `batches`, computed in float32.
 
@@ -64,6 +65,7 @@ def measure_accuracy(
         model: images to logits.
         batches: images and labels.
         hold: entered around all batches, for work on the weights that they share.
+        watch: is given the logits of each batch.
     """
     was_training = model.training
     model.eval()
@@ -73,6 +75,8 @@ def measure_accuracy(
         for images, labels in batches:
             tally = tally or Tally(images.device)
             logits = model(images)
+            if watch is not None:
+                watch(logits)
             exact = logits if logits.device.type == "mps" else logits.double()  # whatever the size of a batch
             tally.add(logits, labels, F.cross_entropy(exact, labels))
     model.train(was_training)

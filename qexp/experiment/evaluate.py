@@ -16,6 +16,7 @@ from qexp.engine import weights
 from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble, build_network
 from qexp.experiment.daq_files import DaqFile, Translation, translate
+from qexp.experiment.firmness import Each, session_firmness
 from qexp.experiment.preflight import check_evaluation
 from qexp.experiment.session import Session
 from qexp.experiment.threads import considerate_waits
@@ -41,13 +42,17 @@ def evaluate_session(session: Session) -> tuple[Metrics, Metrics]:
     return evaluate_both(session.model, lambda: session.stop.pausing(session.test_batches.epoch(0)))
 
 
-def evaluate_run(config: Config, path: Path, checkpoint: str) -> dict[str, Any]:
+def evaluate_run(
+    config: Config, path: Path, checkpoint: str, *, firmness: bool = False, each: Each = iter
+) -> dict[str, Any]:
     """Return what a checkpoint of a run gives on the test images, soft and hard.
 
     Args:
         config: of the run, with the changes for this evaluation.
         path: the run directory.
         checkpoint: `last` or `best`.
+        firmness: measure that as well.
+        each: yields what is to be evaluated for it, and may show how far that is.
 
     Raises:
         UsageError: the checkpoint does not fit, or there are no images.
@@ -60,7 +65,7 @@ def evaluate_run(config: Config, path: Path, checkpoint: str) -> dict[str, Any]:
     return {
         "run": str(path),
         "checkpoint": checkpoint,
-        **_measured(session),
+        **_measured(session, each if firmness else None),
         "recorded_top1_hard": recorded.get("top1_hard" if checkpoint == "last" else "best_top1_hard"),
     }
 
@@ -73,8 +78,8 @@ def published_config(composer: Composer, file: DaqFile, words: Sequence[str]) ->
     return job.config
 
 
-def evaluate_published(config: Config, file: DaqFile) -> dict[str, Any]:
-    """Return what a published network gives on the test images, soft and hard; raise as `evaluate_run`."""
+def evaluate_published(config: Config, file: DaqFile, *, each: Each = iter) -> dict[str, Any]:
+    """Return what a published network gives on the test images, and how firm that is; raise as `evaluate_run`."""
     session, translation = open_published(config, file)
     return {
         "file": str(file.path),
@@ -82,7 +87,7 @@ def evaluate_published(config: Config, file: DaqFile) -> dict[str, Any]:
         "quantizer": config.quantizer.name,
         "weight_bits": config.weight_bits,
         "activation_bits": config.activation_bits,
-        **_measured(session),
+        **_measured(session, each),
         "mean": config.dataset.options["mean"],
         "std": config.dataset.options["std"],
         "tensors": len(file.tensors),
@@ -112,9 +117,10 @@ def open_published(config: Config, file: DaqFile) -> tuple[Session, Translation]
     return session, translation
 
 
-def _measured(session: Session) -> dict[str, Any]:
+def _measured(session: Session, each: Each | None) -> dict[str, Any]:
     with considerate_waits():
         hard, soft = evaluate_session(session)
+        found = {} if each is None else {"firmness": session_firmness(session, each)}
     return {
         "dataset": session.config.dataset.name,
         "test_images": hard.images,
@@ -124,4 +130,5 @@ def _measured(session: Session) -> dict[str, Any]:
         "top1_soft": soft.top1,
         "quantizer_gap": soft.top1 - hard.top1,
         "test_loss": hard.loss,
+        **found,
     }

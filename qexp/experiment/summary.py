@@ -78,6 +78,7 @@ def summarize(
     train_images: int,
     baseline: float | None,
     env: Mapping[str, Any],
+    firmness: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what was measured and on what, as data; accuracies in percent, of the last epoch unless named best.
 
@@ -91,12 +92,14 @@ def summarize(
         train_images: how many there are.
         baseline: float top-1, where it is known.
         env: the environment.
+        firmness: of the network, where it was measured.
     """
     return {
         **_computed(config, train_images),
         **_measured(last, course, config.tracking.eval_interval),
         **_compared(last, baseline, is_the_baseline=config.is_float),
         **_network(model),
+        "firmness": firmness,
         "deterministic": config.deterministic,
         **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
         "time_seconds": round(course.time_seconds, 3),

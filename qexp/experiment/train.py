@@ -14,6 +14,7 @@ from qexp.engine.checkpointer import Checkpointer, strip_training_state
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, determinism, make_step
 from qexp.experiment.evaluate import evaluate_session
+from qexp.experiment.firmness import session_firmness
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
@@ -66,8 +67,17 @@ def train(
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
             last = ready()
-        images = session.train_batches.num_images
-        summary = summarize(session.model, config, last, checkpointer, train_images=images, baseline=baseline, env=env)
+            firmness = session_firmness(session) if config.firmness else None
+        summary = summarize(
+            session.model,
+            config,
+            last,
+            checkpointer,
+            train_images=session.train_batches.num_images,
+            baseline=baseline,
+            env=env,
+            firmness=firmness,
+        )
         for callback in callbacks:
             callback.finish(summary)
             callback.position()  # on the disk before the summary says that all is there

@@ -20,8 +20,10 @@ from qexp.quantizers.exact import hard_evaluation
 from qexp.quantizers.fp import FP
 from qexp.quantizers.inspection import has_soft_form, stats, weight_levels, weight_memory_bytes
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
+from qexp.quantizers.norms import has_running_statistics, kept_norms, reestimate_norms
 from qexp.quantizers.parameter_groups import parameter_roles
 from qexp.quantizers.ste import STE
+from qexp.quantizers.thresholds import NearestThreshold, drawn_codes, nearest_threshold, nearest_thresholds
 
 __all__ = [
     "BR",
@@ -32,6 +34,7 @@ __all__ = [
     "STE",
     "LayerInfo",
     "Method",
+    "NearestThreshold",
     "QuantConv2d",
     "QuantLayer",
     "QuantLinear",
@@ -41,16 +44,22 @@ __all__ = [
     "calibrate",
     "codes_digest",
     "codes_that_differ",
+    "drawn_codes",
     "evaluation",
     "hard_evaluation",
+    "has_running_statistics",
     "has_soft_form",
+    "kept_norms",
     "named_quantizers",
     "pack_codes",
+    "nearest_threshold",
+    "nearest_thresholds",
     "parameter_roles",
     "penalty",
     "quantize",
     "quantized_layers",
     "recompute",
+    "reestimate_norms",
     "stats",
     "straight_through",
     "weight_codes",

@@ -194,17 +194,20 @@ class _AffineNorm:
     """Batch normalization of evaluation as a product and a sum, in this order."""
 
     def __init__(self, norm: nn.modules.batchnorm._BatchNorm):
+        self.norm = norm
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = self.norm
+        if norm.training:  # its statistics are being estimated again
+            return type(norm).forward(norm, x)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = 1 / (norm.running_var.double() + norm.eps).sqrt()
         scale = scale if norm.weight is None else scale * norm.weight.double()
         shift = -norm.running_mean.double() * scale
         shift = shift if norm.bias is None else shift + norm.bias.double()
-        self.scale, self.shift = scale.to(norm.running_mean.dtype), shift.to(norm.running_mean.dtype)
-
-    def __call__(self, x: Tensor) -> Tensor:
         shape = (-1, *[1] * (x.dim() - 2))
-        return (x * self.scale.view(shape)).add_(self.shift.view(shape))
+        return (x * scale.to(x.dtype).view(shape)).add_(shift.to(x.dtype).view(shape))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from qexp import runs
 from qexp.config.config import recorded_config
-from qexp.config.identity import float_parent, run_key
+from qexp.config.identity import float_parent, run_key, with_younger_options
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
 from qexp.runs.filters import fits
@@ -101,7 +101,7 @@ class Entry:
             return f"its summary.json is of {key}"
         told, found = runs.folder_names(self.config), None
         with suppress(Invalid, LookupError, TypeError, ValueError):
-            config = recorded_config(self.config)
+            config = recorded_config(with_younger_options(self.config))
             found = config.key if config.init in WORDS else None  # a file may be gone, or have changed
         ours = (self.dataset, self.model, self.method, f"s{self.seed}")
         if found in (None, self.key) and all(word in (None, own) for own, word in zip(ours, told, strict=True)):

@@ -8,9 +8,11 @@ from dataclasses import asdict
 
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
-from qexp.tables.join import JoinedTable, Line
+from qexp.tables.join import FIRM, JoinedTable, Line
 from qexp.tables.published import OWN, Row, protocol_values
 from qexp.utils.text import NOT_CONVERGED, plural
+
+UNFIRM = "†"
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str]) -> str:
@@ -36,7 +38,8 @@ def cells(joined: JoinedTable) -> tuple[list[str], list[list[str]], list[str]]:
     rows = []
     for line in joined.lines:
         points = joined.difference(line)
-        ours = "-" if line.mean is None else _with_std(f"{line.mean:.2f}", line.std) + "*" * line.is_unconverged
+        marks = "*" * line.is_unconverged + UNFIRM * joined.hangs_on_rounding(line)
+        ours = "-" if line.mean is None else _with_std(f"{line.mean:.2f}", line.std) + marks
         count = str(len(line.accuracies)) if line.runs else "-"
         shown = "-" if points is None else f"{round(points, 2) + 0.0:+.2f}"  # + 0.0: no negative zero
         rows.append([line.row.id, line.row.label, _paper(line.row), ours, count, shown, line.state])
@@ -66,6 +69,8 @@ def records(joined: JoinedTable) -> tuple[list[str], list[list[object]]]:
         "difference",
         "difference_to",
         "unsettled",
+        "spread",
+        "unfirm",
         "state",
         "protocol",
         "note",
@@ -78,9 +83,10 @@ def records(joined: JoinedTable) -> tuple[list[str], list[list[object]]]:
         reported = row.reported
         paper = [reported.top1, reported.top5, reported.std, reported.runs]
         ours = [line.mean, line.std, len(line.accuracies), points, to, int(line.is_unconverged)]
+        firmness = [line.spread, int(joined.hangs_on_rounding(line))]
         state = f"{line.state}: {line.reason}" if line.reason else line.state
         words = [state, joined.protocol, row.note, row.source or joined.table.source]
-        rows.append([joined.name, row.id, row.label, *paper, *ours, *words])
+        rows.append([joined.name, row.id, row.label, *paper, *ours, *firmness, *words])
     return headers, rows
 
 
@@ -92,6 +98,7 @@ def notes(joined: JoinedTable) -> Mapping[str, list[str]]:
         if any(line.is_unconverged for line in joined.lines)
         else []
     )
+    remarks += _unfirm(joined)
     remarks += [f"{row.id}: {row.note}" for row in rows if row.note]
     remarks += [f"{row.id}: from {row.source}" for row in rows if row.source]
     protocol = [f"{key.replace('_', ' ')}: {value}" for key, value in asdict(joined.table.protocol).items()]
@@ -102,6 +109,17 @@ def notes(joined: JoinedTable) -> Mapping[str, list[str]]:
         "our runs": [*_ours(joined), *joined.table.differences],
     }
     return {heading: lines for heading, lines in sections.items() if lines}
+
+
+def _unfirm(joined: JoinedTable) -> list[str]:
+    spreads = {line.row.id: line.spread for line in joined.lines if joined.hangs_on_rounding(line)}
+    if not spreads:
+        return []
+    listed = ", ".join(f"{key} {spread:.2f}" for key, spread in spreads.items())
+    return [
+        f"{UNFIRM} hangs on rounding: by the sides that weights on a threshold take, the accuracy of a run moves by "
+        f"more than {FIRM} points, or than the difference in the row ({listed} points); qexp runs show tells more"
+    ]
 
 
 def _problems(lines: Sequence[Line]) -> list[str]:

@@ -13,6 +13,9 @@ from qexp.config.config import Config, float_parent_of
 from qexp.config.identity import RUNTIME
 from qexp.config.schema import Invalid, Problem
 from qexp.tables.published import OWN, Row, Table, load_table, own_words, select_rows
+from qexp.utils.text import is_number
+
+FIRM = 0.3  # points: a larger spread is told, however large the difference
 
 NOT_HERE = {
     "seed": "--seeds names the seeds",
@@ -82,6 +85,13 @@ class Line:
         return any(run.summary and run.summary["unsettled"] for run in self.runs)
 
     @property
+    def spread(self) -> float | None:
+        """The largest spread of a run's accuracy by rounding, in points; None where firmness was not measured."""
+        groups = [run.summary.get("firmness") for run in self.runs if run.summary]
+        spreads: list[Any] = [group.get("spread") for group in groups if isinstance(group, Mapping)]
+        return max(filter(is_number, spreads), default=None)
+
+    @property
     def missing(self) -> list[SeedRun]:
         """The runs that are not finished."""
         return [run for run in self.runs if run.summary is None]
@@ -139,6 +149,12 @@ class JoinedTable:
     def difference(self, line: Line) -> float | None:
         """Return ours minus the paper's number, or minus our float net under another protocol; in points."""
         return line.minus_reported() if self.is_own else line.minus_float()
+
+    def hangs_on_rounding(self, line: Line) -> bool:
+        """Whether the spread of a run exceeds 0.3 points, or the difference that the row is about."""
+        difference = self.difference(line)
+        limit = FIRM if difference is None else min(FIRM, abs(difference))
+        return line.spread is not None and line.spread > limit
 
     def missing(self) -> list[tuple[Line, SeedRun]]:
         """Return what is neither finished nor being trained: all rows for the first seed, then for the next."""

@@ -288,3 +288,114 @@ def test_eval_of_a_run_without_a_checkpoint_says_so(qexp: Qexp, sweep: Sweep, tm
     (path / "config.yaml").write_text((sweep.run("daq") / "config.yaml").read_text())
     result = qexp("eval", str(path))
     assert (result.code, result.errors) == (2, [f"qexp eval: error: no checkpoint at {path}/last.pt"])
+
+
+# Firmness
+
+
+def on_a_threshold(path: Path, copy: Path, *, count: int = 3) -> Path:
+    """A copy of a DAQ run whose `layer1.0.conv1` has weights on the threshold in the middle of its range."""
+    copy = Path(shutil.copytree(path, copy))
+    content = torch.load(copy / "last.pt", weights_only=True)
+    weight = content["model"]["layer1.0.conv1.weight"]
+    half = weight.flatten()[: weight.numel() // 2].clone()
+    half[:count] = 0
+    weight.copy_(torch.cat([half, -half]).view(weight.shape))  # whose mean is exactly 0
+    for end, sign in (("lower", -1), ("upper", 1)):
+        content["model"][f"layer1.0.conv1.weight_quantizer.{end}"].fill_(3 * sign)
+    torch.save(content, copy / "last.pt")
+    return copy
+
+
+@pytest.fixture
+def crowded(sweep: Sweep, tmp_path: Path) -> Path:
+    """A run that has six weights on a threshold."""
+    return on_a_threshold(sweep.run("daq"), tmp_path / "crowded")
+
+
+def test_firmness_is_measured_where_it_is_asked_for(qexp: Qexp, crowded: Path) -> None:
+    result = qexp("eval", str(crowded), "--firmness", "--json")
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)["firmness"]
+    assert found["within_1e-6"] == found["layers"]["layer1.0.conv1"]["within_1e-6"] == 6
+    assert found["weights"] == sum(layer["weights"] for layer in found["layers"].values())
+    assert (found["draws"], len(found["drawn"]["top1"]), len(found["reestimated"]["top1"])) == (5, 5, 5)
+    assert found["drawn"]["top1_hard"] == json.loads(result.out)["top1_hard"]
+    assert json.loads(qexp("eval", str(crowded), "--firmness", "--json").out)["firmness"] == found
+    assert "firmness" not in json.loads(qexp("eval", str(crowded), "--json").out)
+    assert "  firmness  " not in qexp("eval", str(crowded)).out
+
+
+def test_firmness_is_printed_for_people(qexp: Qexp, crowded: Path) -> None:
+    before = {entry.name: entry.read_bytes() for entry in crowded.iterdir()}
+    found = json.loads(qexp("eval", str(crowded), "--firmness", "--json").out)["firmness"]
+    lines = qexp("eval", str(crowded), "--firmness").out.splitlines()
+    shown = [
+        f"{one['smallest']:.2f} to {one['largest']:.2f} %, mean {one['mean']:.2f} %  (" for one in (found["drawn"],) * 2
+    ]
+    changed = [f"{found[key]['changed']:.1f} % of predictions change)" for key in ("drawn", "reestimated")]
+    again = found["reestimated"]
+    assert lines[6:9] == [
+        f"  firmness         {shown[0]}6 weights within 1e-6 of a threshold, 5 draws; {changed[0]}",
+        f"  re-estimated     {again['smallest']:.2f} to {again['largest']:.2f} %, mean {again['mean']:.2f} %  "
+        f"(batch norm estimated again for each draw; {changed[1]}",
+        f"  near thresholds  6 within 1e-6, {found['within_1e-5']} within 1e-5, of {found['weights']:,} weights; most "
+        f"in layer1.0.conv1: 6 and {found['layers']['layer1.0.conv1']['within_1e-5']} of 144",
+    ]
+    assert {entry.name: entry.read_bytes() for entry in crowded.iterdir()} == before, "an evaluation writes nothing"
+
+
+def test_a_terminal_shows_how_far_the_evaluations_are(
+    qexp: Qexp, crowded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = qexp("eval", str(crowded), "--firmness", "--json")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    shown = qexp("eval", str(crowded), "--firmness", "--json")
+    assert "weights on thresholds take sides" in shown.err
+    assert (plain.err, shown.out) == ("", plain.out)
+
+
+def test_without_a_crowd_nothing_is_drawn(qexp: Qexp, sweep: Sweep) -> None:
+    out = qexp("eval", str(sweep.run("dqa")), "--firmness").out
+    found = json.loads(qexp("eval", str(sweep.run("dqa")), "--firmness", "--json").out)["firmness"]
+    assert found["within_1e-6"] == found["draws"] == found["spread"] == 0, (
+        "of few weights none lies that near by chance"
+    )
+    assert (
+        f"\n  firmness         no weight within 1e-6 of a threshold, {found['within_1e-5']} within 1e-5; no draws "
+        in out
+    )
+    assert "re-estimated" not in out
+
+
+def test_a_float_net_has_no_firmness(qexp: Qexp, sweep: Sweep) -> None:
+    result = qexp("eval", str(sweep.run("fp")), "--firmness", "--json")
+    assert (result.code, json.loads(result.out)["firmness"]) == (0, None)
+    assert "  firmness  " not in qexp("eval", str(sweep.run("fp")), "--firmness").out
+
+
+@pytest.mark.parametrize("kind", ["float", "weights", "both"])
+def test_a_published_file_always_says_how_firm_it_is(
+    qexp: Qexp, publish: Callable[..., Published], kind: authors_files.Kind
+) -> None:
+    result = qexp("eval", "--json", *publish(kind).words)
+    found = json.loads(result.out)["firmness"]
+    if kind == "float":
+        assert found is None
+        return
+    assert found["weights"] == 267_264
+    assert len(found["layers"]) == 18
+    assert found["within_1e-6"] <= found["within_1e-5"] < 100, "weights of a smooth density"
+
+
+def test_a_run_from_before_firmness_can_be_evaluated_and_shown(qexp: Qexp, crowded: Path) -> None:
+    config, summary = crowded / "config.yaml", crowded / "summary.json"
+    config.write_text("".join(line for line in config.read_text().splitlines(True) if not line.startswith("firmness:")))
+    recorded = json.loads(summary.read_text())
+    assert recorded.pop("firmness") is None
+    summary.write_text(json.dumps(recorded))
+    assert "firmness" not in config.read_text()
+    assert json.loads(qexp("eval", str(crowded), "--firmness", "--json").out)["firmness"]["within_1e-6"] == 6
+    result = qexp("runs", "show", str(crowded))
+    assert (result.code, "  firmness  " in result.out) == (0, False)

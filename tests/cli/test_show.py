@@ -65,6 +65,44 @@ def test_a_float_run_has_one_accuracy(qexp: Qexp, workspace: Path) -> None:
     assert not any("float" in line or "gap" in line for line in lines)
 
 
+FIRMNESS = {
+    **{"weights": 267264, "within_1e-6": 1047, "within_1e-5": 9876, "layers": {}, "seed": 0, "draws": 5, "spread": 4.9},
+    "drawn": {"smallest": 79.67, "largest": 84.59, "mean": 82.165, "changed": 13.04, "top1_hard": 85.4},
+    "reestimated": {"smallest": 84.5, "largest": 85.25, "mean": 85.0, "changed": 9.0, "top1_hard": 85.5},
+}
+
+
+def test_show_says_how_firm_an_accuracy_is(qexp: Qexp, workspace: Path) -> None:
+    make("daq-w2a2/s0-abcdefgh", summary={"firmness": FIRMNESS})
+    lines = qexp("runs", "show", "abcdefgh").out.splitlines()
+    assert lines[6:9] == [
+        "  quantizer gap    -0.11 points  (soft - hard)",
+        "  firmness         79.67 to 84.59 %, mean 82.17 %  (1,047 weights within 1e-6 of a threshold, 5 draws; 13.0 % "
+        "of predictions change)",
+        "  re-estimated     84.50 to 85.25 %, mean 85.00 %  (batch norm estimated again for each draw; 9.0 % of "
+        "predictions change)",
+    ]
+    none = {**FIRMNESS, "within_1e-6": 0, "draws": 0, "spread": 0.0, "drawn": None, "reestimated": None}
+    make("daq-w2a2/s0-bbbbbbbb", summary={"firmness": none})
+    said = "firmness         no weight within 1e-6 of a threshold, 9,876 within 1e-5; no draws made, spread 0"
+    assert qexp("runs", "show", "bbbbbbbb").out.splitlines()[7] == f"  {said}"
+
+
+@pytest.mark.parametrize(
+    "firmness",
+    [
+        *(None, 3, [], {}, {"within_1e-6": "x", "within_1e-5": 3}, {**FIRMNESS, "within_1e-5": None}),
+        *({**FIRMNESS, "quantizer": "fp"},),
+    ],
+)
+def test_no_firmness_is_shown_where_none_can_be_read(qexp: Qexp, workspace: Path, firmness: Any) -> None:
+    is_float = isinstance(firmness, dict) and "quantizer" in firmness
+    make("daq-w2a2/s0-abcdefgh", summary={"firmness": firmness} | ({"quantizer": "fp"} if is_float else {}))
+    result = qexp("runs", "show", "abcdefgh")
+    assert (result.code, result.err) == (0, "")
+    assert "firmness" not in result.out
+
+
 @pytest.mark.parametrize(
     ("git", "said"),
     [

@@ -101,6 +101,8 @@ def test_csv_reads_back(small: Callable[..., Result], folder: Path) -> None:
         "difference": "0.0",
         "difference_to": "paper",
         "unsettled": "0",
+        "spread": "",
+        "unfirm": "0",
         "state": "done",
         "protocol": "paper",
         "note": "a|b",

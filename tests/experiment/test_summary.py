@@ -11,7 +11,8 @@ import torch
 import qexp
 from qexp import runs
 from qexp.engine.step import Step
-from support.commands import Sweep
+from qexp.experiment.session import Session
+from support.commands import OnlyRun, Qexp, Sweep, Train
 from support.crashes import kill_at, only_run, run_child
 from support.short_runs import CASES, train
 
@@ -144,3 +145,42 @@ def test_weight_memory_counts_true_bits(sweep: Sweep) -> None:
     every = sum(value.numel() for value in parameters.values())
     assert found["float_weight_kilobytes"] == pytest.approx(every * 4 / 1000)
     assert found["weight_kilobytes"] == pytest.approx(((every - quantized) * 4 + quantized * 2 / 8) / 1000)
+
+
+@pytest.mark.training
+def test_firmness_is_measured_at_the_end_where_it_is_asked_for(qexp: Qexp, train: Train, only_run: OnlyRun) -> None:
+    """It is that of the last checkpoint, and changes neither the key nor the network; a float parent has none."""
+    result = train("quantizer=daq", "bits=1", "firmness=true")
+    assert (result.code, result.err) == (0, "")
+    path = only_run("daq")
+    found = json.loads((path / "summary.json").read_text())["firmness"]
+    assert found == json.loads(qexp("eval", "--firmness", "--json", str(path)).out)["firmness"]
+    assert set(found) >= {"weights", "within_1e-6", "within_1e-5", "layers", "draws", "spread", "drawn", "reestimated"}
+    assert "\n  firmness         " in result.out
+    assert json.loads((only_run("fp") / "summary.json").read_text())["firmness"] is None
+    weights = torch.load(path / "last.pt", weights_only=True)["model"]
+    again = train("quantizer=daq", "bits=1", "runs_dir=others")
+    assert "firmness" not in again.out
+    other = only_run("daq", "others")
+    assert other.name == path.name
+    assert json.loads((other / "summary.json").read_text())["firmness"] is None
+    others = torch.load(other / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(weights[key], value) for key, value in others.items())
+
+
+@pytest.mark.training
+def test_a_run_that_is_interrupted_while_its_firmness_is_measured_resumes(
+    train: Train, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(session: Session) -> None:
+        session.stop.number = 15
+        session.stop.check()
+
+    with monkeypatch.context() as patched:
+        patched.setattr("qexp.experiment.train.session_firmness", interrupt)
+        assert train("quantizer=ste", "init=scratch", "firmness=true").code == 128 + 15
+    assert not (only_run("ste") / "summary.json").exists()
+    result = train("quantizer=ste", "init=scratch", "firmness=true")
+    assert (result.code, result.err) == (0, "")
+    assert "resuming at step 2 of 2" in result.out
+    assert json.loads((only_run("ste") / "summary.json").read_text())["firmness"]["weights"] > 0

@@ -33,7 +33,7 @@ def test_codes_are_the_same_for_any_number_of_threads_and_any_layout(name, side,
 
 
 def crowd(seed=0):
-    """A weight of 40,000 values of which a third lie on a threshold of DAQ, as near as float32 can say, or next to it."""
+    """40,000 weights, a third of them on a threshold of DAQ, as near as float32 can say, or next to it."""
     draw = torch.Generator().manual_seed(seed)
     x = torch.randn(40_000, generator=draw) * 0.05 + 0.013
     place, ulps = torch.randint(0, 3, (13_000,), generator=draw), torch.randint(-2, 3, (13_000,), generator=draw)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from qexp import runs
 from qexp.config.compose import composing
@@ -54,7 +55,9 @@ def rows_of(lines: list[str]) -> dict[str, list[str]]:
 # Rows joined with runs
 
 
-def fabricate(path: Path, top1: float | None, *, state: str = "done", unsettled: Sequence[str] = ()) -> None:
+def fabricate(
+    path: Path, top1: float | None, *, state: str = "done", unsettled: Sequence[str] = (), firmness: Any = None
+) -> None:
     """What a run leaves behind, as far as a table reads it."""
     path.mkdir(parents=True)
     runs.write_status(path, state, "it broke" if state == "failed" else "")  # type: ignore[arg-type]
@@ -62,7 +65,7 @@ def fabricate(path: Path, top1: float | None, *, state: str = "done", unsettled:
         numbers = dict.fromkeys(store._NUMBERS, 1) | {"top1_hard": top1}
         texts = dict.fromkeys(store._TEXTS, "x")
         summary = {"key": path.name[-8:], **numbers, **texts, "float_top1": None, "difference": None}
-        runs.write_json(path / "summary.json", {**summary, "unsettled": list(unsettled)})
+        runs.write_json(path / "summary.json", {**summary, "unsettled": list(unsettled), "firmness": firmness})
         environment = {"qexp": "9.9", "versions": {"torch": "8.8"}, "device_name": "abacus"}
         (path / "env.json").write_text(json.dumps(environment))
 

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,3 +143,38 @@ def test_a_job_remembers_its_words(folder: Path, composer: Composer) -> None:
     line = by_id(join(folder, "a/small", asked("threads=1"), composer))["ste"]
     job: Job = line.runs[1].job
     assert job.overrides == (*TINY, "init=fp", "quantizer=ste", "bits=2", "threads=1", "seed=1")
+
+
+@pytest.mark.parametrize(
+    ("top1", "spread", "is_marked"),
+    [
+        *((80.0, 0.3, False), (80.0, 0.31, True)),
+        *((80.4, 0.09, False), (80.4, 0.11, True), (80.6, 0.11, True)),  # 0.1 from the published 80.5
+        *((80.5, 0.0, False), (80.5, 0.01, True)),
+    ],
+)
+def test_a_spread_counts_beside_the_difference_that_a_row_is_about(
+    folder: Path, composer: Composer, top1: float, spread: float, is_marked: bool
+) -> None:
+    empty = join(folder, "a/small", asked(rows="ste", seeds=[0]), composer)
+    fabricate(paths(empty, "ste")[0], top1, firmness={"spread": spread})
+    joined = join(folder, "a/small", asked(rows="ste", seeds=[0]), composer)
+    assert joined.hangs_on_rounding(joined.lines[0]) == is_marked
+
+
+def test_without_a_difference_the_limit_is_three_tenths(folder: Path, composer: Composer) -> None:
+    """A row whose published number is unknown."""
+    for seed, spread in enumerate((0.29, 0.31)):
+        request = asked(rows="dqa", seeds=[seed])
+        fabricate(paths(join(folder, "a/small", request, composer), "dqa")[0], 85.0, firmness={"spread": spread})
+        joined = join(folder, "a/small", request, composer)
+        assert joined.difference(joined.lines[0]) is None
+        assert joined.hangs_on_rounding(joined.lines[0]) == (spread > 0.3)
+
+
+@pytest.mark.parametrize("firmness", [None, 3, [], {}, {"spread": None}, {"spread": "9"}, {"spread": True}])
+def test_no_spread_is_read_where_there_is_none(folder: Path, composer: Composer, firmness: Any) -> None:
+    request = asked(rows="ste", seeds=[0])
+    fabricate(paths(join(folder, "a/small", request, composer), "ste")[0], 80.5, firmness=firmness)
+    line = join(folder, "a/small", request, composer).lines[0]
+    assert line.spread is None
