@@ -18,9 +18,9 @@ RUNTIME = (
 )
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
 
-# Options of a recipe that are younger than the first runs, with the value that means "as before": at that value they
-# are not part of the key, and where a stored configuration lacks them they have it.
-YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1}
+# Options of a recipe that are younger than the first runs, `a.b` for one in a group, with the value that means "as
+# before": at that value they are not part of the key, and where a stored configuration lacks them they have it.
+YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1, "schedule.end": 0.0}
 
 
 def is_float(tree: Mapping[str, Any]) -> bool:
@@ -58,9 +58,10 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
         found["init"] = start_digest
     for group, key in INDIRECT:
         found[group].pop(key, None)
-    for key, usual in YOUNGER.items():
-        if found["recipe"].get(key) == usual:
-            del found["recipe"][key]
+    for path, usual in YOUNGER.items():
+        place, name = _place(found["recipe"], path)
+        if place.get(name) == usual:
+            del place[name]
     return {str(key): _canonical(value) for key, value in found.items()}
 
 
@@ -86,4 +87,17 @@ def _canonical(value: Any) -> Any:
 
 def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree of a stored run with those options of its recipe that came later."""
-    return {**tree, "recipe": {**YOUNGER, **tree.get("recipe", {})}}
+    recipe = copy.deepcopy(dict(tree.get("recipe", {})))
+    for path, usual in YOUNGER.items():
+        group, key = _place(recipe, path)
+        group.setdefault(key, usual)
+    return {**tree, "recipe": recipe}
+
+
+def _place(recipe: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """Return the group of a recipe that an option lies in, and its key there; without such a group, an empty one."""
+    *groups, key = path.split(".")
+    for group in groups:
+        found = recipe.get(group)
+        recipe = found if isinstance(found, dict) else {}
+    return recipe, key
