@@ -55,6 +55,8 @@ class Recipe:
     crop: NonNegativeInt
     flip: bool
     schedule: ScheduleOptions
+    dampening: NonNegative
+    freezing: Fraction
     optimizer: RoleOptimizers
 
 

@@ -20,7 +20,15 @@ INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size
 
 # Options of a recipe that are younger than the first runs, `a.b` for one in a group, with the value that means "as
 # before": at that value they are not part of the key, and where a stored configuration lacks them they have it.
-YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1, "schedule.end": 0.0}
+YOUNGER: Mapping[str, Any] = {
+    "precision": "float32",
+    "accumulate": 1,
+    "schedule.end": 0.0,
+    "dampening": 0.0,
+    "freezing": 0.0,
+}
+
+OF_CODES = ("dampening", "freezing")  # options of a recipe that do nothing where no weight is quantized
 
 
 def is_float(tree: Mapping[str, Any]) -> bool:
@@ -29,11 +37,12 @@ def is_float(tree: Mapping[str, Any]) -> bool:
 
 
 def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree without what cannot matter: a float run has no quantizer parameters and no float parent."""
+    """Return the tree without what cannot matter: a float run has no codes, quantizer parameters or parent."""
     found: dict[str, Any] = copy.deepcopy(dict(tree))
     if is_float(found):
         found["keep_float"] = []
         found["init"] = "scratch" if found["init"] == "fp" else found["init"]
+        found["recipe"] |= {key: YOUNGER[key] for key in OF_CODES if key in found["recipe"]}
         for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
             found["recipe"]["optimizer"][role] = dict(found["recipe"]["optimizer"]["weight"])
     return found

@@ -3,7 +3,7 @@
 a saved state is restored                              checkpointer.py, train_state.py
 for epoch
     for batch
-        anneal quantizers, set learning rates          pure functions of the step
+        anneal quantizers, follow schedules             pure functions of the step
         forward, backward, update                      step.py
         -> callbacks.step
         save the state if that is due; leave here if a signal asked for it
@@ -103,7 +103,7 @@ def fit(
             for images, labels in _until_stopped(batches.epoch(epoch, state.done - epoch * per_epoch), check_stop):
                 now = Progress(state.done + 1, steps, epoch, epochs)
                 anneal(now)
-                step.set_learning_rates(state.done / steps)
+                step.follow_schedules(state.done / steps)
                 with located(model, images, now):
                     with step.cached_weights():
                         for part in step.parts(images, labels):

@@ -1,4 +1,4 @@
-"""Learning-rate factors as pure functions of the fraction of training that is done, in [0, 1)."""
+"""Learning-rate factors and the like as pure functions of the fraction of training that is done, in [0, 1)."""
 
 import math
 from collections.abc import Callable
