@@ -57,6 +57,7 @@ class Recipe:
     schedule: ScheduleOptions
     dampening: NonNegative
     freezing: Fraction
+    norm_batches: NonNegativeInt
     optimizer: RoleOptimizers
 
 

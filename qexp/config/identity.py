@@ -26,9 +26,11 @@ YOUNGER: Mapping[str, Any] = {
     "schedule.end": 0.0,
     "dampening": 0.0,
     "freezing": 0.0,
+    "norm_batches": 0,
 }
 
-OF_CODES = ("dampening", "freezing")  # options of a recipe that do nothing where no weight is quantized
+OF_CODES = ("dampening", "freezing")  # options of a recipe that act on codes of weights
+OF_HARD = (*OF_CODES, "norm_batches")  # and those that do nothing for a float net
 
 
 def is_float(tree: Mapping[str, Any]) -> bool:
@@ -42,7 +44,7 @@ def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
     if is_float(found):
         found["keep_float"] = []
         found["init"] = "scratch" if found["init"] == "fp" else found["init"]
-        found["recipe"] |= {key: YOUNGER[key] for key in OF_CODES if key in found["recipe"]}
+        found["recipe"] |= {key: YOUNGER[key] for key in OF_HARD if key in found["recipe"]}
         for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
             found["recipe"]["optimizer"][role] = dict(found["recipe"]["optimizer"]["weight"])
     return found

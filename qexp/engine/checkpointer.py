@@ -78,7 +78,7 @@ class Checkpointer(NoCheckpointer):
         if self.found is None:
             return
         prepare(self.found["training"]["done"])
-        load_into(state.model, self.found["model"], str(self.directory))
+        load_into(state.model, {**self.found["model"], **self.found.get("trained", {})}, str(self.directory))
         state.load_state_dict(self.found["training"])
         self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
         self.resumed_at = [*self.found["resumed_at"], state.done]
@@ -171,6 +171,22 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], *, previous: Path |
     buffer = io.BytesIO()  # torch reports a full disk in its own words, and files.write in one line
     torch.save(content, buffer)
     atomic.write(path, buffer.getbuffer(), previous=previous)
+
+
+def replace_network(directory: Path, model: nn.Module, top1: float) -> None:
+    """Put a network that was changed after its training into last.pt; what resumes has the network before that.
+
+    Args:
+        directory: of a run whose last state is there.
+        model: as it is now.
+        top1: its hard accuracy in percent.
+
+    Raises:
+        QexpError: the disk is full, or last.pt is damaged.
+    """
+    content, now = read_checkpoint(directory / LAST), to_cpu(model.state_dict())
+    trained = {name: value for name, value in content["model"].items() if not torch.equal(value, now[name])}
+    write_checkpoint(directory / LAST, {**content, "model": now, "top1": top1, "trained": trained})
 
 
 def strip_training_state(directory: Path) -> None:

@@ -14,6 +14,7 @@ from qexp.engine.checkpointer import Checkpointer, strip_training_state
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, determinism, make_step
 from qexp.experiment.evaluate import evaluate_session
+from qexp.experiment.norms import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
@@ -65,7 +66,7 @@ def train(
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
-            last = ready()
+            last = with_new_norms(session, ready(), path, callbacks)
         images = session.train_batches.num_images
         summary = summarize(session.model, config, last, checkpointer, train_images=images, baseline=baseline, env=env)
         for callback in callbacks:
@@ -102,6 +103,7 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
         epochs=config.recipe.epochs,
         eval_interval=config.tracking.eval_interval,
         stuck_after=config.stuck_after,
+        oscillation=quantizers.OscillationMeter(model),
         callbacks=callbacks,
         checkpointer=checkpointer,
         check_stop=session.stop.check,

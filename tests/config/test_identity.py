@@ -96,7 +96,9 @@ def test_a_float_run_does_not_depend_on_what_only_quantizers_have(configure: Con
     assert key("keep_float", []) == key("keep_float", ["first", "layer1.*"]) == key("init", "fp") == mine
     assert len({key(f"recipe.optimizer.{role}.lr", 0.5) for role in ("weight", "norm")} | {mine}) == 3
     assert configure("quantizer=fp").key == mine
-    assert configure("quantizer=fp", "recipe.dampening=0.1", "recipe.freezing=0.01").key == mine
+    assert (
+        configure("quantizer=fp", "recipe.dampening=0.1", "recipe.freezing=0.01", "recipe.norm_batches=4").key == mine
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,7 @@ def test_a_written_configuration_reads_back_as_the_same_run(
 OTHER_VALUES = [
     *(("precision", "bfloat16"), ("precision", "float16"), ("accumulate", 2), ("accumulate", 4)),
     *(("schedule.end", 0.01), ("schedule.end", 0.1), ("dampening", 0.1), ("dampening", 1), ("freezing", 0.01)),
+    ("norm_batches", 10),
 ]
 
 
