@@ -136,7 +136,7 @@ MISTAKES = (
     Mistake("norms: running average", "norms.py", "norm.momentum = None", "norm.momentum = 0.1", "experiment"),
     Mistake("norms: of the relaxed network", "norms.py", "    model.eval()\n", "    model.train()\n", "experiment"),
     Mistake("norms: the same epoch over and over", "norms.py", "        epoch += 1\n", "", "experiment"),
-    Mistake("resume: norms estimated before", "checkpointer.py", ', **self.found.get("trained", {})}', "}", "engine"),
+    Mistake("norms: the network before is kept", "norms.py", "    replace_network(path", "    str(path", "experiment"),
     Mistake(
         "resume: freezing forgotten",
         "step.py",

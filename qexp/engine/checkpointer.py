@@ -78,7 +78,7 @@ class Checkpointer(NoCheckpointer):
         if self.found is None:
             return
         prepare(self.found["training"]["done"])
-        load_into(state.model, {**self.found["model"], **self.found.get("trained", {})}, str(self.directory))
+        load_into(state.model, self.found["model"], str(self.directory))
         state.load_state_dict(self.found["training"])
         self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
         self.resumed_at = [*self.found["resumed_at"], state.done]
@@ -174,7 +174,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], *, previous: Path |
 
 
 def replace_network(directory: Path, model: nn.Module, top1: float) -> None:
-    """Put a network that was changed after its training into last.pt; what resumes has the network before that.
+    """Put a network that was changed after its training into last.pt, beside the state at the end of its training.
 
     Args:
         directory: of a run whose last state is there.
@@ -184,9 +184,8 @@ def replace_network(directory: Path, model: nn.Module, top1: float) -> None:
     Raises:
         QexpError: the disk is full, or last.pt is damaged.
     """
-    content, now = read_checkpoint(directory / LAST), to_cpu(model.state_dict())
-    trained = {name: value for name, value in content["model"].items() if not torch.equal(value, now[name])}
-    write_checkpoint(directory / LAST, {**content, "model": now, "top1": top1, "trained": trained})
+    content = read_checkpoint(directory / LAST)
+    write_checkpoint(directory / LAST, {**content, "model": model.state_dict(), "top1": top1})
 
 
 def strip_training_state(directory: Path) -> None:

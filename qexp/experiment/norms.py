@@ -25,7 +25,8 @@ from qexp.utils.errors import Diverged
 def with_new_norms(session: Session, last: EpochRecord, path: Path, callbacks: Sequence[Callback]) -> EpochRecord:
     """Estimate batch norm again, if the recipe says so; return the last record, then evaluated again.
 
-    It is a pure function of the trained network and the seed: a run that is killed meanwhile does it again.
+    What comes of it hangs on weights, ranges and the seed, and not on the statistics before: a run that is killed
+    meanwhile, or after it, does it again.
 
     Args:
         session: with the trained network.
