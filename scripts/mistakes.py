@@ -18,6 +18,9 @@ OF_NUMBERS = (
     "quantizers/test_thresholds",
     "quantizers/test_norms",
     "quantizers/test_contract",
+    "quantizers/test_oscillation",
+    "quantizers/test_dampening",
+    "quantizers/test_freezing",
 )
 OF_RUNS = (
     "engine/test_divergence",
@@ -30,6 +33,8 @@ OF_RUNS = (
     "utils/test_signals",
     "experiment/test_firmness",
     "experiment/test_summary",
+    "experiment/test_build",
+    "experiment/test_norms",
     "experiment/test_runner",
     "package/test_resume",
     "package/test_damaged_runs",
@@ -115,6 +120,48 @@ MISTAKES = (
     Mistake("layout: a gradient in its own", "numerics.py", "x.stride() == like.stride() else", "True else"),
     Mistake("straight through: rounded", "base.py", "return value.clone()", "return x + (value - x)"),
     Mistake("cached weights: no gradient behind them", "convert.py", "        if graded:\n", "        if False:\n"),
+    Mistake("oscillation: any change turns back", "oscillation.py", "(now * direction).lt(0)", "changed"),
+    Mistake(
+        "oscillation: only a change in the step before counts",
+        "oscillation.py",
+        "torch.where(changed, now, direction)",
+        "now",
+    ),
+    Mistake(
+        "dampening: not clipped to the range", "dampening.py", "torch.clamp(weight, centers[0], centers[-1])", "weight"
+    ),
+    Mistake("freezing: at the latest code", "freezing.py", "self.average.round().to(torch.uint8)", "codes"),
+    Mistake(
+        "freezing: decay moves frozen weights", "freezing.py", "self._before.pop(name), weight))", "weight, weight))"
+    ),
+    Mistake(
+        "freezing: frozen weights take a gradient", "freezing.py", ".masked_fill_(self.history[name].frozen, 0)", ""
+    ),
+    Mistake("norms: running average", "norms.py", "norm.momentum = None", "norm.momentum = 0.1", "experiment"),
+    Mistake("norms: of the relaxed network", "norms.py", "    model.eval()\n", "    model.train()\n", "experiment"),
+    Mistake("norms: the same epoch over and over", "norms.py", "        epoch += 1\n", "", "experiment"),
+    Mistake("norms: the network before is kept", "norms.py", "    replace_network(path", "    str(path", "experiment"),
+    Mistake(
+        "resume: freezing forgotten",
+        "step.py",
+        'self.freezing.load_state_dict(state["freezing"])',
+        "pass",
+        "engine",
+    ),
+    Mistake(
+        "resume: codes of the epoch before forgotten",
+        "train_state.py",
+        'self.oscillation.load_state_dict(state["oscillation"])',
+        "pass",
+        "engine",
+    ),
+    Mistake(
+        "dampening: added for every part of a batch",
+        "step.py",
+        "self.penalty() if part.is_last else 0.0",
+        "self.penalty()",
+        "engine",
+    ),
     Mistake(
         "resume: momentum forgotten",
         "step.py",

@@ -46,6 +46,7 @@ def _accuracies(entry: Entry) -> Rows:
     if hard is not None:
         on = "" if images is None else f", {images:,.0f} test images"
         rows.append(("top-1", f"{percent(hard)}  {'' if is_float else 'hard, '}last epoch{on}"))
+    rows += _before_norm(summary)
     rows += _best(summary)
     if not is_float:
         rows += [] if soft is None else [("top-1 soft", percent(soft))]
@@ -56,6 +57,13 @@ def _accuracies(entry: Entry) -> Rows:
     if names := _list(summary, "unsettled"):
         rows.append(("WARNING", unconverged_warning(map(str, names))))
     return rows
+
+
+def _before_norm(summary: Mapping[str, Any]) -> Rows:
+    before = _group(summary, "before_norm")
+    hard, soft = number(before, "top1_hard"), number(before, "top1_soft")
+    also = "" if soft is None else f", soft {percent(soft)}"
+    return [] if hard is None else [("before norm", f"{percent(hard)}{also}, before batch norm was estimated again")]
 
 
 def _best(summary: Mapping[str, Any]) -> Rows:

@@ -55,6 +55,9 @@ class Recipe:
     crop: NonNegativeInt
     flip: bool
     schedule: ScheduleOptions
+    dampening: NonNegative
+    freezing: Fraction
+    norm_batches: NonNegativeInt
     optimizer: RoleOptimizers
 
 

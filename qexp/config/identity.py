@@ -18,10 +18,20 @@ RUNTIME = (
 )
 INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
 
-# Options of a recipe that are younger than the first runs, with the value that means "as before": at that value they
-# are not part of the key, and where a stored configuration lacks them they have it.
-YOUNGER: Mapping[str, Any] = {"precision": "float32", "accumulate": 1}
+# Options of a recipe that are younger than the first runs, `a.b` for one in a group, with the value that means "as
+# before": at that value they are not part of the key, and where a stored configuration lacks them they have it.
+YOUNGER: Mapping[str, Any] = {
+    "precision": "float32",
+    "accumulate": 1,
+    "schedule.end": 0.0,
+    "dampening": 0.0,
+    "freezing": 0.0,
+    "norm_batches": 0,
+}
 _YOUNGER_RUNTIME: Mapping[str, Any] = {"firmness": False}  # not of a recipe, and not part of the key
+
+OF_CODES = ("dampening", "freezing")  # options of a recipe that act on codes of weights
+OF_HARD = (*OF_CODES, "norm_batches")  # and those that do nothing for a float net
 
 
 def is_float(tree: Mapping[str, Any]) -> bool:
@@ -30,11 +40,12 @@ def is_float(tree: Mapping[str, Any]) -> bool:
 
 
 def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree without what cannot matter: a float run has no quantizer parameters and no float parent."""
+    """Return the tree without what cannot matter: a float run has no codes, quantizer parameters or parent."""
     found: dict[str, Any] = copy.deepcopy(dict(tree))
     if is_float(found):
         found["keep_float"] = []
         found["init"] = "scratch" if found["init"] == "fp" else found["init"]
+        found["recipe"] |= {key: YOUNGER[key] for key in OF_HARD if key in found["recipe"]}
         for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
             found["recipe"]["optimizer"][role] = dict(found["recipe"]["optimizer"]["weight"])
     return found
@@ -59,9 +70,10 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
         found["init"] = start_digest
     for group, key in INDIRECT:
         found[group].pop(key, None)
-    for key, usual in YOUNGER.items():
-        if found["recipe"].get(key) == usual:
-            del found["recipe"][key]
+    for path, usual in YOUNGER.items():
+        place, name = _place(found["recipe"], path)
+        if place.get(name) == usual:
+            del place[name]
     return {str(key): _canonical(value) for key, value in found.items()}
 
 
@@ -87,4 +99,17 @@ def _canonical(value: Any) -> Any:
 
 def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree of a stored run with those options that came later."""
-    return {**_YOUNGER_RUNTIME, **tree, "recipe": {**YOUNGER, **tree.get("recipe", {})}}
+    recipe = copy.deepcopy(dict(tree.get("recipe", {})))
+    for path, usual in YOUNGER.items():
+        group, key = _place(recipe, path)
+        group.setdefault(key, usual)
+    return {**_YOUNGER_RUNTIME, **tree, "recipe": recipe}
+
+
+def _place(recipe: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    """Return the group of a recipe that an option lies in, and its key there; without such a group, an empty one."""
+    *groups, key = path.split(".")
+    for group in groups:
+        found = recipe.get(group)
+        recipe = found if isinstance(found, dict) else {}
+    return recipe, key

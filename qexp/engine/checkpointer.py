@@ -173,6 +173,21 @@ def write_checkpoint(path: Path, content: Mapping[str, Any], *, previous: Path |
     atomic.write(path, buffer.getbuffer(), previous=previous)
 
 
+def replace_network(directory: Path, model: nn.Module, top1: float) -> None:
+    """Put a network that was changed after its training into last.pt, beside the state at the end of its training.
+
+    Args:
+        directory: of a run whose last state is there.
+        model: as it is now.
+        top1: its hard accuracy in percent.
+
+    Raises:
+        QexpError: the disk is full, or last.pt is damaged.
+    """
+    content = read_checkpoint(directory / LAST)
+    write_checkpoint(directory / LAST, {**content, "model": model.state_dict(), "top1": top1})
+
+
 def strip_training_state(directory: Path) -> None:
     """Leave of a finished run its last and its best network; the summary has to be written before.
 

@@ -3,7 +3,7 @@
 a saved state is restored                              checkpointer.py, train_state.py
 for epoch
     for batch
-        anneal quantizers, set learning rates          pure functions of the step
+        anneal quantizers, follow schedules             pure functions of the step
         forward, backward, update                      step.py
         -> callbacks.step
         save the state if that is due; leave here if a signal asked for it
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from qexp.engine.divergence import check_training, located
 from qexp.engine.step import Step
-from qexp.engine.train_state import TrainState
+from qexp.engine.train_state import Meter, TrainState
 from qexp.utils.callback import Callback, EpochRecord, Metrics, StepRecord
 from qexp.utils.errors import Diverged, Interrupted
 from qexp.utils.types import Progress
@@ -69,6 +69,7 @@ def fit(
     epochs: int,
     eval_interval: int = 1,
     stuck_after: float | None = None,
+    oscillation: Meter | None = None,
     callbacks: Sequence[Callback] = (),
     checkpointer: NoCheckpointer | None = None,
     check_stop: Callable[[], None] = lambda: None,
@@ -86,6 +87,7 @@ def fit(
         epochs: in all.
         eval_interval: epochs between evaluations; the last one always has one.
         stuck_after: fraction of the epochs after which training at chance level has diverged, None for never.
+        oscillation: measures how codes move from epoch to epoch.
         callbacks: are told of steps and epochs.
         checkpointer: saves states to resume from.
         check_stop: raises Interrupted where training shall stop; it is called where the state is exact.
@@ -94,7 +96,7 @@ def fit(
         Diverged: a loss or weight is not finite, or training is stuck at chance.
         Interrupted: by `check_stop`; the state has been saved.
     """
-    state, checkpointer = TrainState(model, step, stuck_after), checkpointer or NoCheckpointer()
+    state, checkpointer = TrainState(model, step, stuck_after, oscillation), checkpointer or NoCheckpointer()
     per_epoch, steps = len(batches), epochs * len(batches)
     checkpointer.restore(state, lambda done: anneal(Progress(done, steps, (done - 1) // per_epoch, epochs)))
     try:
@@ -103,7 +105,7 @@ def fit(
             for images, labels in _until_stopped(batches.epoch(epoch, state.done - epoch * per_epoch), check_stop):
                 now = Progress(state.done + 1, steps, epoch, epochs)
                 anneal(now)
-                step.set_learning_rates(state.done / steps)
+                step.follow_schedules(state.done / steps)
                 with located(model, images, now):
                     with step.cached_weights():
                         for part in step.parts(images, labels):
@@ -170,6 +172,7 @@ def _end_epoch(state: TrainState, epoch: int, epochs: int, evaluate: Evaluate | 
         learning_rates=state.step.optimizers.learning_rates(),
         time_seconds=state.seconds,
         time_images_per_second=train.images / trained_seconds,
+        oscillation=state.oscillation.measure() if state.oscillation else None,
     )
 
 

@@ -45,7 +45,7 @@ class Tally:
         return Metrics(loss, 100 * top1, 100 * top5, self.images), penalty
 
 
-def _without_tf32() -> AbstractContextManager[None]:
+def without_tf32() -> AbstractContextManager[None]:
     """Return a context in which convolutions on CUDA keep all bits of float32; nothing else changes."""
     now = torch.backends.cudnn
     kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
@@ -71,7 +71,7 @@ def measure_accuracy(
     model.eval()
     tally = None
     # Compiled graphs are for training: fused operations round otherwise.
-    with _without_tf32(), torch.compiler.set_stance("force_eager"), hold():
+    with without_tf32(), torch.compiler.set_stance("force_eager"), hold():
         for images, labels in batches:
             tally = tally or Tally(images.device)
             logits = model(images)

@@ -1,4 +1,4 @@
-"""Learning-rate factors as pure functions of the fraction of training that is done, in [0, 1)."""
+"""Learning-rate factors and the like as pure functions of the fraction of training that is done, in [0, 1)."""
 
 import math
 from collections.abc import Callable
@@ -13,9 +13,9 @@ def constant(done: float) -> float:
     return 1.0
 
 
-def cosine(done: float) -> float:
-    """Return half a cosine wave from 1 to 0."""
-    return 0.5 * (1 + math.cos(math.pi * done))
+def cosine(done: float, start: float = 1.0, end: float = 0.0) -> float:
+    """Return half a cosine wave from `start` to `end`."""
+    return end + (start - end) * (0.5 * (1 + math.cos(math.pi * done)))
 
 
 def step_decay(done: float, milestones: tuple[float, ...], factor: float) -> float:
@@ -29,7 +29,7 @@ def make_schedule(options: ScheduleOptions) -> Schedule:
     def main(done: float) -> float:
         if options.name == "step":
             return step_decay(done, options.milestones, options.factor)
-        return cosine(done) if options.name == "cosine" else constant(done)
+        return cosine(done, end=options.end) if options.name == "cosine" else constant(done)
 
     def with_warmup(done: float) -> float:
         if done >= options.warmup:

@@ -1,8 +1,8 @@
 """Forward, backward and update of one batch, whole or in parts, in the precision asked for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,20 @@ class BatchPart(NamedTuple):
     is_last: bool
 
 
+class WeightHook(Protocol):
+    """Changes weights around the updates, and has a state."""
+
+    def before_update(self) -> None:
+        """Called when the gradients of a batch are there."""
+
+    def after_update(self) -> None:
+        """Called when the optimizers have changed the parameters."""
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
 class Step:
     """Trains on one batch at a time: `forward` and `backward` for each of its parts, then `update`.
 
@@ -47,6 +61,8 @@ class Step:
         accumulate: parts that a batch is cut into, whose gradients add up to that of the batch; batch
             normalization sees the parts.
         cached_weights: entered around the parts of a batch, for work on the weights that all of them share.
+        schedules: are told the fraction of training that is done, before each batch.
+        freezing: changes weights around the updates; None for nothing.
 
     Attributes:
         output: of the latest batch.
@@ -62,18 +78,22 @@ class Step:
         precision: Precision = "float32",
         accumulate: int = 1,
         cached_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+        schedules: Sequence[Callable[[float], None]] = (),
+        freezing: WeightHook | None = None,
     ):
         self.model, self.criterion, self.optimizers, self.penalty = model, criterion, optimizers, penalty
         self.accumulate, self.cached_weights = accumulate, cached_weights if accumulate > 1 else nullcontext
+        self.schedules, self.freezing = (optimizers.set_learning_rates, *schedules), freezing
         device = next(model.parameters()).device
         self._autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.guard = LossGuard(device)
         self._outputs: list[StepOutput] = []
 
-    def set_learning_rates(self, done: float) -> None:
-        """Set them for the fraction of training that is done."""
-        self.optimizers.set_learning_rates(done)
+    def follow_schedules(self, done: float) -> None:
+        """Set learning rates, and what else has a schedule, for the fraction of training that is done."""
+        for schedule in self.schedules:
+            schedule(done)
 
     def parts(self, images: Tensor, labels: Tensor) -> list[BatchPart]:
         """Return the parts of a new batch, and drop the gradients of the one before."""
@@ -103,7 +123,11 @@ class Step:
 
     def update(self) -> None:
         """Update the parameters once; raises NotFinite, see `LossGuard`."""
+        if self.freezing:
+            self.freezing.before_update()
         self.optimizers.step(self._scaler)
+        if self.freezing:
+            self.freezing.after_update()
         self.guard.stepped()
 
     @property
@@ -115,13 +139,16 @@ class Step:
         return StepOutput(torch.cat(logits), torch.stack(losses).sum(), penalties[-1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of optimizers and scaler."""
-        return {"optimizers": self.optimizers.state_dict(), "scaler": self._scaler.state_dict()}
+        """Return the state of optimizers and scaler, and of freezing where there is any."""
+        own = {"optimizers": self.optimizers.state_dict(), "scaler": self._scaler.state_dict()}
+        return own if self.freezing is None else {**own, "freezing": self.freezing.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any], done: int) -> None:
         """Set them to what `state_dict` returned after `done` steps."""
         self.optimizers.load_state_dict(state["optimizers"])
         self._scaler.load_state_dict(state["scaler"])
+        if self.freezing:
+            self.freezing.load_state_dict(state["freezing"])
         self.guard.step = done
 
 

@@ -2,8 +2,9 @@
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,16 @@ from qexp.engine.divergence import ChanceGuard
 from qexp.engine.metrics import Tally
 from qexp.engine.step import Step, StepOutput
 from qexp.utils.callback import EpochRecord, Metrics
+
+
+class Meter(Protocol):
+    """Measures once in an epoch what a network is like, with a state of its own."""
+
+    def measure(self) -> Mapping[str, float] | None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class TrainState:
@@ -26,10 +37,11 @@ class TrainState:
         tally: what the steps of the epoch under way gave.
         chance: what the latest epochs gave.
         last: the record of the last epoch.
+        oscillation: measures how codes move from epoch to epoch; None for nothing.
     """
 
-    def __init__(self, model: nn.Module, step: Step, stuck_after: float | None):
-        self.model, self.step = model, step
+    def __init__(self, model: nn.Module, step: Step, stuck_after: float | None, oscillation: Meter | None = None):
+        self.model, self.step, self.oscillation = model, step, oscillation
         self.device = next(model.parameters()).device
         self.done = self.epochs = 0
         self.tally, self.chance = Tally(self.device), ChanceGuard(stuck_after)
@@ -69,6 +81,7 @@ class TrainState:
             "chance": list(self.chance.recent),
             "last": None if self.last is None else asdict(self.last),
             "seconds": self.seconds,
+            **({} if self.oscillation is None else {"oscillation": self.oscillation.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -78,6 +91,8 @@ class TrainState:
         self.tally.load_state_dict(state["tally"])
         self.chance = ChanceGuard(self.chance.stuck_after, state["chance"])
         self.last = None if state["last"] is None else _record(state["last"])
+        if self.oscillation and "oscillation" in state:  # not in states of versions before, where it begins anew
+            self.oscillation.load_state_dict(state["oscillation"])
         restore_random_state(state["random"])
 
 

@@ -22,7 +22,7 @@ from qexp.config.schema import Invalid, Problem, attempt
 from qexp.data.datasets import Source
 from qexp.engine import weights
 from qexp.engine.optim import Optimizers
-from qexp.engine.schedules import make_schedule
+from qexp.engine.schedules import cosine, make_schedule
 from qexp.engine.step import Step, cross_entropy
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError
@@ -232,15 +232,35 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         model.compile(dynamic=False)
         if isinstance(penalty(), Tensor):
             penalty = torch.compile(penalty, dynamic=False)
+    schedules: list[Callable[[float], None]] = []
     return Step(
         model,
         criterion=cross_entropy(recipe.label_smoothing),
         optimizers=Optimizers(quantizers.parameter_roles(model), recipe.optimizer, make_schedule(recipe.schedule)),
-        penalty=penalty,
+        penalty=_dampened(penalty, model, recipe.dampening, schedules) if recipe.dampening else penalty,
+        freezing=_freezing(model, recipe.freezing, schedules) if recipe.freezing else None,
+        schedules=schedules,
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         cached_weights=partial(quantizers.cached_weights, model),
     )
+
+
+def _dampened(
+    penalty: Callable[[], Tensor | float], model: nn.Module, last: float, schedules: list[Callable[[float], None]]
+) -> Callable[[], Tensor | float]:
+    """Return a penalty with dampening, whose strength rises from 0 to `last`."""
+    dampening = quantizers.Dampening(model)
+    schedules.append(lambda done: setattr(dampening, "strength", cosine(done, 0.0, last)))
+    return lambda: penalty() + dampening()
+
+
+def _freezing(model: nn.Module, last: float, schedules: list[Callable[[float], None]]) -> quantizers.Freezing:
+    """Return what freezes weights, with a threshold that falls to `last`."""
+    freezing = quantizers.Freezing(model)
+    first = quantizers.FIRST_THRESHOLD
+    schedules.append(lambda done: setattr(freezing, "threshold", cosine(done, first, last)))
+    return freezing
 
 
 def keep_freed_memory() -> bool:

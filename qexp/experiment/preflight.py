@@ -10,7 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from qexp import quantizers
 from qexp.config.config import Config, Recipe, Section
+from qexp.config.identity import OF_CODES
 from qexp.config.places import data_root, starting_checkpoint, store_root
 from qexp.config.schema import Invalid, Problem, attempt
 from qexp.data.datasets import Source
@@ -41,6 +43,7 @@ def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts
     start = attempt(problems, lambda: starting_checkpoint(config.init, config.runs_dir))
     attempt(problems, lambda: pick_device(config.device))
     attempt(problems, lambda: check_accumulate(config.recipe))
+    attempt(problems, lambda: check_remedies(config))
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
@@ -89,6 +92,14 @@ def check_accumulate(recipe: Recipe) -> None:
             f"recipe.accumulate={recipe.accumulate}: parts of two images or more need a recipe.batch_size of "
             f"{2 * recipe.accumulate} or more, not {recipe.batch_size}"
         )
+
+
+def check_remedies(config: Config) -> None:
+    """Raise UsageError where a remedy for oscillating weights has none to act on."""
+    for name in OF_CODES:
+        value = getattr(config.recipe, name)
+        if value and config.weight_bits == quantizers.FLOAT_BITS and not config.is_float:
+            raise UsageError(f"recipe.{name}={value:g}: there are no quantized weights with weight_bits=32")
 
 
 def check_images(config: Config, source: Source, *, fetch: bool) -> int:

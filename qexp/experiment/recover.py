@@ -19,6 +19,8 @@ from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import is_number
 from qexp.utils.types import Progress
 
+AFTER_NORM = 0  # in the place of an epoch: the record after batch norm was estimated again
+
 
 @dataclass(frozen=True)
 class _Course:
@@ -55,7 +57,8 @@ def recovered_summary(path: Path, config: Config, parts: Parts, baseline: float 
         QexpError: the log does not tell how the last epoch went.
     """
     records = _records(path / "metrics.jsonl")
-    last = records.get(config.recipe.epochs)
+    after_norm = records.pop(AFTER_NORM, None)
+    last = after_norm if config.recipe.norm_batches else records.get(config.recipe.epochs)
     if last is None or last.hard is None or last.soft is None:
         raise QexpError(
             f"its summary.json is lost, and metrics.jsonl does not tell what its last epoch gave: {path}; qexp eval "
@@ -70,13 +73,13 @@ def recovered_summary(path: Path, config: Config, parts: Parts, baseline: float 
 
 
 def _records(log: Path) -> dict[int, EpochRecord]:
-    """Return the records of a log by their epochs; lines that are none are left out."""
+    """Return the records of a log by their epochs, or AFTER_NORM; lines that are none are left out."""
     found = {}
     with suppress(OSError), log.open("rb") as file:
         for line in file:
             with suppress(Exception):  # whatever stands there
                 record = _record(json.loads(line))
-                found[record.epoch] = record
+                found[record.epoch if record.before_norm is None else AFTER_NORM] = record
     return found
 
 
@@ -87,6 +90,8 @@ def _record(values: Mapping[str, Any]) -> EpochRecord:
     numbers = [record.epoch, record.time_seconds, record.time_images_per_second]
     for one in (record.train, record.hard, record.soft):
         numbers += [one.loss, one.top1, one.top5, one.images] if one else []
+    for group in (record.oscillation, record.before_norm):
+        numbers += (group or {}).values()
     if not all(map(is_number, numbers)):
         raise ValueError("no numbers")
     return record

@@ -135,6 +135,8 @@ def _measured(last: EpochRecord, course: Course, eval_interval: int) -> dict[str
         "top1_soft": soft.top1,
         "top5_soft": soft.top5,
         "quantizer_gap": last.gap,
+        "before_norm": last.before_norm,
+        "oscillation": last.oscillation,
         "train_top1": last.train.top1,
         "train_loss": last.train.loss,
         "test_loss": hard.loss,

@@ -15,6 +15,7 @@ from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, determinism, make_step
 from qexp.experiment.evaluate import evaluate_session
 from qexp.experiment.firmness import session_firmness
+from qexp.experiment.norms import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
@@ -66,7 +67,7 @@ def train(
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
-            last = ready()
+            last = with_new_norms(session, ready(), path, callbacks)
             firmness = session_firmness(session) if config.firmness else None
         summary = summarize(
             session.model,
@@ -112,6 +113,7 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
         epochs=config.recipe.epochs,
         eval_interval=config.tracking.eval_interval,
         stuck_after=config.stuck_after,
+        oscillation=quantizers.OscillationMeter(model),
         callbacks=callbacks,
         checkpointer=checkpointer,
         check_stop=session.stop.check,

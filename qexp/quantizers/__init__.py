@@ -14,13 +14,16 @@ from qexp.quantizers.convert import (
     quantized_layers,
     recompute,
 )
+from qexp.quantizers.dampening import Dampening
 from qexp.quantizers.daq import DAQ
 from qexp.quantizers.dqa import DQA
 from qexp.quantizers.exact import hard_evaluation
 from qexp.quantizers.fp import FP
+from qexp.quantizers.freezing import FIRST_THRESHOLD, Freezing
 from qexp.quantizers.inspection import has_soft_form, stats, weight_levels, weight_memory_bytes
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
 from qexp.quantizers.norms import has_running_statistics, kept_norms, reestimate_norms
+from qexp.quantizers.oscillation import OscillationMeter
 from qexp.quantizers.parameter_groups import parameter_roles
 from qexp.quantizers.ste import STE
 from qexp.quantizers.thresholds import NearestThreshold, drawn_codes, nearest_threshold, nearest_thresholds
@@ -29,12 +32,16 @@ __all__ = [
     "BR",
     "DAQ",
     "DQA",
+    "FIRST_THRESHOLD",
     "FLOAT_BITS",
     "FP",
     "STE",
+    "Dampening",
+    "Freezing",
     "LayerInfo",
     "Method",
     "NearestThreshold",
+    "OscillationMeter",
     "QuantConv2d",
     "QuantLayer",
     "QuantLinear",

@@ -11,9 +11,9 @@ from qexp.quantizers.convert import quantized_layers
 
 @torch.no_grad()
 def weight_codes(model: nn.Module) -> dict[str, Tensor]:
-    """Return layer name -> uint8 codes of its quantized weight, of its shape, in the memory of the CPU."""
+    """Return layer name -> uint8 codes of its quantized weight, of its shape, on its device."""
     return {
-        name: layer.weight_quantizer.codes(layer.weight)[0].cpu().contiguous()
+        name: layer.weight_quantizer.codes(layer.weight)[0]
         for name, layer in quantized_layers(model)
         if layer.weight_quantizer is not None
     }
@@ -26,7 +26,7 @@ def codes_digest(codes: Mapping[str, Tensor]) -> str | None:
     found = hashlib.sha256()
     for name in sorted(codes):
         found.update(f"{name} {tuple(codes[name].shape)} ".encode())
-        found.update(codes[name].numpy().tobytes())
+        found.update(codes[name].cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 
 
@@ -35,7 +35,7 @@ def pack_codes(codes: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     The first byte of a layer tells the bits of a code in it; codes follow from the lowest bits up.
     """
-    return {name: _packed(own.flatten()) for name, own in codes.items()}
+    return {name: _packed(own.flatten().cpu()) for name, own in codes.items()}
 
 
 def _packed(codes: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def codes_that_differ(codes: Mapping[str, Tensor], packed: Mapping[str, Tensor])
     """
     found = {}
     for name in sorted({*codes, *packed}):
-        own = codes.get(name, torch.zeros(0, dtype=torch.uint8)).flatten()
+        own = codes.get(name, torch.zeros(0, dtype=torch.uint8)).flatten().cpu()
         kept = _unpacked(packed[name], len(own)) if name in packed else None
         count = len(own) if kept is None else int((own != kept).sum())
         if count or name not in codes:

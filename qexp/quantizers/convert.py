@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
+from qexp.quantizers.norms import kept_norms
 from qexp.utils.types import Progress
 
 SIDES = ("weight", "input")
@@ -106,23 +107,19 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     One forward pass in training mode, as the DAQ authors' first training batch; running statistics and the mode of the
     model are left as they were.
     """
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    saved = [{name: buffer.clone() for name, buffer in norm.named_buffers()} for norm in norms]
     was_training = {module: module.training for module in model.modules()}
     hooks = [
         layer.register_forward_pre_hook(lambda module, inputs: module.calibrate(inputs[0]))
         for _, layer in quantized_layers(model)
     ]
     try:
-        model.train()(batch)
+        with kept_norms(model):
+            model.train()(batch)
     finally:
         for hook in hooks:
             hook.remove()
         for module, training in was_training.items():
             module.training = training
-        for norm, buffers in zip(norms, saved, strict=True):
-            for name, buffer in norm.named_buffers():
-                buffer.copy_(buffers[name])
 
 
 @torch.no_grad()

@@ -27,6 +27,13 @@ def epoch_line(record: EpochRecord) -> str:
     )
 
 
+def norm_line(record: EpochRecord) -> str:
+    """Return in one line what the estimation of batch norm after training changed."""
+    assert record.hard is not None  # evaluated since
+    before = (record.before_norm or {})["top1_hard"]
+    return f"batch norm estimated again  test {before:5.2f} -> {record.hard.top1:5.2f} %"
+
+
 class PlainLines(Callback):
     """One line per epoch: for logs, pipes and batch systems."""
 
@@ -35,6 +42,9 @@ class PlainLines(Callback):
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         self.console.print(epoch_line(record), highlight=False, soft_wrap=True)
+
+    def after_norm(self, record: EpochRecord) -> None:
+        self.console.print(norm_line(record), highlight=False, soft_wrap=True)
 
 
 class ProgressBar(Callback):
@@ -77,6 +87,9 @@ class ProgressBar(Callback):
             self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
         self.bar.console.print(epoch_line(record), highlight=False)
         self.shown, self.images = time.perf_counter(), 0  # evaluation does not count as training speed
+
+    def after_norm(self, record: EpochRecord) -> None:
+        self.bar.console.print(norm_line(record), highlight=False)
 
     def close(self) -> None:
         self.bar.stop()

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line of JSON per epoch."""
+"""metrics.jsonl: one line of JSON per epoch, and one more where batch norm was estimated again after the last."""
 
 import json
 from collections.abc import Mapping
@@ -23,6 +23,12 @@ class JsonLines(Callback):
         self.journal = Journal(path, at)
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
+        self._write(record)
+
+    def after_norm(self, record: EpochRecord) -> None:
+        self._write(record)
+
+    def _write(self, record: EpochRecord) -> None:
         self.journal.write((json.dumps(asdict(record) | {"gap": record.gap}) + "\n").encode())
 
     def position(self) -> Mapping[str, int]:

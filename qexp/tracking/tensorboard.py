@@ -87,6 +87,7 @@ class TensorBoard(Callback):
                 "accuracy/top5_soft": record.soft.top5,
                 "accuracy/quantizer_gap": record.gap,
             }
+        values |= {f"oscillation/{name}": value for name, value in (record.oscillation or {}).items()}
         values |= {f"quantizer/{name}": value for name, value in self.stats().items()}
         for name, value in values.items():
             self._add(pack.scalar(name, value), record.epoch)

@@ -53,6 +53,10 @@ class EpochRecord:
     learning_rates: Mapping[str, float]
     time_seconds: float
     time_images_per_second: float
+    oscillation: Mapping[str, float] | None = None  # see `OscillationMeter`; None in the first epoch and without codes
+    before_norm: Mapping[str, float] | None = (
+        None  # top1_hard and top1_soft, where batch norm was estimated again since
+    )
 
     @property
     def gap(self) -> float | None:
@@ -68,6 +72,9 @@ class Callback:
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         """Called after every epoch, and its evaluation if it has one."""
+
+    def after_norm(self, record: EpochRecord) -> None:
+        """Called where batch norm was estimated again after training: with the last record, evaluated again."""
 
     def position(self) -> Mapping[str, int]:
         """Called when a checkpoint is written: return file -> bytes of what was written so far, and is on the disk."""

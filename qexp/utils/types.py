@@ -76,3 +76,4 @@ class ScheduleOptions:
     warmup: Fraction
     milestones: tuple[Fraction, ...]
     factor: NonNegative
+    end: Fraction  # of cosine: the factor after the last step

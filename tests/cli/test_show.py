@@ -16,6 +16,7 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
     path = store["daq"]
     changes = {"versions": {"torch": "2.15.0+cpu", "numpy": "2.4.6"}, "time_resumed_at_steps": [120, 340]}
     git = {"commit": "0a1b2c", "dirty": True, "changes": "0123456789abcdef"}
+    changes["before_norm"] = {"top1_hard": 97.5, "top1_soft": 97.25}
     summary = {**SUMMARY, **changes, "git": git, "deterministic": True, "unsettled": list("vwxyz")}
     (path / "summary.json").write_text(json.dumps(summary))
     machine = {"qexp": "9.9", "device": "cpu", "device_name": "CPU", "cpu": "Abacus", "threads": 2}
@@ -25,11 +26,12 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
     (path / "last.pt").write_bytes(bytes(1_234_567))
     status = json.loads((path / "status.json").read_text())
     lines = qexp("runs", "show", "abc").out.splitlines()
-    assert lines[:21] == [
+    assert lines[:22] == [
         "daq W2A2  resnet18 x0.25 on digits  seed 0",
         "  run              runs/digits/resnet18/daq-w2a2/s0-abcdefgh",
         f"  state            done  ({status['time']}, pid {status['pid']} on {status['host']})",
         "  top-1            98.61 %  hard, last epoch, 1,360 test images",
+        "  before norm      97.50 %, soft 97.25 %, before batch norm was estimated again",
         "  best             98.89 % in epoch 15, chosen by test accuracy",
         "  top-1 soft       98.50 %",
         "  quantizer gap    -0.11 points  (soft - hard)",
@@ -49,7 +51,7 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
         "  device           cpu, Abacus, threads 2",
         "  machine          desk",
     ]
-    assert lines[21].startswith("  files               1.2 MB  in all")
+    assert lines[22].startswith("  files               1.2 MB  in all")
     assert "                      1.2 MB  last.pt" in lines
 
 

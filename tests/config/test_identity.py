@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
 from qexp.config.yaml_files import load_yaml
 from support.commands import Configure
-from support.trees import changed, leaves, other, without_younger
+from support.trees import changed, leaves, other, remove, without_younger
 
 METHODS = sorted(path.stem for path in (conf_dir() / "quantizer").glob("*.yaml"))
 
@@ -95,6 +96,9 @@ def test_a_float_run_does_not_depend_on_what_only_quantizers_have(configure: Con
     assert key("keep_float", []) == key("keep_float", ["first", "layer1.*"]) == key("init", "fp") == mine
     assert len({key(f"recipe.optimizer.{role}.lr", 0.5) for role in ("weight", "norm")} | {mine}) == 3
     assert configure("quantizer=fp").key == mine
+    assert (
+        configure("quantizer=fp", "recipe.dampening=0.1", "recipe.freezing=0.01", "recipe.norm_batches=4").key == mine
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,30 +135,37 @@ def test_a_written_configuration_reads_back_as_the_same_run(
 
 # Younger options
 
+OTHER_VALUES = [
+    *(("precision", "bfloat16"), ("precision", "float16"), ("accumulate", 2), ("accumulate", 4)),
+    *(("schedule.end", 0.01), ("schedule.end", 0.1), ("dampening", 0.1), ("dampening", 1), ("freezing", 0.01)),
+    ("norm_batches", 10),
+]
+
 
 def test_younger_options_count_where_they_are_not_as_before(raw: dict[str, Any]) -> None:
     """At its usual value an option is not in the key, alone or with the others; every other value has its own key."""
     old = run_key(without_younger(raw))
     assert run_key(raw) == old
     for key in YOUNGER:
-        tree = changed(raw, f"recipe.{key}", None)
-        del tree["recipe"][key]
+        tree = changed(raw, "seed", raw["seed"])
+        remove(tree, f"recipe.{key}")
         assert run_key(tree) == old
-    others = [("precision", "bfloat16"), ("precision", "float16"), ("accumulate", 2), ("accumulate", 4)]
-    assert {key for key, _ in others} == set(YOUNGER)
-    keys = [run_key(changed(raw, f"recipe.{key}", value)) for key, value in others]
+    assert {key for key, _ in OTHER_VALUES} == set(YOUNGER)
+    keys = [run_key(changed(raw, f"recipe.{key}", value)) for key, value in OTHER_VALUES]
     both = run_key(changed(changed(raw, "recipe.precision", "bfloat16"), "recipe.accumulate", 2))
-    assert len({old, *keys, both}) == 6
+    assert len({old, *keys, both}) == len(OTHER_VALUES) + 2
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_has_the_younger_options_at_their_usual_value(configure: Configure, recipe: str) -> None:
     """So that finished runs of all recipes are found again."""
     found = configure(f"recipe={recipe}").recipe
-    assert {key: getattr(found, key) for key in YOUNGER} == YOUNGER
+    assert {key: attrgetter(key)(found) for key in YOUNGER} == YOUNGER
 
 
-@pytest.mark.parametrize("words", [(), ("quantizer=fp",), ("recipe.precision=bfloat16", "recipe.accumulate=2")])
+@pytest.mark.parametrize(
+    "words", [(), ("quantizer=fp",), ("recipe.precision=bfloat16", "recipe.accumulate=2", "recipe.schedule.end=0.1")]
+)
 def test_a_stored_run_is_given_the_younger_options_that_it_lacks(configure: Configure, words: tuple[str, ...]) -> None:
     """Those it has stay, the tree at hand too; read back, an old run has the key that it had."""
     raw = dict(configure(*words).tree)
@@ -163,11 +174,11 @@ def test_a_stored_run_is_given_the_younger_options_that_it_lacks(configure: Conf
     before = json.dumps(old)
     filled = with_younger_options(old)
     assert json.dumps(old) == before
-    assert filled["recipe"] == {**old["recipe"], "precision": "float32", "accumulate": 1}
+    assert dict(leaves(filled["recipe"])) == {**dict(leaves(old["recipe"])), **YOUNGER}
     assert parse_config(filled).key == run_key(normalized(old))
     with pytest.raises(Invalid) as caught:
         parse_config(old)
-    assert {problem.key for problem in caught.value.problems} == {"recipe.precision", "recipe.accumulate"}
+    assert {problem.key for problem in caught.value.problems} == {f"recipe.{key}" for key in YOUNGER}
 
 
 def test_how_a_run_is_computed_is_not_part_of_its_key(configure: Configure) -> None:

@@ -121,6 +121,8 @@ def test_the_summary_is_consistent_and_whole(sweep: Sweep) -> None:
         "top5_hard": lines[-1]["hard"]["top5"],
         "top1_soft": lines[-1]["soft"]["top1"],
         "quantizer_gap": lines[-1]["gap"],
+        "oscillation": lines[-1]["oscillation"],
+        "before_norm": None,
         "train_top1": lines[-1]["train"]["top1"],
         "train_loss": lines[-1]["train"]["loss"],
         "test_loss": lines[-1]["hard"]["loss"],

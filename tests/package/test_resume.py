@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import qexp.experiment.train
-from qexp import runs
-from qexp.engine.checkpointer import LAST, Checkpointer, read_checkpoint
+from qexp import quantizers, runs
+from qexp.engine.checkpointer import LAST, Checkpointer, read_checkpoint, write_checkpoint
 from qexp.engine.step import Step
 from qexp.engine.train_state import TrainState
 from qexp.experiment import evaluate
+from qexp.quantizers import Freezing
 from qexp.tracking import EVENT_FILE
 from qexp.tracking.journal import Journal
 from qexp.utils import atomic
@@ -89,6 +91,50 @@ def test_a_clip_that_was_searched_in_the_last_step_is_not_searched_again(
     """SAWB searches at the beginning of step 6 here, and the state is that after it: its weights have moved since."""
     found = kill_and_go_on("sawb", kill_at(Step, "forward", 8), tmp_path)
     assert difference(references.of("sawb"), found) is None
+
+
+def test_a_state_without_the_measure_of_oscillation_begins_it_anew(references: References, tmp_path: Path) -> None:
+    """Of a version before it: one epoch later there is something to compare with again; all else goes on."""
+    assert run_child(train(*CASES["daq"]), tmp_path, kill_at(Step, "forward", 7)) == -9
+    last = only_run(tmp_path) / "last.pt"
+    content = read_checkpoint(last)
+    state = content["training"].pop("oscillation")
+    assert {name: own["codes"].dtype for name, own in state.items()} == dict.fromkeys(state, torch.uint8)
+    assert {own["direction"].dtype for own in state.values()} == {torch.int8}
+    content["training"]["last"].pop("oscillation")
+    write_checkpoint(last, content)
+    assert run_child(train(*CASES["daq"]), tmp_path) == 0
+    found, whole = result(only_run(tmp_path)), references.of("daq")
+    assert found["last.pt"] == whole["last.pt"]
+    assert [one["oscillation"] for one in found["metrics.jsonl"][:2]] == [None, None]
+    assert found["metrics.jsonl"][2]["oscillation"]["changed"] == whole["metrics.jsonl"][2]["oscillation"]["changed"]
+    assert whole["metrics.jsonl"][2]["oscillation"]["turned_back"] > 0
+    assert found["metrics.jsonl"][2]["oscillation"]["turned_back"] == 0
+
+
+def test_a_state_knows_of_freezing_only_where_weights_freeze(tmp_path: Path) -> None:
+    for case, expected in (("daq", False), ("freezing", True)):
+        assert run_child(train(*CASES[case]), tmp_path / case, kill_at(Step, "forward", 12)) == -9
+        step = read_checkpoint(only_run(tmp_path / case) / "last.pt")["training"]["step"]
+        assert ("freezing" in step) is expected
+
+
+def test_weights_freeze_in_the_run_that_is_killed(tmp_path: Path) -> None:
+    """Else its kills would show nothing."""
+    freezings: list[Freezing] = []
+
+    def remember(*arguments: Any) -> Freezing:
+        freezings.append(Freezing(*arguments))
+        return freezings[-1]
+
+    def prepare() -> None:
+        quantizers.Freezing = remember  # type: ignore[assignment, misc]
+
+    def action() -> int:
+        code = train(*CASES["freezing"])()
+        return 42 if any(own.frozen.any() for own in freezings[0].history.values()) else code
+
+    assert run_child(action, tmp_path, prepare) == 42, (tmp_path / "log").read_text()
 
 
 def test_a_run_that_is_stuck_at_chance_is_judged_in_the_same_epoch(tmp_path: Path) -> None:

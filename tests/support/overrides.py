@@ -39,7 +39,16 @@ VALID = (
     *("keep_float=[first,last]", "keep_float=[]", "init=scratch", "device=cpu", "dataset.train_size=200"),
     *("recipe.schedule.milestones=[0.5,0.75]", "tracking.tensorboard=false", "runs_dir=store", "data_dir=null"),
     *("weight_bits=3", "activation_bits=32", "recipe.precision=bfloat16", "on_error=stop", "stuck_after=null"),
-    *("recipe.accumulate=2", "checkpoint.seconds=5", "workers=0", "threads=1", "overwrite=true", "dataset.mean=[0.5]"),
+    *(
+        "recipe.accumulate=2",
+        "recipe.dampening=0.1",
+        "recipe.norm_batches=2",
+        "checkpoint.seconds=5",
+        "workers=0",
+        "threads=1",
+        "overwrite=true",
+        "dataset.mean=[0.5]",
+    ),
 )
 KEYS = (
     *(
@@ -60,7 +69,15 @@ KEYS = (
     *("dataset.name", "dataset._target_", "dataset.train_size", "dataset.test_size", "dataset.mean", "dataset.std"),
     *("dataset.classes", "dataset.image_size", "dataset.channels", "dataset.seed", "model.name", "model._target_"),
     *("model.width", "model.dropout", "recipe.epochs", "recipe.batch_size", "recipe.eval_batch_size", "recipe.crop"),
-    *("recipe.width", "recipe.init", "recipe.accumulate", "recipe.precision", "recipe.label_smoothing"),
+    *(
+        "recipe.width",
+        "recipe.init",
+        "recipe.accumulate",
+        "recipe.precision",
+        "recipe.freezing",
+        "recipe.schedule.end",
+        "recipe.label_smoothing",
+    ),
     *("recipe.schedule", "recipe.schedule.name", "recipe.schedule.milestones", "recipe.optimizer", "tracking"),
     *("recipe.optimizer.weight", "recipe.optimizer.weight.lr", "recipe.optimizer.range.name", "checkpoint.steps"),
     *("recipe.schedule.warmup", "tracking.eval_interval", "paper/dqa", "paper", "nothing", "a.b.c", "_target_"),

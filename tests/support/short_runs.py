@@ -32,6 +32,9 @@ OTHERS = {
     "dropout": ("model=mobilenetv2", "quantizer=daq", "bits=4", "init=scratch"),
     "float16": ("quantizer=daq", "recipe.precision=float16", "init=scratch"),
     "parts": ("quantizer=dqa", "recipe.accumulate=2", "init=scratch"),
+    "dampening": ("quantizer=daq", "recipe.dampening=0.1", "init=scratch"),
+    "freezing": ("quantizer=daq", "recipe.freezing=0.001", "init=scratch"),
+    "norms": ("quantizer=dqa", "recipe.norm_batches=6", "init=scratch"),
     "step schedule": ("quantizer=ste", "recipe.schedule.name=step", "recipe.schedule.milestones=[0.5]", "init=scratch"),
 }
 CASES = METHODS | OTHERS

@@ -20,7 +20,18 @@ def changed(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 def without_younger(raw: dict[str, Any]) -> dict[str, Any]:
     """The tree as a run stored it before the younger options."""
-    return {**raw, "recipe": {key: value for key, value in raw["recipe"].items() if key not in YOUNGER}}
+    tree = json.loads(json.dumps(raw))
+    for path in YOUNGER:
+        remove(tree, f"recipe.{path}")
+    return tree
+
+
+def remove(tree: dict[str, Any], path: str) -> None:
+    """Take the value at `a.b.c` out of the tree."""
+    *groups, last = path.split(".")
+    for group in groups:
+        tree = tree[group]
+    del tree[last]
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
