@@ -23,7 +23,7 @@ from qexp.config.places import find_run, store_root
 from qexp.config.schema import Invalid, Problem
 from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import UsageError
-from qexp.utils.text import UNFIT, one_line, percent, suggest
+from qexp.utils.text import UNFIT, differing_codes, one_line, percent, suggest
 
 CHECKPOINTS = ("last", "best")
 LONGEST_WORD = 4096  # of a path on Linux
@@ -240,5 +240,19 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("top-5 hard", percent(result["top5_hard"])),
         ("top-1 soft", percent(result["top1_soft"])),
         ("quantizer gap", f"{percent(result['quantizer_gap'], signed=True)} points"),
+        *_code_rows(result),
         *firmness_rows(result.get("firmness"), of_layers=True),
     ]
+
+
+def _code_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what the codes of the weights are, and whether they are those that the checkpoint records."""
+    digest, differing = result["codes"], result["codes_that_differ"]
+    if digest is None:
+        return []
+    if differing:
+        return [
+            ("codes", digest),
+            ("WARNING", f"{differing_codes(differing)} are not those that the checkpoint records"),
+        ]
+    return [("codes", f"{digest}  ({'as recorded' if differing is not None else 'not recorded'})")]

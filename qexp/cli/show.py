@@ -54,6 +54,7 @@ def _accuracies(entry: Entry) -> Rows:
         rows += firmness_rows(summary.get("firmness"))
         rows += [("float top-1", percent(number(summary, "float_top1")))] if "float_top1" in summary else []
         rows += [] if difference is None else [("difference", f"{percent(difference, signed=True)} points to float")]
+    rows += [("codes", str(summary["codes"]))] if summary.get("codes") else []
     if names := _list(summary, "unsettled"):
         rows.append(("WARNING", unconverged_warning(map(str, names))))
     return rows

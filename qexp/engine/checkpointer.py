@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qexp.engine.divergence import check_training
 from qexp.engine.loop import NoCheckpointer
@@ -27,7 +27,8 @@ from qexp.utils.errors import UsageError
 from qexp.utils.text import few
 
 LAST, PREVIOUS, BEST, BEST_PREVIOUS = "last.pt", "previous.pt", "best.pt", "best-previous.pt"
-NETWORK = ("model", "epoch", "top1", "run")  # what best.pt, and last.pt of a finished run, hold: `run` is its identity
+# What best.pt, and last.pt of a finished run, hold: `run` is its identity, `codes` what its quantized weights are.
+NETWORK = ("model", "epoch", "top1", "run", "codes")
 
 
 class Checkpointer(NoCheckpointer):
@@ -38,6 +39,7 @@ class Checkpointer(NoCheckpointer):
         identity: what the run computes; a checkpoint of another run is refused.
         steps: steps between states, 0 for none because of steps.
         seconds: seconds between states, 0 for none because of time.
+        codes: returns the codes of a network's weights, by layer.
         warn: is told in one line of what is damaged.
     """
 
@@ -48,12 +50,13 @@ class Checkpointer(NoCheckpointer):
         identity: Mapping[str, Any],
         steps: int = 0,
         seconds: float = 0.0,
+        codes: Callable[[nn.Module], Mapping[str, Tensor]] = lambda _: {},
         warn: Callable[[str], None] = lambda _: None,
     ):
         self.directory, self.identity, self.steps, self.seconds = directory, dict(identity), steps, seconds
         self.best_top1, self.best_soft, self.best_epoch = -1.0, -1.0, 0
         self.callbacks: Sequence[Callback] = ()
-        self._warn = warn
+        self._warn, self._codes = warn, codes
         self.resumed_at: list[int] = []  # steps at which a new process resumed
         self._pending: dict[str, Any] | None = None  # a best network that is not on the disk yet
         self._time_before = 0.0
@@ -130,7 +133,7 @@ class Checkpointer(NoCheckpointer):
         if record.hard and record.soft and record.hard.top1 > self.best_top1:
             self.best_top1, self.best_soft, self.best_epoch = record.hard.top1, record.soft.top1, record.epoch
             network = to_cpu(model.state_dict())
-            values = (network, record.epoch, record.hard.top1, self.identity)
+            values = (network, record.epoch, record.hard.top1, self.identity, self._codes(model))
             self._pending = dict(zip(NETWORK, values, strict=True))
 
     def save_if_due(self, state: TrainState) -> None:
@@ -151,7 +154,7 @@ class Checkpointer(NoCheckpointer):
             self._write(BEST, self._pending, BEST_PREVIOUS)
             self._pending = None
         content = {
-            **_network(state.model, state.last, self.identity),
+            **self._network(state),
             "training": state.state_dict(),
             "best": (self.best_top1, self.best_soft, self.best_epoch),
             "files": {**self._files, **now},
@@ -160,6 +163,12 @@ class Checkpointer(NoCheckpointer):
         }
         self._write(LAST, content, PREVIOUS)
         self._saved_at, self._saved_step = time.monotonic(), state.done
+
+    def _network(self, state: TrainState) -> dict[str, Any]:
+        model, last = state.model, state.last
+        top1 = last.hard.top1 if last and last.hard else None
+        values = (model.state_dict(), last.epoch if last else 0, top1, self.identity, self._codes(model))
+        return dict(zip(NETWORK, values, strict=True))
 
     def _write(self, name: str, content: Mapping[str, Any], previous: str | None = None) -> None:
         kept = None if previous is None else self.directory / previous
@@ -196,15 +205,9 @@ def strip_training_state(directory: Path) -> None:
     """
     content = read_checkpoint(directory / LAST)
     if "training" in content:
-        write_checkpoint(directory / LAST, {key: content[key] for key in NETWORK})
+        write_checkpoint(directory / LAST, {key: content[key] for key in NETWORK if key in content})
     for name in (PREVIOUS, BEST_PREVIOUS):
         atomic.remove(directory / name)
-
-
-def _network(model: nn.Module, last: EpochRecord | None, identity: Mapping[str, Any]) -> dict[str, Any]:
-    top1 = last.hard.top1 if last and last.hard else None
-    values = (model.state_dict(), last.epoch if last else 0, top1, identity)
-    return dict(zip(NETWORK, values, strict=True))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -85,8 +85,15 @@ def _reason(error: Exception) -> str:
     return "torch.save did not write it, or it was cut short"
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a checkpoint.
+class Network(NamedTuple):
+    """A state dict, and the codes that its quantized weights had where it was saved: packed, None without a record."""
+
+    state: dict[str, Tensor]
+    codes: dict[str, Tensor] | None
+
+
+def load_network(path: Path) -> Network:
+    """Return the network in a checkpoint.
 
     Raises:
         UsageError: no such file, or not a checkpoint.
@@ -95,7 +102,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
     state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not is_state(state):
         raise UsageError(f"{path}: holds no state dict of tensors")
-    return state
+    codes = content.get("codes")
+    is_record = is_state(codes) and all(own.dtype == torch.uint8 for own in codes.values())
+    return Network(state, codes if is_record else None)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Return the state dict in a checkpoint; raises as `load_network`."""
+    return load_network(path).state
 
 
 def is_state(value: Any) -> bool:

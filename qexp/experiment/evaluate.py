@@ -15,6 +15,7 @@ from qexp.config.schema import Invalid
 from qexp.engine import weights
 from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.build import assemble, build_network
+from qexp.experiment.code_check import codes_as_data
 from qexp.experiment.daq_files import DaqFile, Translation, translate
 from qexp.experiment.firmness import Each, session_firmness
 from qexp.experiment.preflight import check_evaluation
@@ -122,6 +123,7 @@ def _measured(session: Session, each: Each | None) -> dict[str, Any]:
         hard, soft = evaluate_session(session)
         found = {} if each is None else {"firmness": session_firmness(session, each)}
     return {
+        **codes_as_data(session.model, session.recorded_codes),
         "dataset": session.config.dataset.name,
         "test_images": hard.images,
         "correct": hard.correct,

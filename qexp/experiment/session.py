@@ -25,6 +25,7 @@ class Session:
     Attributes:
         model: the quantized network, on its device.
         is_calibrated: whether its ranges came with the checkpoint.
+        recorded_codes: those that the checkpoint records, packed; None without any.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class Session:
         set_threads(config, parts)
         seed_everything(config.seed)
         self.data = parts.source.load(data_root(config.data_dir))
-        state = weights.load_state(checkpoint_file) if checkpoint_file else None
+        network = weights.load_network(checkpoint_file) if checkpoint_file else None
+        state, self.recorded_codes = network or (None, None)
         self.is_calibrated = state is not None and weights.holds_quantizers(state)
         self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
 

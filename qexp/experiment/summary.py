@@ -157,6 +157,7 @@ def _compared(last: EpochRecord, baseline: float | None, *, is_the_baseline: boo
 def _network(model: nn.Module) -> dict[str, Any]:
     at_bits, as_float = quantizers.weight_memory_bytes(model)
     return {
+        "codes": quantizers.codes_digest(quantizers.weight_codes(model)),
         "most_weight_levels": max(quantizers.weight_levels(model).values(), default=None),
         "weight_kilobytes": at_bits / 1000,
         "float_weight_kilobytes": as_float / 1000,

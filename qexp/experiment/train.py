@@ -10,12 +10,14 @@ from rich.console import Console
 
 from qexp import quantizers, runs
 from qexp.config.config import Config, to_yaml
+from qexp.engine import weights
 from qexp.engine.checkpointer import Checkpointer, strip_training_state
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, determinism, make_step
+from qexp.experiment.code_check import code_warning
 from qexp.experiment.evaluate import evaluate_session
 from qexp.experiment.firmness import session_firmness
-from qexp.experiment.norms import with_new_norms
+from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
@@ -56,7 +58,14 @@ def train(
     """
     tell = partial(say, console)
     often = config.checkpoint
-    checkpointer = Checkpointer(path, identity=config.identity, steps=often.steps, seconds=often.seconds, warn=tell)
+    checkpointer = Checkpointer(
+        path,
+        identity=config.identity,
+        steps=often.steps,
+        seconds=often.seconds,
+        codes=quantizers.packed_codes,
+        warn=tell,
+    )
     if checkpointer.found is None:
         _start_directory(path, config, tell)
     with determinism(config.deterministic), ExitStack() as closing:
@@ -64,6 +73,7 @@ def train(
         closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
         _say_what_is_resumed(path, session, checkpointer, tell)
+        _check_codes(path, session, checkpointer, start, tell)
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
@@ -129,6 +139,18 @@ def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointe
     for name, size in checkpointer.files.items():
         if not (path / name).is_file() or (path / name).stat().st_size < size:
             tell(f"warning: {path / name} is shorter than its checkpoint says; what it held is lost")
+
+
+def _check_codes(
+    path: Path, session: Session, checkpointer: Checkpointer, start: Path | None, tell: Callable[[str], None]
+) -> None:
+    """Say whether the network that training goes on from, or begins with, has other codes than its checkpoint says."""
+    source, recorded = start, session.recorded_codes
+    if checkpointer.found:
+        source, recorded = path, checkpointer.found.get("codes")
+        weights.load_into(session.model, checkpointer.found["model"], str(path))
+    if (session.is_calibrated or checkpointer.found) and (warning := code_warning(session.model, recorded, source)):
+        tell(warning)
 
 
 def _callbacks(

@@ -2,7 +2,7 @@
 
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer, straight_through
 from qexp.quantizers.br import BR
-from qexp.quantizers.codes import codes_digest, codes_that_differ, pack_codes, weight_codes
+from qexp.quantizers.codes import codes_digest, codes_that_differ, pack_codes, packed_codes, weight_codes
 from qexp.quantizers.convert import (
     anneal,
     cached_weights,
@@ -59,6 +59,7 @@ __all__ = [
     "kept_norms",
     "named_quantizers",
     "pack_codes",
+    "packed_codes",
     "nearest_threshold",
     "nearest_thresholds",
     "parameter_roles",

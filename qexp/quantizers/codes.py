@@ -30,6 +30,11 @@ def codes_digest(codes: Mapping[str, Tensor]) -> str | None:
     return found.hexdigest()[:16]
 
 
+def packed_codes(model: nn.Module) -> dict[str, Tensor]:
+    """Return the packed codes of a network, see `pack_codes`."""
+    return pack_codes(weight_codes(model))
+
+
 def pack_codes(codes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return layer name -> bytes (uint8, one dimension) that hold 8, 4, 2 or 1 codes each, and the first their number.
 

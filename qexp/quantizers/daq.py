@@ -187,38 +187,48 @@ class _DistanceAwareRounding(torch.autograd.Function):
         return dx, as_tensor(d_lower, lower), as_tensor(d_upper, upper), d_scale, None, None, None, None, None
 
 
-def codes_and_levels(
-    x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, bits: int, standard: Standard | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return (uint8 codes of the shape of `x`, their 2**bits levels)."""
-    steps = 2**bits - 1
-    codes = integer_form(x, lower, upper, signed, bits, standard).codes
-    levels = to_level_(torch.arange(steps + 1, device=x.device, dtype=codes.dtype), scalar(signed), steps)
-    return codes.to(torch.uint8), levels
+class DAQQuantizer(Quantizer):
+    """Levels k / n, or (2 k - n) / n where `signed`, with n = 2**bits - 1, on a learned range."""
+
+    lower: Tensor
+    upper: Tensor
+    signed: Tensor  # 0 or 1
+
+    def __init__(self, bits: int, *, sigma: float, gamma: float):
+        super().__init__(bits)
+        self.sigma, self.gamma = sigma, gamma
+
+    def _standard(self, x: Tensor) -> Standard | None:
+        """Return the mean to subtract and the deviation to divide by, if any."""
+        return None
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        ends, kernel = (self.lower, self.upper, self.signed), {"sigma": self.sigma, "gamma": self.gamma}
+        return distance_aware(x, *ends, self.bits, **kernel, scale=scale, standard=self._standard(x))
+
+    @torch.no_grad()
+    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        codes, steps = self.integer_form(x).codes, 2**self.bits - 1
+        levels = to_level_(torch.arange(steps + 1, device=x.device, dtype=codes.dtype), scalar(self.signed), steps)
+        return codes.to(torch.uint8), levels
+
+    @torch.no_grad()
+    def integer_form(self, x: Tensor) -> IntegerForm:
+        steps, low, sign = 2**self.bits - 1, scalar(self.lower), scalar(self.signed)
+        t = position(as_float(x), low, at_least(scalar(self.upper) - low, TINY) / steps, self._standard(x))
+        return IntegerForm(nearest_(t.clamp_(0, steps)), 1 + sign, -sign * steps, 1 / steps, 0.0)
 
 
-def integer_form(
-    x: Tensor, lower: Tensor, upper: Tensor, signed: Tensor, bits: int, standard: Standard | None = None
-) -> IntegerForm:
-    """Return the levels nearest to `x` as k / n, or (2 k - n) / n where `signed`, with n = 2**bits - 1."""
-    steps = 2**bits - 1
-    low, sign = scalar(lower), scalar(signed)
-    t = position(as_float(x), low, at_least(scalar(upper) - low, TINY) / steps, standard)
-    return IntegerForm(nearest_(t.clamp_(0, steps)), 1 + sign, -sign * steps, 1 / steps, 0.0)
-
-
-class DAQWeight(Quantizer):
+class DAQWeight(DAQQuantizer):
     """Standardized weight to levels in [-1, 1]; learns the range [lower, upper] (l_W and u_W, which start at -3 and 3).
 
     Mean and (unbiased) standard deviation of the whole tensor are constants for the gradient.
     """
 
     roles = {"lower": "range", "upper": "range"}
-    signed: Tensor
 
     def __init__(self, bits: int, *, sigma: float, gamma: float):
-        super().__init__(bits)
-        self.sigma, self.gamma = sigma, gamma
+        super().__init__(bits, sigma=sigma, gamma=gamma)
         self.lower = nn.Parameter(torch.tensor(-3.0))
         self.upper = nn.Parameter(torch.tensor(3.0))
         self.register_buffer("signed", torch.tensor(1.0), persistent=False)
@@ -226,27 +236,6 @@ class DAQWeight(Quantizer):
     def _standard(self, weight: Tensor) -> Standard:
         mean, std = mean_and_std(weight)
         return mean, at_least(std, TINY)
-
-    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        return distance_aware(
-            x,
-            self.lower,
-            self.upper,
-            self.signed,
-            self.bits,
-            sigma=self.sigma,
-            gamma=self.gamma,
-            scale=scale,
-            standard=self._standard(x),
-        )
-
-    @torch.no_grad()
-    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return codes_and_levels(x, self.lower, self.upper, self.signed, self.bits, self._standard(x))
-
-    @torch.no_grad()
-    def integer_form(self, x: Tensor) -> IntegerForm:
-        return integer_form(x, self.lower, self.upper, self.signed, self.bits, self._standard(x))
 
     @torch.no_grad()
     def bins(self, x: Tensor) -> Bins:
@@ -261,18 +250,16 @@ class DAQWeight(Quantizer):
         return {"lower": self.lower.detach(), "upper": self.upper.detach()}
 
 
-class DAQActivation(Quantizer):
+class DAQActivation(DAQQuantizer):
     """Layer input to levels in [0, 1]; learns the upper end u_A of the range (starts at 3 standard deviations).
 
     Where calibration sees a negative input, the range is [-u, u] and the levels lie in [-1, 1].
     """
 
     roles = {"upper": "range"}
-    signed: Tensor  # 0 or 1
 
     def __init__(self, bits: int, *, sigma: float, gamma: float):
-        super().__init__(bits)
-        self.sigma, self.gamma = sigma, gamma
+        super().__init__(bits, sigma=sigma, gamma=gamma)
         self.upper = nn.Parameter(torch.tensor(1.0))
         self.register_buffer("signed", torch.tensor(0.0))
 
@@ -285,17 +272,6 @@ class DAQActivation(Quantizer):
     def lower(self) -> Tensor:
         """Lower end of the range: 0, or -upper where inputs are signed."""
         return -self.signed * self.upper
-
-    def forward(self, x: Tensor) -> Tensor:
-        return distance_aware(x, self.lower, self.upper, self.signed, self.bits, sigma=self.sigma, gamma=self.gamma)
-
-    @torch.no_grad()
-    def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return codes_and_levels(x, self.lower, self.upper, self.signed, self.bits)
-
-    @torch.no_grad()
-    def integer_form(self, x: Tensor) -> IntegerForm:
-        return integer_form(x, self.lower, self.upper, self.signed, self.bits)
 
     def stats(self) -> dict[str, Tensor]:
         return {"upper": self.upper.detach(), "signed": self.signed}

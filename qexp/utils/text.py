@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Control characters, line ends, writing directions, halves of letters: not in a line, a path or a YAML file.
@@ -33,6 +33,13 @@ def few(names: Iterable[str], most: int = 4) -> str:
     listed = list(names)
     more = len(listed) - most
     return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def differing_codes(found: Mapping[str, int]) -> str:
+    """Return `5 codes of weights (conv1: 2, conv2: 3)`."""
+    count = sum(found.values())
+    layers = few([f"{name}: {number:,}" for name, number in found.items()])
+    return f"{count:,} {'code' if count == 1 else 'codes'} of weights ({layers})"
 
 
 def plural(count: int, noun: str) -> str:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-import qexp.experiment.norms
+import qexp.experiment.reestimation
 import qexp.experiment.train
 from qexp.engine.checkpointer import read_checkpoint
 from qexp.engine.step import Step
 from qexp.experiment import evaluate
-from qexp.experiment.norms import estimate_norms
+from qexp.experiment.reestimation import estimate_norms
 from qexp.quantizers import Quantizer
 from qexp.tracking.journal import Journal
 from support.crashes import difference, kill_at, only_run, result, run_child
@@ -77,9 +77,9 @@ def test_batches_go_on_with_the_following_epochs() -> None:
         return iter([(number, 0), (number, 1), (number, 2)])
 
     session: Any = SimpleNamespace(train_batches=SimpleNamespace(epoch=epoch))
-    found = list(qexp.experiment.norms._batches_after(session, 20, 7))
+    found = list(qexp.experiment.reestimation._batches_after(session, 20, 7))
     assert found == [*((20, at) for at in range(3)), *((21, at) for at in range(3)), (22, 0)]
-    assert list(qexp.experiment.norms._batches_after(session, 20, 3)) == found[:3]
+    assert list(qexp.experiment.reestimation._batches_after(session, 20, 3)) == found[:3]
 
 
 @pytest.mark.training
@@ -115,13 +115,13 @@ def test_the_network_that_is_kept_differs_in_its_batch_norms_alone(references: R
 
 
 KILLS = {
-    "before it": kill_at(qexp.experiment.norms, "estimate_norms", 1),
+    "before it": kill_at(qexp.experiment.reestimation, "estimate_norms", 1),
     "in the middle of an epoch": kill_at(Step, "forward", 6),
     "in the evaluation after it": kill_at(evaluate, "measure_accuracy", 8),
     "in its line of metrics": kill_at(
         Journal, "write", 4, when=lambda self, _: self.path.name == "metrics.jsonl", before=half_a_line
     ),
-    "before the network is kept": kill_at(qexp.experiment.norms, "replace_network", 1),
+    "before the network is kept": kill_at(qexp.experiment.reestimation, "replace_network", 1),
     "after the network was kept": kill_at(qexp.experiment.train, "summarize", 1),
     "after the summary": kill_at(qexp.experiment.train, "strip_training_state", 1),
 }
