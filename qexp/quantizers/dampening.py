@@ -3,6 +3,10 @@
 Nagel et al., "Overcoming Oscillations in Quantization-Aware Training", ICML 2022 (arXiv 2203.11086), section 4.1:
 lambda times the sum over layers of || s * w_int - clip(w, s * n, s * p) ||_F^2, without gradient through s * w_int.
 Here s * w_int is the center of a weight's bin, so that it is one penalty for every method whose bins are known.
+
+A limit: where a range follows from the spread of the weights and its outer centers lie far out (DAQ with 1 and 2 bits,
+at 3 deviations), the pull outwards widens the range that it pulls to, and weights grow with every step
+(docs/design.md).
 """
 
 import torch

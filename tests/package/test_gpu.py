@@ -12,7 +12,7 @@ from torch._dynamo.utils import counters
 
 from qexp.engine.metrics import Tally
 from qexp.experiment.build import make_step
-from qexp.quantizers import anneal, recompute
+from qexp.quantizers import Dampening, Freezing, anneal, recompute
 from qexp.utils.types import Progress
 from support.commands import TINY
 from support.crashes import difference, only_run, result
@@ -63,7 +63,7 @@ def test_a_step_does_not_wait_for_the_device(name, accumulate, again, precision)
 
     def train(number):
         anneal(model, Progress(number, 200, number // 100, 2))
-        step.set_learning_rates(number / 200)
+        step.follow_schedules(number / 200)
         outcome = take(step, images, labels)
         tally.add(outcome.logits, labels, outcome.loss, outcome.penalty)
 
@@ -75,6 +75,31 @@ def test_a_step_does_not_wait_for_the_device(name, accumulate, again, precision)
     metrics, _ = tally.read()
     assert metrics.images == 36
     assert 0 < metrics.loss < 10
+
+
+@pytest.mark.parametrize("name", [*WORDS, *GRIDS])
+def test_remedies_do_not_wait_for_the_device(name):
+    """Dampening and freezing, with weights that freeze."""
+    model, images, labels = on_device(network(name, norm=True), *batch())
+    dampening, freezing = Dampening(model), Freezing(model)
+    dampening.strength, freezing.threshold = 0.1, 0.0
+    step = make(model, penalty=dampening, freezing=freezing)
+    take(step, images, labels)
+    torch.cuda.synchronize()
+    with without_waiting():
+        for _ in range(20):
+            take(step, images, labels)
+    assert any(own.frozen.any() for own in freezing.history.values())
+
+
+@names
+def test_freezing_goes_on_from_a_state_in_other_memory(name):
+    model, images, labels = on_device(network(name, norm=True), *batch())
+    freezing, other = Freezing(model), Freezing(model)
+    take(make(model, freezing=freezing), images, labels)
+    state = freezing.state_dict()
+    other.load_state_dict({key: {k: v.cpu() for k, v in own.items()} for key, own in state.items()})
+    assert {value.device.type for own in other.state_dict().values() for value in own.values()} == {"cuda"}
 
 
 # The compiler's own warnings, such as that TensorFloat32 is not used, are none of ours.
