@@ -322,8 +322,8 @@ MISTAKES = (
     Mistake(
         "firmness: every draw the same",
         "firmness.py",
-        "WITHIN[0], coins)",
-        "WITHIN[0], coins.manual_seed(seed))",
+        "DRAWN, coins)",
+        "DRAWN, coins.manual_seed(seed))",
         "experiment",
     ),
     Mistake(

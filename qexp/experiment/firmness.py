@@ -19,6 +19,7 @@ from qexp.engine.metrics import measure_accuracy
 from qexp.experiment.session import Session
 from qexp.quantizers import (
     NearestThreshold,
+    crowds,
     drawn_codes,
     hard_evaluation,
     has_running_statistics,
@@ -27,7 +28,7 @@ from qexp.quantizers import (
     reestimate_norms,
 )
 
-WITHIN = (1e-6, 1e-5)  # steps from a threshold; the weights within the first are drawn
+DRAWN = 1e-6  # steps from a threshold: the weights within them take their sides by coin
 DRAWS = 5
 NORM_BATCHES = 10  # training batches that statistics are averaged over
 
@@ -60,7 +61,7 @@ def measure_firmness(
 
     Accuracies and `changed`, the share of predictions that differ from those of the network as it is (mean over the
     draws), are in percent, `spread` is in points: largest minus smallest top-1, that of the network as it is included.
-    No draws are made, and the spread is 0, where no weight is within the first of WITHIN.
+    No draws are made, and the spread is 0, where no weight is within DRAWN.
 
     Args:
         model: with its quantizers.
@@ -75,11 +76,11 @@ def measure_firmness(
         return None
     counts = {name: _counts([near]) for name, near in layers.items()}
     found = {**_counts(list(layers.values())), "layers": counts, "seed": seed}
-    own = drawn_codes(layers, WITHIN[0], None)
+    own = drawn_codes(layers, DRAWN, None)
     if not own:
         return {**found, "draws": 0, "spread": 0.0, "drawn": None, "reestimated": None}
     coins = torch.Generator().manual_seed(seed)
-    drawn = [drawn_codes(layers, WITHIN[0], coins) for _ in range(draws)]
+    drawn = [drawn_codes(layers, DRAWN, coins) for _ in range(draws)]
     estimates = [None, train] if has_running_statistics(model) else [None]
     jobs = [(codes, batches) for batches in estimates for codes in (own, *drawn)]
     outcomes = [_evaluated(model, test, codes, batches) for codes, batches in each(jobs)]
@@ -89,14 +90,7 @@ def measure_firmness(
 
 
 def _counts(layers: Sequence[NearestThreshold]) -> dict[str, int]:
-    near = {_key(within): sum(layer.count(within) for layer in layers) for within in WITHIN}
-    return {"weights": sum(layer.codes.numel() for layer in layers), **near}
-
-
-def _key(within: float) -> str:
-    """Return `within_1e-6`."""
-    mantissa, exponent = f"{within:.0e}".split("e")
-    return f"within_{mantissa}e{int(exponent)}"
+    return {"weights": sum(layer.codes.numel() for layer in layers), **crowds(layers)}
 
 
 def _statistics(outcomes: Sequence[Outcome]) -> dict[str, Any]:

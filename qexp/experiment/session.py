@@ -37,7 +37,8 @@ class Session:
         seed_everything(config.seed)
         self.data = parts.source.load(data_root(config.data_dir))
         network = weights.load_network(checkpoint_file) if checkpoint_file else None
-        state, self.recorded_codes = network or (None, None)
+        state = network.state if network else None
+        self.recorded_codes = network.codes if network else None
         self.is_calibrated = state is not None and weights.holds_quantizers(state)
         self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
 

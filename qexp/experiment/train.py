@@ -57,15 +57,7 @@ def train(
         QexpError: with one line for the user.
     """
     tell = partial(say, console)
-    often = config.checkpoint
-    checkpointer = Checkpointer(
-        path,
-        identity=config.identity,
-        steps=often.steps,
-        seconds=often.seconds,
-        codes=quantizers.packed_codes,
-        warn=tell,
-    )
+    checkpointer = _checkpointer(path, config, tell)
     if checkpointer.found is None:
         _start_directory(path, config, tell)
     with determinism(config.deterministic), ExitStack() as closing:
@@ -98,6 +90,18 @@ def train(
     except QexpError as error:  # the result is whole, and only larger than it has to be
         tell(f"warning: {error}")
     return summary
+
+
+def _checkpointer(path: Path, config: Config, tell: Callable[[str], None]) -> Checkpointer:
+    often = config.checkpoint
+    return Checkpointer(
+        path,
+        identity=config.identity,
+        steps=often.steps,
+        seconds=often.seconds,
+        codes=quantizers.packed_codes,
+        warn=tell,
+    )
 
 
 def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) -> None:

@@ -26,7 +26,7 @@ from qexp.quantizers.norms import has_running_statistics, kept_norms, reestimate
 from qexp.quantizers.oscillation import OscillationMeter
 from qexp.quantizers.parameter_groups import parameter_roles
 from qexp.quantizers.ste import STE
-from qexp.quantizers.thresholds import NearestThreshold, drawn_codes, nearest_threshold, nearest_thresholds
+from qexp.quantizers.thresholds import NearestThreshold, crowds, drawn_codes, nearest_threshold, nearest_thresholds
 
 __all__ = [
     "BR",
@@ -51,6 +51,7 @@ __all__ = [
     "calibrate",
     "codes_digest",
     "codes_that_differ",
+    "crowds",
     "drawn_codes",
     "evaluation",
     "hard_evaluation",

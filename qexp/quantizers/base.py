@@ -76,6 +76,12 @@ class Bins(NamedTuple):
     thresholds: Tensor
     step: Tensor
 
+    @classmethod
+    def even(cls, lowest: Tensor, step: Tensor, count: int) -> "Bins":
+        """Return so many bins of one width, the center of the first at `lowest`, thresholds in the middle."""
+        index = torch.arange(count, device=step.device, dtype=step.dtype)
+        return cls(lowest + index * step, lowest + (index[:-1] + 0.5) * step, step)
+
 
 class Part(nn.Module, ABC):
     """A quantizer, or a piece of one that may hold parameters: it names the roles they play in a recipe."""
@@ -91,6 +97,7 @@ class Quantizer(Part):
     """
 
     has_soft_form: ClassVar[bool] = False  # does soft evaluation differ from hard evaluation?
+    is_scale_free: ClassVar[bool] = False  # is the weight standardized first, so that its size means nothing?
 
     def __init__(self, bits: int):
         super().__init__()

@@ -4,9 +4,10 @@ Nagel et al., "Overcoming Oscillations in Quantization-Aware Training", ICML 202
 lambda times the sum over layers of || s * w_int - clip(w, s * n, s * p) ||_F^2, without gradient through s * w_int.
 Here s * w_int is the center of a weight's bin, so that it is one penalty for every method whose bins are known.
 
-A limit: where a range follows from the spread of the weights and its outer centers lie far out (DAQ with 1 and 2 bits,
-at 3 deviations), the pull outwards widens the range that it pulls to, and weights grow with every step
-(docs/design.md).
+A decision of our own: DAQ standardizes weights, and its outer centers lie far out, at 3 deviations. To pull weights
+there widens the deviation, which moves the centers: at 1 and 2 bits weights grew with every step (docs/design.md). What
+such a code stands for in the units of the weight the method does not say, since a learned scale multiplies its level.
+We take the mean of the weights that have it, which pulls away from thresholds as well, and lets no weights grow.
 """
 
 import torch
@@ -38,14 +39,23 @@ class Dampening:
 def squared_distance(layer: QuantLayer) -> Tensor | None:
     """Return || center - clip(w, lowest center, highest center) ||^2 of a layer's weights w; None without bins.
 
-    Centers are constants for the gradient, so that it is 2 * (clip(w) - center), and 0 outside of the range.
+    Centers are constants for the gradient, so that it is 2 * (clip(w) - center), and 0 outside of the range. Where the
+    method is free of scale, it is the squared distance to the mean of the weights of the same code.
     """
     weight, quantizer = layer.weight, layer.weight_quantizer
     assert quantizer is not None
     fixed = weight.detach()
     if (bins := quantizer.bins(fixed)) is None:
         return None
+    codes = quantizer.codes(fixed)[0].int()
+    if quantizer.is_scale_free:
+        return (weight - means_by_code(fixed, codes, len(bins.centers))[codes]).square().sum()
     centers = bins.centers.to(weight.dtype)
-    with torch.no_grad():
-        center = centers[quantizer.codes(fixed)[0].int()]
-    return (torch.clamp(weight, centers[0], centers[-1]) - center).square().sum()
+    return (torch.clamp(weight, centers[0], centers[-1]) - centers[codes]).square().sum()
+
+
+def means_by_code(weight: Tensor, codes: Tensor, count: int) -> Tensor:
+    """Return the mean (count,) of the weights of each code, 0 where there is none."""
+    index, zeros = codes.flatten().long(), weight.new_zeros(count)
+    sums = zeros.index_add(0, index, weight.flatten())
+    return sums / zeros.index_add(0, index, torch.ones_like(weight).flatten()).clamp_min(1)

@@ -203,8 +203,8 @@ class DAQQuantizer(Quantizer):
         return None
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        ends, kernel = (self.lower, self.upper, self.signed), {"sigma": self.sigma, "gamma": self.gamma}
-        return distance_aware(x, *ends, self.bits, **kernel, scale=scale, standard=self._standard(x))
+        ends, standard = (self.lower, self.upper, self.signed), self._standard(x)
+        return distance_aware(x, *ends, self.bits, sigma=self.sigma, gamma=self.gamma, scale=scale, standard=standard)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,8 +215,9 @@ class DAQQuantizer(Quantizer):
     @torch.no_grad()
     def integer_form(self, x: Tensor) -> IntegerForm:
         steps, low, sign = 2**self.bits - 1, scalar(self.lower), scalar(self.signed)
-        t = position(as_float(x), low, at_least(scalar(self.upper) - low, TINY) / steps, self._standard(x))
-        return IntegerForm(nearest_(t.clamp_(0, steps)), 1 + sign, -sign * steps, 1 / steps, 0.0)
+        delta = at_least(scalar(self.upper) - low, TINY) / steps
+        codes = nearest_(position(as_float(x), low, delta, self._standard(x)).clamp_(0, steps))
+        return IntegerForm(codes, 1 + sign, -sign * steps, 1 / steps, 0.0)
 
 
 class DAQWeight(DAQQuantizer):
@@ -226,6 +227,7 @@ class DAQWeight(DAQQuantizer):
     """
 
     roles = {"lower": "range", "upper": "range"}
+    is_scale_free = True
 
     def __init__(self, bits: int, *, sigma: float, gamma: float):
         super().__init__(bits, sigma=sigma, gamma=gamma)
@@ -242,9 +244,7 @@ class DAQWeight(DAQQuantizer):
         mean, std = self._standard(x)
         steps, low = 2**self.bits - 1, as_double(self.lower)
         step = (as_double(self.upper) - low).clamp_min(TINY) / steps
-        index = torch.arange(steps + 1, device=x.device, dtype=step.dtype)
-        centers = (low + index * step) * std + mean
-        return Bins(centers, (low + (index[:-1] + 0.5) * step) * std + mean, step * std)
+        return Bins.even(low * std + mean, step * std, steps + 1)
 
     def stats(self) -> dict[str, Tensor]:
         return {"lower": self.lower.detach(), "upper": self.upper.detach()}
@@ -269,7 +269,7 @@ class DAQActivation(DAQQuantizer):
         self.signed.fill_(float(x.min() < 0))
 
     @property
-    def lower(self) -> Tensor:
+    def lower(self) -> Tensor:  # type: ignore[override]
         """Lower end of the range: 0, or -upper where inputs are signed."""
         return -self.signed * self.upper
 

@@ -55,8 +55,8 @@ class Grid(ABC):
         """Return factor, shift, scale and offset of `IntegerForm`."""
 
     @abstractmethod
-    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return centers, thresholds and step of `Bins`."""
+    def _bins(self, *bounds: Tensor) -> Bins:
+        """Return the bins of the grid scaled to what its range estimator returned, in double precision."""
 
     def scaled(self, bounds: Iterable[Tensor]) -> ScaledGrid:
         """Return the grid scaled to (lower, upper) or (lower, upper, threshold), whose gradients stop here."""
@@ -69,8 +69,7 @@ class Grid(ABC):
 
     def bins(self, bounds: Iterable[Tensor]) -> Bins:
         """Return where codes change."""
-        centers, thresholds, step = self._bins(*(as_double(bound.detach()) for bound in bounds))
-        return Bins(torch.stack(centers), torch.stack(thresholds), step)
+        return self._bins(*(as_double(bound.detach()) for bound in bounds))
 
     def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index)."""
@@ -108,11 +107,10 @@ class Uniform(Grid):
         scale = at_least(upper - lower, TINY) / (steps * (1 + centered))
         return 1 + centered, -(centered * steps), scale, centered * (lower + upper) / 2
 
-    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def _bins(self, *bounds: Tensor) -> Bins:
         lower, upper = bounds
         step = (upper - lower).clamp_min(TINY) / (self.levels - 1)
-        centers = [lower + code * step for code in range(self.levels)]
-        return centers, [center + step / 2 for center in centers[:-1]], step
+        return Bins.even(lower, step, self.levels)
 
 
 @dataclass(frozen=True)
@@ -128,9 +126,9 @@ class Binary(Grid):
     def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
         return 2, -1, bounds[1], 0.0
 
-    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def _bins(self, *bounds: Tensor) -> Bins:
         lower, upper = bounds
-        return [lower, upper], [torch.zeros_like(upper)], upper - lower
+        return Bins(torch.stack([lower, upper]), torch.zeros_like(upper)[None], upper - lower)
 
 
 @dataclass(frozen=True)
@@ -151,9 +149,10 @@ class Ternary(Grid):
     def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
         return 1, -1, bounds[1], 0.0
 
-    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def _bins(self, *bounds: Tensor) -> Bins:
         lower, upper, threshold = bounds
-        return [lower, torch.zeros_like(upper), upper], [-threshold, threshold], upper
+        centers = torch.stack([lower, torch.zeros_like(upper), upper])
+        return Bins(centers, torch.stack([-threshold, threshold]), upper)
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ class Float(Grid):
     def _integers(self, *bounds: Scalar) -> tuple[Scalar, Scalar, Scalar, Scalar]:
         raise ValueError("full precision has no codes")
 
-    def _bins(self, *bounds: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    def _bins(self, *bounds: Tensor) -> Bins:
         raise ValueError("full precision has no codes")
 
     def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.codes import weight_codes
+from qexp.quantizers.thresholds import crowds, nearest_thresholds
 
 
 class Moves(NamedTuple):
@@ -56,7 +57,7 @@ class OscillationMeter:
     def measure(self) -> Mapping[str, float] | None:
         """Return what percentage `changed` and `turned_back` since the last call; None at first, or without codes.
 
-        Waits for the device, once.
+        Beside them the crowd at the thresholds: how many weights are `within_1e-6` and `within_1e-5` steps of one.
         """
         found, is_first = weight_codes(self.model), not self._codes
         if not found:
@@ -72,7 +73,8 @@ class OscillationMeter:
             return None
         changed, turned_back = torch.stack(counts).sum(0).tolist()
         weights = sum(codes.numel() for codes in found.values())
-        return {"changed": 100 * changed / weights, "turned_back": 100 * turned_back / weights}
+        crowd = crowds(list(nearest_thresholds(self.model).values()))
+        return {"changed": 100 * changed / weights, "turned_back": 100 * turned_back / weights, **crowd}
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """Return layer -> its codes and directions."""

@@ -4,7 +4,7 @@ Under a straight-through estimator a weight whose best value lies between two le
 and a learning rate that ends at 0 leaves it there (Nagel et al., ICML 2022, arXiv 2203.11086).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from qexp.quantizers.base import Quantizer
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.numerics import as_double
+
+WITHIN = {"within_1e-6": 1e-6, "within_1e-5": 1e-5}  # steps from a threshold
 
 
 class NearestThreshold(NamedTuple):
@@ -69,6 +71,11 @@ def nearest_thresholds(model: nn.Module) -> dict[str, NearestThreshold]:
             if near is not None:
                 found[name] = near
     return found
+
+
+def crowds(layers: Sequence[NearestThreshold]) -> dict[str, int]:
+    """Return how many weights are `within_1e-6` and `within_1e-5` steps of a threshold."""
+    return {key: sum(layer.count(within) for layer in layers) for key, within in WITHIN.items()}
 
 
 def drawn_codes(

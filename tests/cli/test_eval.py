@@ -335,7 +335,7 @@ def test_firmness_is_printed_for_people(qexp: Qexp, crowded: Path) -> None:
     ]
     changed = [f"{found[key]['changed']:.1f} % of predictions change)" for key in ("drawn", "reestimated")]
     again = found["reestimated"]
-    assert lines[6:9] == [
+    assert lines[8:11] == [
         f"  firmness         {shown[0]}6 weights within 1e-6 of a threshold, 5 draws; {changed[0]}",
         f"  re-estimated     {again['smallest']:.2f} to {again['largest']:.2f} %, mean {again['mean']:.2f} %  "
         f"(batch norm estimated again for each draw; {changed[1]}",

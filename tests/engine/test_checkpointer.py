@@ -103,7 +103,7 @@ def test_a_finished_run_keeps_its_networks_alone(tmp_path: Path) -> None:
     strip_training_state(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
     last = read_checkpoint(tmp_path / "last.pt")
-    assert list(last) == ["model", "epoch", "top1", "run"]
+    assert list(last) == ["model", "epoch", "top1", "run", "codes"]
     assert equal(dict(last["model"]), dict(begun.model.state_dict()))
     strip_training_state(tmp_path)
     assert equal(read_checkpoint(tmp_path / "last.pt"), last)

@@ -107,7 +107,7 @@ def test_the_network_that_is_kept_differs_in_its_batch_norms_alone(references: R
     for case in ("dqa", "norms"):
         (tmp_path / "last.pt").write_bytes(references.of(case)["last.pt"])
         content = read_checkpoint(tmp_path / "last.pt")
-        assert set(content) == {"model", "epoch", "top1", "run"}
+        assert set(content) == {"model", "epoch", "top1", "run", "codes"}
         assert content["top1"] == references.of(case)["summary.json"]["top1_hard"]
         states.append(content["model"])
     differing = {key.rpartition(".")[2] for key, value in states[0].items() if not torch.equal(value, states[1][key])}

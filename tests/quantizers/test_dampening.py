@@ -12,6 +12,12 @@ def literal(layer, weight):
     codes = layer.weight_quantizer.codes(layer.weight.detach())[0].flatten().tolist()
     centers = layer.weight_quantizer.bins(layer.weight.detach()).centers.tolist()
     total = 0.0
+    if layer.weight_quantizer.is_scale_free:
+        own = layer.weight.detach().double().flatten().tolist()
+        members = {code: [w for w, other in zip(own, codes, strict=True) if other == code] for code in set(codes)}
+        for value, code in zip(weight.flatten(), codes, strict=True):
+            total = total + (sum(members[code]) / len(members[code]) - value) ** 2
+        return total
     for own, code in zip(weight.flatten(), codes, strict=True):
         total = total + (centers[code] - own.clamp(centers[0], centers[-1])) ** 2
     return total
@@ -57,6 +63,23 @@ def test_weights_come_to_rest_in_the_middle_of_their_bins(name):
         dampening().backward()
         optimizer.step()
     assert dampening().item() < 0.3 * first
+
+
+@pytest.mark.parametrize("name", ["daq", "daq bits=1", "daq bits=2", "ste"])
+def test_no_weights_grow(name):
+    """Of DAQ they did with the centers of its bins, whose distance follows the deviation of the weights."""
+    words = name.split()
+    model = network(words[0], bits=int(words[1][-1])) if len(words) > 1 else network(name)
+    dampening = Dampening(model)
+    dampening.strength = 0.1
+    weights = [layer.weight for _, layer in quantized_layers(model)]
+    largest = [weight.abs().max().item() for weight in weights]
+    optimizer = torch.optim.SGD(weights, lr=0.1, momentum=0.9)
+    for _ in range(200):
+        optimizer.zero_grad()
+        dampening().backward()
+        optimizer.step()
+    assert all(weight.abs().max().item() < 1.5 * size for weight, size in zip(weights, largest, strict=True))
 
 
 def test_nothing_to_dampen_is_no_penalty():
