@@ -147,7 +147,14 @@ class _IntegerLayer:
         return _finished(self.layer, total.to(x.dtype), None)
 
     def _product(self, x: Tensor, weight: Tensor) -> Tensor:
-        return self.layer.apply_operation(x, weight, None)
+        if x.device.type != "cuda":
+            return self.layer.apply_operation(x, weight, None)
+        # Whole numbers up to 2,048 are values of TF32, whose sums are in single precision: exact, and several times
+        # faster. Without it cuDNN may go by Winograd transforms, whose errors, below a half, are rounded off.
+        now = torch.backends.cudnn
+        kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
+        with now.flags(**kept, allow_tf32=True):
+            return self.layer.apply_operation(x, weight, None).round_()
 
     def _sums(self, x: Tensor) -> Tensor:
         return integer_sums(self._product, x, self.weight, largest=self.largest, weight_sum=self.weight_sum)
