@@ -251,8 +251,5 @@ def _code_rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     if digest is None:
         return []
     if differing:
-        return [
-            ("codes", digest),
-            ("WARNING", f"{differing_codes(differing)} are not those that the checkpoint records"),
-        ]
+        return [("codes", digest), ("WARNING", differing_codes(differing, "the checkpoint"))]
     return [("codes", f"{digest}  ({'as recorded' if differing is not None else 'not recorded'})")]

@@ -19,4 +19,4 @@ def codes_as_data(model: nn.Module, recorded: Mapping[str, Tensor] | None) -> di
 def code_warning(model: nn.Module, recorded: Mapping[str, Tensor] | None, source: object) -> str | None:
     """Return a line that says which codes are not as recorded, None where all are, or none are recorded."""
     found = codes_as_data(model, recorded)["codes_that_differ"]
-    return f"warning: {differing_codes(found)} are not those that {source} records" if found else None
+    return f"warning: {differing_codes(found, source)}" if found else None

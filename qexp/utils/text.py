@@ -35,11 +35,10 @@ def few(names: Iterable[str], most: int = 4) -> str:
     return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def differing_codes(found: Mapping[str, int]) -> str:
-    """Return `5 codes of weights (conv1: 2, conv2: 3)`."""
-    count = sum(found.values())
+def differing_codes(found: Mapping[str, int], source: object) -> str:
+    """Return `5 codes of weights not as recorded in last.pt (conv1: 2, conv2: 3)`."""
     layers = few([f"{name}: {number:,}" for name, number in found.items()])
-    return f"{count:,} {'code' if count == 1 else 'codes'} of weights ({layers})"
+    return f"{plural(sum(found.values()), 'code')} of weights not as recorded in {source} ({layers})"
 
 
 def plural(count: int, noun: str) -> str:

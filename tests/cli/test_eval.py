@@ -14,7 +14,7 @@ import torch
 
 from qexp.utils.callback import Metrics
 from support import authors_files
-from support.commands import Qexp, Sweep
+from support.commands import TINY, Qexp, Sweep
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 UNUSED = {
@@ -399,3 +399,66 @@ def test_a_run_from_before_firmness_can_be_evaluated_and_shown(qexp: Qexp, crowd
     assert json.loads(qexp("eval", str(crowded), "--firmness", "--json").out)["firmness"]["within_1e-6"] == 6
     result = qexp("runs", "show", str(crowded))
     assert (result.code, "  firmness  " in result.out) == (0, False)
+
+
+# Codes
+
+
+def changed_record(run: Path, target: Path, change: Callable[[dict], None]) -> Path:
+    """A copy of a run, in a store of its own, whose last checkpoint's record of codes is changed."""
+    path = target / "store" / Path(*run.parts[-4:])
+    shutil.copytree(run, path)
+    content = torch.load(path / "last.pt", weights_only=True)
+    change(content)
+    torch.save(content, path / "last.pt")
+    return path
+
+
+def test_codes_are_those_on_record(qexp: Qexp, sweep: Sweep) -> None:
+    summary = json.loads((sweep.run("daq") / "summary.json").read_text())
+    for words in ((), ("threads=2", "recipe.eval_batch_size=7")):
+        found = json.loads(qexp("eval", str(sweep.run("daq")), *words, "--json").out)
+        assert found["codes"] == summary["codes"] == f"{int(summary['codes'], 16):016x}"
+        assert found["codes_that_differ"] == {}
+        assert found["test_loss"] == pytest.approx(summary["test_loss"], rel=1e-14)
+    assert f"  codes            {summary['codes']}  (as recorded)" in qexp("eval", str(sweep.run("daq"))).out
+    assert json.loads((sweep.run("fp") / "summary.json").read_text())["codes"] is None
+    assert "codes" not in qexp("eval", str(sweep.run("fp"))).out
+
+
+def test_other_codes_than_those_on_record_are_told_by_count_and_layer(qexp: Qexp, sweep: Sweep, tmp_path: Path) -> None:
+    """As on a machine that rounds otherwise; nothing fails."""
+    named = {}
+
+    def flip(content: dict) -> None:
+        first, second = sorted(content["codes"])[:2]
+        content["codes"][first][1] ^= 1
+        content["codes"][second][1:3] ^= 1
+        named.update({first: 1, second: 2})
+
+    path = changed_record(sweep.run("daq"), tmp_path, flip)
+    found = qexp("eval", str(path), "--json")
+    assert found.code == 0
+    assert json.loads(found.out)["codes_that_differ"] == named
+    layers = ", ".join(f"{name}: {count}" for name, count in named.items())
+    line = f"  WARNING          3 codes of weights not as recorded in the checkpoint ({layers})"
+    assert line in qexp("eval", str(path)).out.splitlines()
+
+
+def test_a_checkpoint_without_a_record_of_codes_says_so(qexp: Qexp, sweep: Sweep, tmp_path: Path) -> None:
+    path = changed_record(sweep.run("daq"), tmp_path, lambda content: content.pop("codes"))
+    assert json.loads(qexp("eval", str(path), "--json").out)["codes_that_differ"] is None
+    assert "(not recorded)" in qexp("eval", str(path)).out
+    path = changed_record(sweep.run("daq"), tmp_path / "b", lambda content: content.update(codes={"x": 5}))
+    assert "(not recorded)" in qexp("eval", str(path)).out
+
+
+def test_training_that_begins_with_other_codes_says_so(qexp: Qexp, sweep: Sweep, tmp_path: Path) -> None:
+    def flip(content: dict) -> None:
+        content["codes"][sorted(content["codes"])[0]][1] ^= 1
+
+    path = changed_record(sweep.run("daq"), tmp_path, flip)
+    words = [*TINY, "quantizer=daq", "bits=2", "recipe.epochs=1", f"init={path / 'last.pt'}"]
+    assert f"warning: 1 code of weights not as recorded in {path / 'last.pt'} (layer1.0.conv1: 1)" in str(
+        qexp("train", *words)
+    )
