@@ -95,7 +95,9 @@ MISTAKES = (
     Mistake("DQA: initial attention upside down", "dqa.py", "1 - widths / widths.sum()", "widths / widths.sum()"),
     Mistake("mix: gradient of the weights without offset", "functional.py", " + whole * grid.offset", ""),
     Mistake("mix: a wrong offset", "functional.py", "offset = sum(", "offset = -numbers[0] * grids[0].offset + sum("),
-    Mistake("eq. 13 as printed, without offset", "grids.py", "torch.sub(x, lower)", "float_copy(x)"),
+    Mistake(
+        "eq. 13 as printed, without offset", "grids.py", "steps_above(x, lower, step)", "steps_above(x, 0.0, step)"
+    ),
     Mistake(
         "uniform: 2^n steps, not 2^n - 1",
         "grids.py",

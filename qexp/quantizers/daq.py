@@ -33,6 +33,7 @@ from qexp.quantizers.numerics import (
     laid_out_as,
     mean_and_std,
     scalar,
+    steps_above,
     total,
 )
 from qexp.utils.types import Positive, Range
@@ -117,7 +118,7 @@ def distance_aware(
 def position(x: Tensor, lower: Scalar, delta: Scalar, standard: Standard | None = None) -> Tensor:
     """Return t = (x - lower) / delta, not clamped, in a new tensor; `standard` standardizes x first."""
     if standard is None:
-        return torch.sub(x, lower).div_(delta)
+        return steps_above(x, lower, delta)
     mean, std = standard
     return torch.sub(x, mean).div_(std).sub_(lower).div_(delta)
 
@@ -241,10 +242,9 @@ class DAQWeight(DAQQuantizer):
 
     @torch.no_grad()
     def bins(self, x: Tensor) -> Bins:
-        mean, std = self._standard(x)
-        steps, low = 2**self.bits - 1, as_double(self.lower)
-        step = (as_double(self.upper) - low).clamp_min(TINY) / steps
-        return Bins.even(low * std + mean, step * std, steps + 1)
+        (mean, std), low = self._standard(x), as_double(self.lower)
+        step = (as_double(self.upper) - low).clamp_min(TINY) / (2**self.bits - 1)
+        return Bins.even(low * std + mean, step * std, 2**self.bits)
 
     def stats(self) -> dict[str, Tensor]:
         return {"lower": self.lower.detach(), "upper": self.upper.detach()}

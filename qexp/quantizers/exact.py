@@ -27,7 +27,7 @@ from qexp.quantizers.numerics import Scalar, as_float
 from qexp.quantizers.sums import FixedPoint, double_convolution, fixed_point_bits, integer_sums, unfolded_size
 
 Forward = Callable[[Tensor], Tensor]
-MOST_VALUES = 2**22  # in double precision at once, of images taken apart into windows: 32 MB
+MOST_VALUES = 2**18  # in double precision at once, of images taken apart into windows: 2 MB, which stay in the cache
 
 
 @contextmanager

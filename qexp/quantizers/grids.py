@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qexp.quantizers.base import FLOAT_BITS, TINY, Bins, IntegerForm
-from qexp.quantizers.numerics import Scalar, as_double, at_least, float_copy, scalar
+from qexp.quantizers.numerics import Scalar, as_double, at_least, float_copy, scalar, steps_above
 from qexp.quantizers.pact import PactRange
 from qexp.quantizers.ranges import BinaryRange, MinMaxRange, NoRange, RangeEstimator, RunningMinMaxRange, TernaryRange
 from qexp.quantizers.sawb import Rule, SawbRange
@@ -95,7 +95,7 @@ class Uniform(Grid):
         step = at_least(upper - lower, TINY) / steps
 
         def to_codes(x: Tensor) -> Tensor:
-            return torch.sub(x, lower).div_(step).round_().clamp_(0, steps)
+            return steps_above(x, lower, step).round_().clamp_(0, steps)
 
         return ScaledGrid(to_codes, step, lower)
 

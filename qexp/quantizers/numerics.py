@@ -75,6 +75,13 @@ def add_product_(x: Tensor, y: Tensor, factor: Scalar) -> Tensor:
     return x.addcmul_(y, factor) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)
 
 
+def steps_above(x: Tensor, lower: Scalar, step: Scalar) -> Tensor:
+    """Return (x - lower) / step, two operations that are rounded one by one; one where `lower` is known to be 0."""
+    if not isinstance(lower, Tensor) and lower == 0:
+        return torch.div(x, step)
+    return torch.sub(x, lower).div_(step)
+
+
 # Memory layout: on the CPU a reduction over a channels_last tensor is up to seven times slower than over one row.
 
 
