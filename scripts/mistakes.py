@@ -149,7 +149,7 @@ MISTAKES = (
     ),
     Mistake(
         "codes: a uniform grid multiplies by 1 / step",
-        "grids.py",
+        "numerics.py",
         "torch.sub(x, lower).div_(step)",
         "torch.sub(x, lower).mul_(1 / step)",
     ),

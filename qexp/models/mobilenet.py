@@ -4,12 +4,26 @@ Paper: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, C
 Code: torchvision.models.mobilenetv2, which builds the network here.
 """
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 from torchvision.models import MobileNetV2
 
 from qexp.utils.types import Fraction, Positive
 
 _SMALL_IMAGE = 64
+
+
+class _MobileNetV2(MobileNetV2):
+    """torchvision's, whose average over all pixels is a module, so that exact evaluation finds it."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+
+    def _forward_impl(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.avgpool(self.features(x)).flatten(1))
+        return logits
 
 
 def mobilenetv2(
@@ -38,7 +52,7 @@ def mobilenetv2(
         [6, 160, 3, 2],
         [6, 320, 1, 1],
     ]
-    model = MobileNetV2(classes, width_mult=width, inverted_residual_setting=setting, dropout=dropout)
+    model = _MobileNetV2(classes, width_mult=width, inverted_residual_setting=setting, dropout=dropout)
     if small or channels != 3:  # torchvision fixes both for the first convolution
         stem = model.features[0]
         stem[0] = _stem_convolution(channels, stem[0].out_channels, stride=1 if small else 2)
