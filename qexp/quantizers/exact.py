@@ -24,7 +24,14 @@ from torch import Tensor, nn
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.layers import QuantLayer
 from qexp.quantizers.numerics import Scalar, as_float
-from qexp.quantizers.sums import FixedPoint, double_convolution, fixed_point_bits, integer_sums, unfolded_size
+from qexp.quantizers.sums import (
+    FixedPoint,
+    double_convolution,
+    fixed_point_bits,
+    integer_sums,
+    unfolded_size,
+    window_totals,
+)
 
 Forward = Callable[[Tensor], Tensor]
 MOST_VALUES = 2**18  # in double precision at once, of images taken apart into windows: 2 MB, which stay in the cache
@@ -167,7 +174,7 @@ class _IntegerLayer:
             return self._product(x, torch.ones_like(self.weight))
         rows = x.permute(0, 2, 3, 1)  # a product is the fastest sum over the channels of a channels_last tensor
         by_pixel = (rows @ torch.ones_like(x[0, :, 0, 0])).unsqueeze(1)
-        return self._product(by_pixel, torch.ones_like(self.weight[:1, :1]))
+        return window_totals(self.layer, by_pixel, pooled=x.device.type == "cuda")
 
 
 class _DoubleLayer:

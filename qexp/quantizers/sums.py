@@ -4,7 +4,7 @@ A float has 24 bits of its own in single and 53 in double precision: sums of who
 exact, whatever their order, hence for every number of threads, size of batch, library and device.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import floor, log2
 from typing import NamedTuple
 
@@ -95,3 +95,22 @@ def double_convolution(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     matrix = weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
     windows = x.as_strided((len(x), *size, kh, kw, x.shape[3]), strides).reshape(-1, len(matrix))
     return (windows @ matrix).view(len(x), *size, -1).permute(0, 3, 1, 2)
+
+
+def window_totals(layer: nn.Conv2d, x: Tensor, *, pooled: bool) -> Tensor:
+    """Return the sums (N, 1, H', W') of one channel of whole numbers (N, 1, H, W) over the windows of a convolution.
+
+    Args:
+        layer: for its geometry.
+        x: the channel.
+        pooled: by a pooling where the layer allows it; cuDNN has no fast convolution of a single channel.
+    """
+    padding, is_plain = layer.padding, layer.padding_mode == "zeros" and layer.dilation == (1, 1)
+    if pooled and is_plain and not isinstance(padding, str) and _may_be_pooled(padding, layer.kernel_size):
+        return F.avg_pool2d(x, layer.kernel_size, layer.stride, padding, divisor_override=1)
+    kernel = x.new_ones(1, 1, *layer.kernel_size)
+    return layer._conv_forward(x, kernel, None)
+
+
+def _may_be_pooled(padding: Sequence[int], kernel: Sequence[int]) -> bool:
+    return all(2 * pad <= size for pad, size in zip(padding, kernel, strict=True))

@@ -46,3 +46,30 @@ def test_evaluate_uses_running_statistics_and_restores_the_mode():
     assert model.training
     assert metrics.images == 15
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_evaluation_is_never_compiled():
+    """Fused operations round otherwise, and one network has one accuracy; training is compiled as before."""
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    model.compile(backend=backend)
+    images, labels = torch.randn(4, 3, 2, 2), torch.zeros(4, dtype=torch.long)
+    measure_accuracy(model, [(images, labels)])
+    assert graphs == []
+    model.train()(images)
+    assert len(graphs) == 1
+
+
+def test_the_loss_does_not_hang_on_the_size_of_a_batch():
+    logits = torch.randn(60, 7, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 7
+    found = [
+        measure_accuracy(nn.Identity(), list(zip(logits.split(size), labels.split(size), strict=True))).loss
+        for size in (1, 7, 60)
+    ]
+    assert found == pytest.approx([found[0]] * 3, rel=1e-15)

@@ -10,7 +10,7 @@ from torch import nn
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import calibrate, hard_evaluation, quantize, quantized_layers, weight_codes
-from qexp.quantizers.sums import FixedPoint, fixed_point_bits, integer_sums
+from qexp.quantizers.sums import FixedPoint, fixed_point_bits, integer_sums, window_totals
 from support import methods
 
 IMAGES = 24
@@ -168,6 +168,26 @@ def test_sums_beyond_24_bits_are_right(x_bits, weight_bits, terms):
     exact = x.double() @ weight.double().T
     assert (found.double() - exact).abs().max() <= 2 * 2**-24 * exact.abs().max()
     assert len(calls) == {(4, 4): 1, (8, 8): 3 if terms == 4608 else 1, (24, 8): 4}[x_bits, weight_bits]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": 1},
+        {"stride": 2, "padding": (1, 0)},
+        {"padding": 2},
+        {"padding": "same", "dilation": 2},
+        {"padding": 1, "padding_mode": "circular"},
+        {"dilation": (1, 2)},
+    ],
+)
+def test_sums_of_windows_are_the_same_by_pooling(options):
+    """What CUDA does, on a CPU: a padding of 2 for a window of 3, and what is no plain window, go by convolution."""
+    layer = nn.Conv2d(1, 1, 3, bias=False, **options)
+    layer.weight.data.fill_(1)
+    x = torch.randint(-255, 256, (4, 1, 9, 11), generator=torch.Generator().manual_seed(0)).float()
+    for pooled in (False, True):
+        assert torch.equal(window_totals(layer, x, pooled=pooled), layer(x))
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 3.7e20])
