@@ -168,8 +168,8 @@ MISTAKES = (
     Mistake(
         "exact: one power of two for a batch",
         "exact.py",
-        "FixedPoint.of(x, self.bits, by_image=True)",
-        "FixedPoint.of(x, self.bits, by_image=False)",
+        "FixedPoint.of(x, self.bits)",
+        "FixedPoint.of(x[None], self.bits)._replace(integers=FixedPoint.of(x[None], self.bits).integers[0])",
     ),
     Mistake(
         "exact: bits for twice as many products",
@@ -182,8 +182,8 @@ MISTAKES = (
     Mistake(
         "exact: padding taken for a value",
         "exact.py",
-        "ones = torch.ones_like(integers[:1])",
-        "ones = torch.ones_like(integers[:1]) * 2",
+        "ones = integers.new_ones(1, *integers.shape[1:])",
+        "ones = 2 * integers.new_ones(1, *integers.shape[1:])",
     ),
     Mistake("exact: given codes forgotten", "exact.py", "form.codes.copy_(codes)", "pass"),
     Mistake(

@@ -125,7 +125,8 @@ def _model(summary: dict[str, Any]) -> str:
 
 
 def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
-    best = f"best {percent(summary['best_top1_hard'])} in epoch {summary['best_epoch']}"
+    before = ", before batch norm was estimated again" if summary.get("before_norm") else ""
+    best = f"best {percent(summary['best_top1_hard'])} in epoch {summary['best_epoch']}{before}"
     hard = percent(summary["top1_hard"])
     if summary["quantizer"] == "fp":
         return [("float top-1", f"{hard}  last epoch, {summary['test_images']:,} test images; {best}")]

@@ -73,7 +73,8 @@ def _best(summary: Mapping[str, Any]) -> Rows:
         return []
     also = "" if soft is None else f", soft {percent(soft)}"
     where = "" if epoch is None else f" in epoch {epoch:.0f}"
-    return [("best", f"{percent(best)}{also}{where}, chosen by test accuracy")]
+    before = ", before batch norm was estimated again" if summary.get("before_norm") else ""
+    return [("best", f"{percent(best)}{also}{where}, chosen by test accuracy{before}")]
 
 
 def _so_far(entry: Entry) -> Rows:

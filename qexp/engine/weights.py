@@ -86,10 +86,17 @@ def _reason(error: Exception) -> str:
 
 
 class Network(NamedTuple):
-    """A state dict, and the codes that its quantized weights had where it was saved: packed, None without a record."""
+    """What a checkpoint holds of a network.
+
+    Attributes:
+        state: its state dict.
+        codes: those that its quantized weights had where it was saved: packed, None without a record.
+        run: what the run that saved it computes, None without a record.
+    """
 
     state: dict[str, Tensor]
     codes: dict[str, Tensor] | None
+    run: Mapping[str, Any] | None
 
 
 def load_network(path: Path) -> Network:
@@ -102,9 +109,16 @@ def load_network(path: Path) -> Network:
     state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not is_state(state):
         raise UsageError(f"{path}: holds no state dict of tensors")
+    run = content.get("run")
+    return Network(state, recorded_codes(content), run if isinstance(run, dict) else None)
+
+
+def recorded_codes(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """Return the codes in the content of a checkpoint, packed; None without a record, or with a damaged one."""
     codes = content.get("codes")
-    is_record = is_state(codes) and all(own.dtype == torch.uint8 for own in codes.values())
-    return Network(state, codes if is_record else None)
+    if not isinstance(codes, dict) or not is_state(codes):
+        return None
+    return codes if all(own.dtype == torch.uint8 for own in codes.values()) else None
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """The objects of one run on their device: network and batches."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from qexp.config.config import Config
 from qexp.config.places import data_root
@@ -25,7 +27,7 @@ class Session:
     Attributes:
         model: the quantized network, on its device.
         is_calibrated: whether its ranges came with the checkpoint.
-        recorded_codes: those that the checkpoint records, packed; None without any.
+        recorded_codes: those that the checkpoint records, packed; None without any, or for another quantizer.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Session:
         self.data = parts.source.load(data_root(config.data_dir))
         network = weights.load_network(checkpoint_file) if checkpoint_file else None
         state = network.state if network else None
-        self.recorded_codes = network.codes if network else None
+        self.recorded_codes = network.codes if network and _has_same_codes(network.run, config) else None
         self.is_calibrated = state is not None and weights.holds_quantizers(state)
         self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
 
@@ -60,3 +62,9 @@ class Session:
         """Test images, in order."""
         size, workers = self.config.recipe.eval_batch_size, self.config.workers
         return self.data.test_batches(size, device=self.device, workers=workers)
+
+
+def _has_same_codes(run: Mapping[str, Any] | None, config: Config) -> bool:
+    """Whether the weights of a run's network are quantized in the same way as those of `config`."""
+    keys = ("model", "quantizer", "weight_bits", "keep_float")
+    return run is not None and all(run.get(key) == config.identity[key] for key in keys)

@@ -151,7 +151,7 @@ def _check_codes(
     """Say whether the network that training goes on from, or begins with, has other codes than its checkpoint says."""
     source, recorded = start, session.recorded_codes
     if checkpointer.found:
-        source, recorded = path, checkpointer.found.get("codes")
+        source, recorded = path, weights.recorded_codes(checkpointer.found)
         weights.load_into(session.model, checkpointer.found["model"], str(path))
     if (session.is_calibrated or checkpointer.found) and (warning := code_warning(session.model, recorded, source)):
         tell(warning)

@@ -5,23 +5,24 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 
-def _norms(model: nn.Module) -> list[nn.modules.batchnorm._NormBase]:
-    """Return the normalizations that keep running statistics."""
-    found = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    return [norm for norm in found if norm.running_mean is not None]
+def _batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms that keep running statistics; instance norm has no plain average (momentum of None)."""
+    return [one for one in model.modules() if isinstance(one, _BatchNorm) and one.running_mean is not None]
 
 
 def has_running_statistics(model: nn.Module) -> bool:
     """Whether there is anything to estimate."""
-    return bool(_norms(model))
+    return bool(_batch_norms(model))
 
 
 @contextmanager
 def kept_norms(model: nn.Module) -> Iterator[None]:
     """Put running statistics back, at the end of the block, to what they were before it."""
-    saved = [(norm, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in _norms(model)]
+    norms = [one for one in model.modules() if isinstance(one, _NormBase)]
+    saved = [(norm, {name: buffer.clone() for name, buffer in norm.named_buffers()}) for norm in norms]
     try:
         yield
     finally:
@@ -41,7 +42,7 @@ def reestimate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
         model: images to logits.
         batches: training images (B, C, H, W).
     """
-    norms = _norms(model)
+    norms = _batch_norms(model)
     momenta = [norm.momentum for norm in norms]
     model.eval()
     try:

@@ -50,16 +50,15 @@ class FixedPoint(NamedTuple):
     unit: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, bits: int, *, by_image: bool) -> "FixedPoint":
-        """Return x times a power of two, rounded to whole numbers of at most `bits` bits.
+    def of(cls, x: Tensor, bits: int) -> "FixedPoint":
+        """Return x times powers of two, rounded to whole numbers of at most `bits` bits.
 
         Args:
-            x: any shape; the first dimension counts images.
-            bits: of the largest |x|.
-            by_image: whether every image has a power of its own, so that it does not depend on its batch.
+            x: (N, ...): N images, or filters, each of which has a power of its own and does not hang on the others.
+            bits: of the largest |x| of each.
         """
-        dimensions = tuple(range(int(by_image), x.dim()))
-        exponent = torch.frexp(x.abs().amax(dimensions, keepdim=True)).exponent
+        size = x.abs().flatten(1).amax(1).view(-1, *[1] * (x.dim() - 1))
+        exponent = torch.frexp(size).exponent
         unit = ((bits - exponent + 1023).long() << 52).view(torch.float64)  # 2 ** (bits - exponent), all bits right
         return cls(x.double().mul_(unit).round_(), unit)
 
@@ -84,17 +83,38 @@ def double_convolution(layer: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
 
     torch's own is slow on the CPU, and cuDNN's may go by Fourier or Winograd transforms, which are not exact.
     """
-    if layer.groups > 1:
-        return layer._conv_forward(x, weight, None)
     size = unfolded_size(layer, x)
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode).permute(0, 2, 3, 1).contiguous()
+    if layer.groups == 1:
+        return _unfolded_product(layer, x, weight, size).permute(0, 3, 1, 2)
+    if weight.shape[:2] == (x.shape[3], 1):
+        return _by_channel(layer, x, weight, size).permute(0, 3, 1, 2)
+    pairs = zip(x.chunk(layer.groups, 3), weight.chunk(layer.groups), strict=True)
+    parts = [_unfolded_product(layer, own.contiguous(), filters, size) for own, filters in pairs]
+    return torch.cat(parts, 3).permute(0, 3, 1, 2)
+
+
+def _unfolded_product(layer: nn.Conv2d, x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the convolution (N, H', W', K) of padded images (N, H, W, C), all windows at once."""
     image, row, column, channel = x.stride()
     (kh, kw), (sh, sw), (dh, dw) = layer.kernel_size, layer.stride, layer.dilation
     strides = (image, row * sh, column * sw, row * dh, column * dw, channel)
     matrix = weight.permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
     windows = x.as_strided((len(x), *size, kh, kw, x.shape[3]), strides).reshape(-1, len(matrix))
-    return (windows @ matrix).view(len(x), *size, -1).permute(0, 3, 1, 2)
+    return (windows @ matrix).view(len(x), *size, weight.shape[0])
+
+
+def _by_channel(layer: nn.Conv2d, x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the same where each channel has one filter of its own, one place of the windows after the other."""
+    (kh, kw), (sh, sw), (dh, dw), (height, width) = layer.kernel_size, layer.stride, layer.dilation, size
+    total = x.new_zeros(len(x), height, width, x.shape[3])
+    for row in range(kh):
+        for column in range(kw):
+            rows = slice(row * dh, row * dh + (height - 1) * sh + 1, sh)
+            columns = slice(column * dw, column * dw + (width - 1) * sw + 1, sw)
+            total += x[:, rows, columns] * weight[:, 0, row, column]
+    return total
 
 
 def window_totals(layer: nn.Conv2d, x: Tensor, *, pooled: bool) -> Tensor:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -449,8 +450,9 @@ def test_a_checkpoint_without_a_record_of_codes_says_so(qexp: Qexp, sweep: Sweep
     path = changed_record(sweep.run("daq"), tmp_path, lambda content: content.pop("codes"))
     assert json.loads(qexp("eval", str(path), "--json").out)["codes_that_differ"] is None
     assert "(not recorded)" in qexp("eval", str(path)).out
-    path = changed_record(sweep.run("daq"), tmp_path / "b", lambda content: content.update(codes={"x": 5}))
-    assert "(not recorded)" in qexp("eval", str(path)).out
+    for index, damaged in enumerate(({"x": 5}, 5, [1, 2], {"x": "y"}, {1: torch.zeros(1)})):
+        path = changed_record(sweep.run("daq"), tmp_path / str(index), partial(dict.update, codes=damaged))
+        assert "(not recorded)" in qexp("eval", str(path)).out
 
 
 def test_training_that_begins_with_other_codes_says_so(qexp: Qexp, sweep: Sweep, tmp_path: Path) -> None:
@@ -459,6 +461,7 @@ def test_training_that_begins_with_other_codes_says_so(qexp: Qexp, sweep: Sweep,
 
     path = changed_record(sweep.run("daq"), tmp_path, flip)
     words = [*TINY, "quantizer=daq", "bits=2", "recipe.epochs=1", f"init={path / 'last.pt'}"]
+    assert "not as recorded" not in str(qexp("train", *words, "bits=4"))  # another grid has other codes
     assert f"warning: 1 code of weights not as recorded in {path / 'last.pt'} (layer1.0.conv1: 1)" in str(
         qexp("train", *words)
     )

@@ -10,7 +10,7 @@ from torch import nn
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import calibrate, hard_evaluation, quantize, quantized_layers, weight_codes
-from qexp.quantizers.sums import FixedPoint, fixed_point_bits, integer_sums, window_totals
+from qexp.quantizers.sums import FixedPoint, double_convolution, fixed_point_bits, integer_sums, window_totals
 from support import methods
 
 IMAGES = 24
@@ -196,12 +196,13 @@ def test_fixed_point_is_a_power_of_two_apart(scale):
     x[2] = 0
     bits = fixed_point_bits(27)
     assert bits == 24
-    found = FixedPoint.of(x, bits, by_image=True)
+    found = FixedPoint.of(x, bits)
     assert torch.equal(found.integers, found.integers.round())
     assert found.integers.abs().max() <= 2**bits
     assert (torch.frexp(found.unit).mantissa == 0.5).all()
-    assert (found.integers / found.unit - x).abs().max() <= 2.0**-bits * x.abs().max()
-    alone = FixedPoint.of(x[1:2], bits, by_image=True)
+    size = x.abs().amax((1, 2, 3), keepdim=True)
+    assert ((found.integers / found.unit - x).abs() <= 2.0**-bits * size).all()
+    alone = FixedPoint.of(x[1:2], bits)
     assert torch.equal(alone.integers, found.integers[1:2])
 
 
@@ -215,6 +216,129 @@ def test_given_codes_are_used(bits):
     assert not torch.equal(logits(model, codes=codes), expected)
     assert torch.equal(logits(model), expected)
     assert all("forward" not in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": 2, "stride": 2},
+        {"dilation": (2, 1), "padding": "same"},
+        {"padding_mode": "reflect", "padding": 1},
+    ],
+)
+def test_double_convolutions_are_those_of_torch(groups, options):
+    """In double precision, up to its rounding: of all channels, of groups, of single channels, and of no image."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 12 if groups != 6 else 6, 3, groups=groups, bias=False, **options).double()
+    x = torch.randn(3, 6, 9, 7, dtype=torch.float64)
+    torch.testing.assert_close(double_convolution(layer, x, layer.weight), layer(x), rtol=1e-12, atol=1e-12)
+    assert double_convolution(layer, x[:0], layer.weight).shape == layer(x[:0]).shape
+
+
+def near_to_fake(model, x, tolerance=1e-4):
+    with torch.inference_mode():
+        fake = model(x)
+        with hard_evaluation(model):
+            found = model(x)
+    assert (found - fake).abs().max() <= tolerance * fake.abs().max()
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_an_output_scale_of_0_is_0(bits):
+    """A layer that saw only zeros when it was calibrated."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 4))
+    model[0].bias.data.fill_(-10)
+    model = quantize(model, methods.method("daq"), weight_bits=bits, activation_bits=bits)
+    x = torch.randn(32, 8)
+    calibrate(model, x)
+    assert model[2].output_scale.item() == 0
+    near_to_fake(model.eval(), 20 * x)
+
+
+class Cosine(nn.Linear):
+    def forward(self, x):
+        return 10 * nn.functional.linear(nn.functional.normalize(x), nn.functional.normalize(self.weight))
+
+
+class Shifted(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) + 3
+
+
+def test_layers_that_compute_something_else_are_left_alone():
+    """Subclasses, and modules whose `forward` somebody has replaced."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), Shifted(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    model = quantize(nn.Sequential(*layers, Cosine(8, 5)), methods.method("ste"), weight_bits=2, activation_bits=2)
+    x = images()
+    calibrate(model, x)
+    model.eval()
+    model[4].forward = own = lambda x: x.amax((2, 3), keepdim=True)
+    near_to_fake(model, x)
+    assert model[4].forward is own
+
+
+def test_one_evaluation_inside_another():
+    model = quantized("daq", 2, 2)
+    expected = logits(model)
+    codes = {name: 3 - own for name, own in weight_codes(model).items()}
+    with hard_evaluation(model), torch.inference_mode():
+        with hard_evaluation(model, codes):
+            assert not torch.equal(model(images()), expected)
+        assert torch.equal(model(images()), expected)
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+@pytest.mark.parametrize("bits", [(2, 2), (2, 32)])
+def test_inputs_of_any_dimension_and_of_no_image(bits):
+    """What the float network takes."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 4))
+    model = quantize(model, methods.method("ste"), weight_bits=bits[0], activation_bits=bits[1])
+    calibrate(model, torch.randn(9, 6))
+    model.eval()
+    for shape in ((6,), (1, 6), (2, 3, 6), (0, 6)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode(), hard_evaluation(model):
+            assert model(x).shape == (*shape[:-1], 4)
+        if x.numel():
+            near_to_fake(model, x)
+    model = quantized("ste", *bits)
+    with torch.inference_mode(), hard_evaluation(model):
+        assert model(images()[:0]).shape == (0, 5)
+
+
+def test_filters_of_very_different_size_keep_their_digits():
+    """Each has a power of two of its own, which a batch norm may make up for."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, eps=1e-30), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU()]
+    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    model[0].weight.data *= (10.0 ** -torch.arange(8))[:, None, None, None]
+    for _ in range(50):
+        model(images())
+    model = quantize(model, methods.method("ste"), weight_bits=8, activation_bits=8)
+    calibrate(model, images())
+    near_to_fake(model.eval(), images(), 1e-3)
+
+
+def test_a_single_image_of_a_network_with_several_outputs():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x), {"x": [x]}
+
+    model = Both()
+    with torch.inference_mode(), hard_evaluation(model):
+        first, others = model(torch.ones(1, 4))
+        assert model(x=torch.ones(1, 4))[0].shape == (1, 3)
+    assert first.shape == (1, 3)
+    assert others["x"][0].shape == (1, 4)
 
 
 @pytest.mark.parametrize("name", ["fp", "daq"])

@@ -72,3 +72,15 @@ def test_nothing_else_changes_and_all_is_put_back():
 def test_not_every_network_has_statistics():
     assert has_running_statistics(network())
     assert not has_running_statistics(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, track_running_stats=False)))
+
+
+def test_instance_norms_keep_their_statistics():
+    """torch takes a momentum of None for 0 there, which would leave a mean of 0 and a variance of 1."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True), nn.BatchNorm2d(3))
+    images = torch.randn(6, 3, 4, 4) * 3 + 2
+    model.train()(images)
+    before = model[0].running_mean.clone()
+    reestimate_norms(model, [images])
+    assert torch.equal(model[0].running_mean, before)
+    assert before.abs().min() > 0.1
