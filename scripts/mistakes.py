@@ -162,8 +162,8 @@ MISTAKES = (
     Mistake(
         "exact: float layers in single precision",
         "exact.py",
-        "if isinstance(module, nn.Conv2d | nn.Linear):\n        return _DoubleLayer",
-        "if False:\n        return _DoubleLayer",
+        "if isinstance(module, nn.Conv2d | nn.Linear) and",
+        "if False and",
     ),
     Mistake(
         "exact: one power of two for a batch",

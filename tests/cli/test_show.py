@@ -32,7 +32,7 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
         f"  state            done  ({status['time']}, pid {status['pid']} on {status['host']})",
         "  top-1            98.61 %  hard, last epoch, 1,360 test images",
         "  before norm      97.50 %, soft 97.25 %, before batch norm was estimated again",
-        "  best             98.89 % in epoch 15, chosen by test accuracy",
+        "  best             98.89 % in epoch 15, chosen by test accuracy, before batch norm was estimated again",
         "  top-1 soft       98.50 %",
         "  quantizer gap    -0.11 points  (soft - hard)",
         "  float top-1      98.06 %",
