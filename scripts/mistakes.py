@@ -105,7 +105,7 @@ MISTAKES = (
         "steps = self.levels\n        step",
     ),
     Mistake("BWN: sign(0) = 0", "grids.py", ".ge_(0), 2 * upper, lower", ".sign_(), upper, 0.0"),
-    Mistake("TWN: mean over all entries", "numerics.py", "at_least(total(above), 1.0)", "above.numel()"),
+    Mistake("TWN: mean over all entries", "numerics.py", "as_double(above).sum().clamp_min(1)", "above.numel()"),
     Mistake("TWN: threshold 0.75", "ranges.py", "TERNARY_THRESHOLD = 0.7 ", "TERNARY_THRESHOLD = 0.75 "),
     Mistake("SAWB: c2 with the wrong sign", "sawb.py", ".sqrt() - c2 * size", ".sqrt() + c2 * size"),
     Mistake("SAWB: centred standard deviation", "sawb.py", "size.square().mean().sqrt()", "weight.std(correction=0)"),
@@ -132,14 +132,14 @@ MISTAKES = (
     Mistake(
         "codes: moments in single precision",
         "numerics.py",
-        "as_double(_row(dense(x)))\n    mean",
-        "as_float(_row(dense(x)))\n    mean",
+        "_double_copy(_row(dense(x)))\n    mean",
+        "float_copy(_row(dense(x)))\n    mean",
     ),
     Mistake(
         "codes: BWN's mean in single precision",
         "numerics.py",
-        "as_double(_row(dense(x))).abs().mean()",
-        "as_float(_row(dense(x))).abs().mean()",
+        "_double_copy(_row(dense(x))).abs_().mean()",
+        "float_copy(_row(dense(x))).abs_().mean()",
     ),
     Mistake(
         "codes: DAQ's position as one product and sum",

@@ -29,6 +29,11 @@ def as_double(x: Tensor) -> Tensor:
     return as_float(x) if x.device.type == "mps" else x.double()
 
 
+def _double_copy(x: Tensor) -> Tensor:
+    """Return a copy of `x` in the precision of `as_double`, to work on in place."""
+    return float_copy(x) if x.device.type == "mps" else x.to(torch.float64, copy=True)
+
+
 def float_copy(x: Tensor) -> Tensor:
     """Return a copy of `x` in at least single precision, to work on in place."""
     return x.to(precision(x), copy=True)
@@ -125,9 +130,9 @@ def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def mean_and_std(x: Tensor) -> tuple[Scalar, Scalar]:
     """Return mean and unbiased standard deviation; a single value has a deviation of 0."""
-    values = as_double(_row(dense(x)))
+    values = _double_copy(_row(dense(x)))
     mean = scalar(values.sum()) / values.numel()
-    centered = values - mean
+    centered = values.sub_(mean)
     variance = dot(centered, centered) / max(values.numel() - 1, 1)
     return mean, variance**0.5
 
@@ -135,12 +140,13 @@ def mean_and_std(x: Tensor) -> tuple[Scalar, Scalar]:
 @torch.no_grad()
 def absolute_mean(x: Tensor) -> Tensor:
     """Return mean|x|, 0-dim, in double precision."""
-    return as_double(_row(dense(x))).abs().mean()
+    return _double_copy(_row(dense(x))).abs_().mean()
 
 
 @torch.no_grad()
 def mean_above(x: Tensor, threshold: Scalar) -> Tensor:
     """Return the mean of those |x| that exceed `threshold`, 0-dim, in double precision; 0 where none does."""
     size = as_float(_row(dense(x))).abs()
-    above = as_double(float_copy(size).gt_(threshold))  # 1 or 0
-    return as_tensor(dot(as_double(size), above) / at_least(total(above), 1.0), above)
+    above = float_copy(size).gt_(threshold)  # 1 or 0
+    kept = as_double(size.mul_(above)).sum()
+    return kept / as_double(above).sum().clamp_min(1)
