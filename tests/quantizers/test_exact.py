@@ -247,7 +247,7 @@ def test_double_convolutions_are_those_of_torch(groups, options):
     assert double_convolution(layer, x[:0], layer.weight).shape == layer(x[:0]).shape
 
 
-def near_to_fake(model, x, tolerance=1e-4):
+def assert_near_to_fake(model, x, tolerance=1e-4):
     with torch.inference_mode():
         fake = model(x)
         with hard_evaluation(model):
@@ -265,7 +265,7 @@ def test_an_output_scale_of_0_is_0(bits):
     x = torch.randn(32, 8)
     calibrate(model, x)
     assert model[2].output_scale.item() == 0
-    near_to_fake(model.eval(), 20 * x)
+    assert_near_to_fake(model.eval(), 20 * x)
 
 
 class Cosine(nn.Linear):
@@ -287,7 +287,7 @@ def test_layers_that_compute_something_else_are_left_alone():
     calibrate(model, x)
     model.eval()
     model[4].forward = own = lambda x: x.amax((2, 3), keepdim=True)
-    near_to_fake(model, x)
+    assert_near_to_fake(model, x)
     assert model[4].forward is own
 
 
@@ -315,7 +315,7 @@ def test_inputs_of_any_dimension_and_of_no_image(bits):
         with torch.inference_mode(), hard_evaluation(model):
             assert model(x).shape == (*shape[:-1], 4)
         if x.numel():
-            near_to_fake(model, x)
+            assert_near_to_fake(model, x)
     model = quantized("ste", *bits)
     with torch.inference_mode(), hard_evaluation(model):
         assert model(images()[:0]).shape == (0, 5)
@@ -331,7 +331,7 @@ def test_filters_of_very_different_size_keep_their_digits():
         model(images())
     model = quantize(model, methods.method("ste"), weight_bits=8, activation_bits=8)
     calibrate(model, images())
-    near_to_fake(model.eval(), images(), 1e-3)
+    assert_near_to_fake(model.eval(), images(), 1e-3)
 
 
 def test_a_single_image_of_a_network_with_several_outputs():
