@@ -123,7 +123,7 @@ class Quantizer(Part):
         """Return (codes, levels): uint8 codes of the shape of `x`, and the at most `2**bits` levels they index."""
 
     def integer_form(self, x: Tensor) -> IntegerForm:
-        """Return the hard values of a float tensor as integers and their scale; ValueError where levels are not even."""
+        """Return the hard values of a float tensor as integers and their scale; ValueError for uneven levels."""
         raise ValueError(f"{type(self).__name__} has no even levels")
 
     @property
