@@ -155,7 +155,7 @@ MISTAKES = (
     ),
     Mistake(
         "exact: a scale inside of the sum",
-        "exact.py",
+        "exact_forms.py",
         "total = self._sums(integers).mul_(scale * self.weight_scale)",
         "total = self.layer.apply_operation(integers * float(scale * self.weight_scale), self.weight, None)",
     ),
@@ -167,7 +167,7 @@ MISTAKES = (
     ),
     Mistake(
         "exact: one power of two for a batch",
-        "exact.py",
+        "exact_forms.py",
         "FixedPoint.of(x, self.bits)",
         "FixedPoint.of(x[None], self.bits)._replace(integers=FixedPoint.of(x[None], self.bits).integers[0])",
     ),
@@ -178,14 +178,14 @@ MISTAKES = (
         "(DOUBLE + 12 - log2(terms)) / 2",
     ),
     Mistake("exact: sums beyond 24 bits in one piece", "sums.py", "while largest > limit:", "while False:"),
-    Mistake("exact: offsets of weights left out", "exact.py", "if self.weight_offset != 0:", "if False:"),
+    Mistake("exact: offsets of weights left out", "exact_forms.py", "if self.weight_offset != 0:", "if False:"),
     Mistake(
         "exact: padding taken for a value",
-        "exact.py",
+        "exact_forms.py",
         "ones = integers.new_ones(1, *integers.shape[1:])",
         "ones = 2 * integers.new_ones(1, *integers.shape[1:])",
     ),
-    Mistake("exact: given codes forgotten", "exact.py", "form.codes.copy_(codes)", "pass"),
+    Mistake("exact: given codes forgotten", "exact_forms.py", "form.codes.copy_(codes)", "pass"),
     Mistake(
         "exact: NNPACK's transforms",
         "exact.py",

@@ -68,7 +68,7 @@ def _checked_by(config: Config) -> str:
     parts = (config.dataset, config.model, config.quantizer, config.weight_bits, config.activation_bits)
     start = (config.init, config.device, config.data_dir, config.runs_dir)
     batches = (config.recipe.crop, config.recipe.batch_size, config.recipe.accumulate)
-    return repr((*parts, config.keep_float, *start, *batches))
+    return repr((*parts, config.keep_float, config.layer_bits, *start, *batches))
 
 
 def by_job(jobs: Sequence[Job], problems: Sequence[Sequence[Problem]]) -> list[str]:

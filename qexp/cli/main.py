@@ -19,6 +19,7 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
   qexp runs [TEXT ...]             list the runs in the store; runs show RUN, runs rm RUN: one of them, remove it
+  qexp models [NAME]               the networks; --coverage: which of their layers are quantized, and why not
   qexp doctor                      check the installation, the devices and the folders
 
   qexp COMMAND --help              more on a command;  qexp train --help lists every option
@@ -37,7 +38,7 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 """
 
 RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
-COMMANDS = ("train", "eval", "table", "runs", "doctor")
+COMMANDS = ("train", "eval", "table", "runs", "models", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -98,6 +98,7 @@ class Config:
     weight_bits: Bits
     activation_bits: Bits
     keep_float: tuple[str, ...]
+    layer_bits: tuple[str, ...]
     init: str
     seed: NonNegativeInt
     device: str

@@ -28,7 +28,7 @@ YOUNGER: Mapping[str, Any] = {
     "freezing": 0.0,
     "norm_batches": 0,
 }
-_YOUNGER_RUNTIME: Mapping[str, Any] = {"firmness": False}  # not of a recipe, and not part of the key
+_YOUNGER_OUTSIDE: Mapping[str, Any] = {"layer_bits": [], "firmness": False}  # the same, for those not of a recipe
 
 OF_CODES = ("dampening", "freezing")  # options of a recipe that act on codes of weights
 OF_HARD = (*OF_CODES, "norm_batches")  # and those that do nothing for a float net
@@ -44,6 +44,7 @@ def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = copy.deepcopy(dict(tree))
     if is_float(found):
         found["keep_float"] = []
+        found["layer_bits"] = []
         found["init"] = "scratch" if found["init"] == "fp" else found["init"]
         found["recipe"] |= {key: YOUNGER[key] for key in OF_HARD if key in found["recipe"]}
         for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
@@ -74,6 +75,9 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
         place, name = _place(found["recipe"], path)
         if place.get(name) == usual:
             del place[name]
+    for key, usual in _YOUNGER_OUTSIDE.items():
+        if found.get(key) == usual:
+            del found[key]
     return {str(key): _canonical(value) for key, value in found.items()}
 
 
@@ -103,7 +107,7 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     for path, usual in YOUNGER.items():
         group, key = _place(recipe, path)
         group.setdefault(key, usual)
-    return {**_YOUNGER_RUNTIME, **tree, "recipe": recipe}
+    return {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
 
 
 def _place(recipe: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

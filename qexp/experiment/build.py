@@ -78,6 +78,7 @@ def build_method(config: Config) -> quantizers.Method:
     try:
         method: quantizers.Method = target(**options)
         method.check(config.weight_bits, config.activation_bits)
+        quantizers.check_method(method, config.weight_bits, config.activation_bits)
         if isinstance(method, quantizers.FP) != config.is_float:
             raise ValueError("only the float network is called fp")
     except ValueError as error:
@@ -162,20 +163,34 @@ def build_network(
         UsageError: `state` does not fit.
         ValueError: options that do not fit the network.
     """
+    return build_covered(config, parts, state, model=model, source=source, load=load)[0]
+
+
+def build_covered(
+    config: Config,
+    parts: Parts,
+    state: Mapping[str, Tensor] | None = None,
+    *,
+    model: nn.Module | None = None,
+    source: str = "",
+    load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = weights.load_into,
+) -> tuple[nn.Module, quantizers.Coverage]:
+    """Return the same network, and what of it is quantized."""
     is_quantized = state is not None and weights.holds_quantizers(state)
     model = model or parts.build_model()
     if state is not None and not is_quantized:
         load(model, _with_counters(state, model), source)
-    model = quantizers.quantize(
+    coverage = quantizers.quantize(
         model,
         parts.method,
         weight_bits=config.weight_bits,
         activation_bits=config.activation_bits,
         keep_float=config.keep_float,
+        layer_bits=config.layer_bits,
     )
     if state is not None and is_quantized:
         load(model, state, source)
-    return model
+    return model, coverage
 
 
 def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,12 +18,27 @@ from qexp.config.places import data_root, starting_checkpoint, store_root
 from qexp.config.schema import Invalid, Problem, attempt
 from qexp.data.datasets import Source
 from qexp.engine import weights
-from qexp.experiment.build import Parts, assemble, build_network, build_source, pick_device, resolve
+from qexp.experiment.build import Parts, assemble, build_covered, build_network, build_source, pick_device, resolve
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError, cannot_write
 from qexp.utils.text import plural
 
-Trials = dict[str, tuple[nn.Module, int]]  # what was tried -> the network, and the most values of an image in a layer
+
+class Trial(NamedTuple):
+    """What a trial of a float network without memory showed.
+
+    Attributes:
+        model: the network.
+        per_image: the most values that one image has in any of its layers.
+        called: names of the modules that its forward pass calls.
+    """
+
+    model: nn.Module
+    per_image: int
+    called: frozenset[str]
+
+
+Trials = dict[str, Trial]  # what was tried -> what it showed
 MOST_TRIALS = 100  # at a time in memory
 _RAISED = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # of sizes, by torch and Python
 
@@ -131,16 +147,32 @@ def check_network(
     config: Config, parts: Parts, start: Path | None, images: int | None, trials: Trials | None = None
 ) -> None:
     """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
-    model = trial_network(config, parts, images or config.recipe.batch_size, trials)
+    trial = trial_network(config, parts, images or config.recipe.batch_size, trials)
     state, source = None if start is None else weights.load_state(start), f"init={config.init}"
     with torch.device("meta"):
-        build_network(config, parts, state, model=model, source=source, load=weights.check_fits)
+        model = build_network(config, parts, state, model=trial.model, source=source, load=weights.check_fits)
+    quantizers.check_reached(model, trial.called)
     if state is not None:
         weights.check_finite(state, source)
 
 
-def trial_network(config: Config, parts: Parts, images: int, trials: Trials | None = None) -> nn.Module:
-    """Return the float network without memory for its weights, after a trial of the batches it is to be trained in.
+def covered_network(config: Config) -> tuple[nn.Module, quantizers.Coverage]:
+    """Return the quantized network of a configuration without memory for it, and what of it is quantized.
+
+    Raises:
+        Invalid: parts that cannot be made.
+        ValueError: nothing to quantize, or layers that cannot be.
+    """
+    parts = assemble(config)
+    trial = trial_network(config, parts, config.recipe.batch_size)
+    with torch.device("meta"):
+        model, coverage = build_covered(config, parts, model=trial.model)
+    quantizers.check_reached(model, trial.called)
+    return model, coverage
+
+
+def trial_network(config: Config, parts: Parts, images: int, trials: Trials | None = None) -> Trial:
+    """Return a trial, with a network of its own, of the batches that it is to be trained in.
 
     Args:
         config: of the run.
@@ -160,18 +192,19 @@ def trial_network(config: Config, parts: Parts, images: int, trials: Trials | No
         if len(trials) >= MOST_TRIALS:
             trials.clear()
         trials[key] = _tried(name, parts, smallest)
-    model, per_image = trials[key]
-    check_memory(4 * sum(parameter.numel() for parameter in model.parameters()), f"{name}: its weights")
-    check_memory(4 * largest * per_image, f"{name}: a batch of {largest} images")
-    return copy.deepcopy(model)
+    found = trials[key]
+    check_memory(4 * sum(parameter.numel() for parameter in found.model.parameters()), f"{name}: its weights")
+    check_memory(4 * largest * found.per_image, f"{name}: a batch of {largest} images")
+    return found._replace(model=copy.deepcopy(found.model))
 
 
-def _tried(name: str, parts: Parts, smallest: int) -> tuple[nn.Module, int]:
-    """Return a network and the most values that one image has in any of its layers; raise UsageError."""
+def _tried(name: str, parts: Parts, smallest: int) -> Trial:
+    """Return the trial of a network; raise UsageError."""
     channels, size, count = parts.source.channels, parts.source.image_size, min(smallest, 2)
-    per_image = [channels * size**2]
+    per_image, called = [channels * size**2], set[nn.Module]()
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
+        called.add(module)
         if isinstance(output, Tensor):
             per_image.append(output.numel() // count)
 
@@ -189,7 +222,8 @@ def _tried(name: str, parts: Parts, smallest: int) -> tuple[nn.Module, int]:
             raise UsageError(f"{name}: cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
     for hook in hooks:
         hook.remove()
-    return model, max(per_image)
+    names = (name for name, module in model.named_modules() if module in called)
+    return Trial(model, max(per_image), frozenset(names))
 
 
 def piece_sizes(images: int, batch_size: int, accumulate: int) -> tuple[int, int]:

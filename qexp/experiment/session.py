@@ -10,7 +10,7 @@ from qexp.config.places import data_root
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
-from qexp.experiment.build import Parts, build_network, pick_device, place
+from qexp.experiment.build import Parts, build_covered, pick_device, place
 from qexp.experiment.threads import set_threads
 from qexp.utils.signals import StopRequest
 
@@ -26,6 +26,7 @@ class Session:
 
     Attributes:
         model: the quantized network, on its device.
+        coverage: what of it is quantized.
         is_calibrated: whether its ranges came with the checkpoint.
         recorded_codes: those that the checkpoint records, packed; None without any, or for another quantizer.
     """
@@ -38,11 +39,12 @@ class Session:
         set_threads(config, parts)
         seed_everything(config.seed)
         self.data = parts.source.load(data_root(config.data_dir))
-        network = weights.load_network(checkpoint_file) if checkpoint_file else None
-        state = network.state if network else None
-        self.recorded_codes = network.codes if network and _has_same_codes(network.run, config) else None
+        found = weights.load_network(checkpoint_file) if checkpoint_file else None
+        state = found.state if found else None
+        self.recorded_codes = found.codes if found and _has_same_codes(found.run, config) else None
         self.is_calibrated = state is not None and weights.holds_quantizers(state)
-        self.model = place(build_network(config, parts, state, source=str(checkpoint_file)), config, self.device)
+        network, self.coverage = build_covered(config, parts, state, source=str(checkpoint_file))
+        self.model = place(network, config, self.device)
 
     @cached_property
     def train_batches(self) -> Batches:
@@ -66,5 +68,5 @@ class Session:
 
 def _has_same_codes(run: Mapping[str, Any] | None, config: Config) -> bool:
     """Whether the weights of a run's network are quantized in the same way as those of `config`."""
-    keys = ("model", "quantizer", "weight_bits", "keep_float")
-    return run is not None and all(run.get(key) == config.identity[key] for key in keys)
+    keys = ("model", "quantizer", "weight_bits", "keep_float", "layer_bits")
+    return run is not None and all(run.get(key) == config.identity.get(key) for key in keys)

@@ -78,6 +78,7 @@ def summarize(
     train_images: int,
     baseline: float | None,
     env: Mapping[str, Any],
+    coverage: quantizers.Coverage | None = None,
     firmness: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what was measured and on what, as data; accuracies in percent, of the last epoch unless named best.
@@ -92,6 +93,7 @@ def summarize(
         train_images: how many there are.
         baseline: float top-1, where it is known.
         env: the environment.
+        coverage: what of the network is quantized, where it is known.
         firmness: of the network, where it was measured.
     """
     return {
@@ -99,6 +101,7 @@ def summarize(
         **_measured(last, course, config.tracking.eval_interval),
         **_compared(last, baseline, is_the_baseline=config.is_float),
         **_network(model),
+        "layers": None if coverage is None else coverage.as_data(),
         "firmness": firmness,
         "deterministic": config.deterministic,
         **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},

@@ -64,6 +64,8 @@ def train(
         session = Session(config, parts, checkpoint_file=None if checkpointer.found else start, stop=stop)
         closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
+        if not config.is_float:
+            tell(session.coverage.line())
         _say_what_is_resumed(path, session, checkpointer, tell)
         _check_codes(path, session, checkpointer, start, tell)
         callbacks = _callbacks(path, session, checkpointer, console, closing)
@@ -79,6 +81,7 @@ def train(
             train_images=session.train_batches.num_images,
             baseline=baseline,
             env=env,
+            coverage=session.coverage,
             firmness=firmness,
         )
         for callback in callbacks:

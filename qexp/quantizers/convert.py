@@ -1,19 +1,20 @@
 """Turn a plain float model into a quantized one, and act on all its quantizers at once."""
 
-import fnmatch
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
-from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear
+from qexp.quantizers.choices import Choice, choose_bits
+from qexp.quantizers.coverage import Coverage, LayerCoverage
+from qexp.quantizers.layers import QuantLayer, quantize_layer
 from qexp.quantizers.norms import kept_norms
+from qexp.quantizers.reach import layers_of, leave_fast_paths, named_otherwise, obstacles, other_weights, weights_of
+from qexp.utils.text import few
 from qexp.utils.types import Progress
-
-SIDES = ("weight", "input")
 
 
 def quantize(
@@ -23,11 +24,12 @@ def quantize(
     weight_bits: int,
     activation_bits: int,
     keep_float: Sequence[str] = ("first", "last"),
-) -> nn.Module:
-    """Swap the convolutions and linear layers of `model` for quantized ones, in place, and return it.
+    layer_bits: Sequence[str] = (),
+) -> Coverage:
+    """Turn the convolutions and linear layers of `model` into quantized ones, in place.
 
-    The layers keep their `Parameter` objects and names, so a float state dict still loads. Call `calibrate` on a batch
-    before training.
+    A layer stays the object that it is, with its parameters, hooks and names, so a float state dict still loads. Call
+    `calibrate` on a batch before training.
 
     Args:
         model: any module; its layers are taken in the order of `named_modules`.
@@ -36,58 +38,55 @@ def quantize(
         activation_bits: the same for the layers' inputs.
         keep_float: layers to leave alone: `first`, `last`, a name, or a pattern such as `layer1.*`; followed by
             `:weight` or `:input` for that side only.
+        layer_bits: layers with bits of their own: the same, followed by `:BITS`.
+
+    Returns:
+        What is quantized, what is left float, and why: also layers whose weight cannot be reached.
 
     Raises:
-        ValueError: a bit-width the method does not have, or an entry of keep_float that fits no layer.
+        ValueError: a bit-width the method does not have, an entry that fits no layer, or nothing to quantize.
     """
-    method.check(weight_bits, activation_bits)
-    layers = {name: layer for name, layer in model.named_modules() if _is_float_layer(layer)}
-    kept = sides_kept_float(list(layers), keep_float)
-    widths = {"weight": weight_bits, "input": activation_bits}
-    sides = {name: [side for side in SIDES if widths[side] != FLOAT_BITS and side not in kept[name]] for name in layers}
-    chosen = {name: layer for name, layer in layers.items() if sides[name]}
-    total = sum(layer.weight.numel() for layer in chosen.values())
+    layers, fixed = layers_of(model), obstacles(model)
+    choices = choose_bits(list(layers), (weight_bits, activation_bits), keep_float, layer_bits, fixed)
+    for pair in dict.fromkeys([(weight_bits, activation_bits), *(choice.bits for choice in choices.values())]):
+        method.check(*pair)
+    coverage = _coverage(model, layers, choices, fixed)
+    chosen = {one.name: layers[one.name] for one in coverage.quantized}
+    if not chosen and (layer_bits or (weight_bits, activation_bits) != (FLOAT_BITS, FLOAT_BITS)):
+        raise ValueError(_nothing(coverage))
+    total = sum(one.weights for one in coverage.quantized)
     for name, layer in chosen.items():
-        info = LayerInfo(layer.weight.numel(), total, len(chosen))
-        weight = method.weight(weight_bits, info) if "weight" in sides[name] else None
-        activation = method.activation(activation_bits, info) if "input" in sides[name] else None
-        model.set_submodule(name, _quantized(layer, weight, activation, scale=method.output_scale))
-    return model
+        info, (of_weight, of_input) = LayerInfo(weights_of(layer), total, len(chosen)), choices[name].bits
+        quantize_layer(
+            layer,
+            None if of_weight == FLOAT_BITS else method.weight(of_weight, info),
+            None if of_input == FLOAT_BITS else method.activation(of_input, info),
+            scale=method.output_scale,
+            method=type(method).__name__,
+        )
+    leave_fast_paths(model)
+    return coverage
 
 
-def _is_float_layer(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, QuantLayer)
+def _coverage(
+    model: nn.Module, layers: Mapping[str, nn.Module], choices: Mapping[str, Choice], fixed: Mapping[str, str]
+) -> Coverage:
+    """Return what the layers of a model are going to be."""
+    also, found = named_otherwise(model), []
+    for name, layer in layers.items():
+        weight_bits, input_bits = (FLOAT_BITS, FLOAT_BITS) if name in fixed else choices[name].bits
+        reason = fixed.get(name) or ", ".join(dict.fromkeys(filter(None, choices[name].entries)))
+        kind, count = type(layer).__name__, weights_of(layer)
+        found.append(LayerCoverage(name, kind, count, weight_bits, input_bits, reason, also.get(name, ())))
+    return Coverage(tuple(found), other_weights(model))
 
 
-def _quantized(
-    layer: nn.Module, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None, *, scale: bool
-) -> QuantLayer:
-    """Return the quantized layer that shares the parameters, the device and the mode of a float one."""
-    new = QuantConv2d.around(layer) if isinstance(layer, nn.Conv2d) else QuantLinear.around(cast(nn.Linear, layer))
-    new.attach(weight_quantizer, input_quantizer, scale=scale)
-    new.to(new.weight.device).train(layer.training)
-    return new
-
-
-def sides_kept_float(names: Sequence[str], keep_float: Sequence[str]) -> dict[str, set[str]]:
-    """Return for each layer name the sides ("weight", "input") that `keep_float` leaves alone.
-
-    Raises:
-        ValueError: an entry that fits no layer.
-    """
-    kept: dict[str, set[str]] = {name: set() for name in names}
-    for entry in keep_float:
-        pattern, _, side = entry.partition(":")
-        if side and side not in SIDES:
-            raise ValueError(f"keep_float entry '{entry}': a layer has the sides weight and input")
-        places = {"first": names[:1], "last": names[-1:]}
-        found = places.get(pattern) or fnmatch.filter(names, pattern)
-        if not found:
-            some = ", ".join(names if len(names) <= 6 else [*names[:4], "...", names[-1]])
-            raise ValueError(f"keep_float entry '{entry}' fits no layer; layers: {some}")
-        for name in found:
-            kept[name].update([side] if side else SIDES)
-    return kept
+def _nothing(coverage: Coverage) -> str:
+    """Return why there is nothing to quantize."""
+    if not coverage.layers:
+        return "there is nothing to quantize: the model has no convolution and no linear layer"
+    reasons = [f"{layer.name or 'the model'}: {layer.reason}" for layer in coverage.layers]
+    return f"there is nothing to quantize: {few(reasons, 3)}"
 
 
 def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
@@ -106,12 +105,18 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
 
     One forward pass in training mode, as the DAQ authors' first training batch; running statistics and the mode of the
     model are left as they were.
+
+    Raises:
+        ValueError: a quantized layer that the model does not call.
     """
     was_training = {module: module.training for module in model.modules()}
-    hooks = [
-        layer.register_forward_pre_hook(lambda module, inputs: module.calibrate(inputs[0]))
-        for _, layer in quantized_layers(model)
-    ]
+    reached = set[nn.Module]()
+
+    def set_ranges(layer: QuantLayer, inputs: tuple[Tensor, ...]) -> None:
+        reached.add(layer)
+        layer.calibrate(inputs[0])
+
+    hooks = [layer.register_forward_pre_hook(set_ranges) for _, layer in quantized_layers(model)]
     try:
         with kept_norms(model):
             model.train()(batch)
@@ -120,6 +125,24 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
             hook.remove()
         for module, training in was_training.items():
             module.training = training
+    check_reached(model, [name for name, layer in quantized_layers(model) if layer in reached])
+
+
+def check_reached(model: nn.Module, names: Collection[str]) -> None:
+    """Raise ValueError if quantized layers are not among those that a forward pass of the model called."""
+    missed = [name for name, _ in quantized_layers(model) if name not in names]
+    if missed:
+        patterns = ",".join(dict.fromkeys(_pattern(name) for name in missed))
+        raise ValueError(
+            f"{few(missed, 3)}: never called in a forward pass (its weight is used by another module, or not at all), "
+            f"so it cannot be quantized; leave it float by keep_float with {patterns}"
+        )
+
+
+def _pattern(name: str) -> str:
+    """Return `*.qkv` for `features.1.0.attn.qkv`; the name itself where it is of one word."""
+    before, _, last = name.rpartition(".")
+    return f"*.{last}" if before and not last.isdigit() else name
 
 
 @torch.no_grad()

@@ -111,7 +111,8 @@ def test_the_cause_is_found_in_a_quantized_network(configure: Callable[..., Any]
     """The layer's output, not that of the quantizers inside it that pass on what they get."""
     from qexp.quantizers import calibrate, quantize
 
-    model = quantize(network(), methods.method("daq"), weight_bits=2, activation_bits=2, keep_float=["first"])
+    model = network()
+    quantize(model, methods.method("daq"), weight_bits=2, activation_bits=2, keep_float=["first"])
     images = Fixed().batches[0][0]
     calibrate(model, images)
     with torch.no_grad():

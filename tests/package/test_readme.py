@@ -24,6 +24,7 @@ def test_library_use_runs():
     names: dict = {}
     exec(compile(code, "README", "exec"), names)
     assert torch.isfinite(names["loss"])
+    names["loss"].backward()
     layer = names["model"].layer1[0].conv1
     assert len(layer.weight_quantizer(layer.weight).unique()) == 4
     assert layer.weight.grad.abs().sum() > 0

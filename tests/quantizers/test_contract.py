@@ -154,9 +154,10 @@ def test_two_networks_in_one_process_are_independent(name):
         return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 3))
 
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    first = quantize(net(), methods.method(name), weight_bits=1, activation_bits=2, keep_float=["first"]).eval()
+    first, second = net().eval(), net()
+    quantize(first, methods.method(name), weight_bits=1, activation_bits=2, keep_float=["first"])
     before = first(x)
-    second = quantize(net(), methods.method(name), weight_bits=4, activation_bits=4, keep_float=["first"])
+    quantize(second, methods.method(name), weight_bits=4, activation_bits=4, keep_float=["first"])
     for _, quantizer in named_quantizers(second):
         quantizer.anneal(Progress(9, 10, 1, 2))
     second(x).sum().backward()

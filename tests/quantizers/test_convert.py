@@ -9,7 +9,6 @@ from torchvision.models import resnet18
 
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
-    QuantConv2d,
     QuantLayer,
     calibrate,
     evaluation,
@@ -17,6 +16,7 @@ from qexp.quantizers import (
     parameter_roles,
     penalty,
     quantize,
+    quantize_layer,
     quantized_layers,
     stats,
     weight_levels,
@@ -37,7 +37,9 @@ def images(count=4, size=8):
 
 
 def quantized(name="daq", **options):
-    return quantize(small_net(), methods.method(name), **({"weight_bits": 2, "activation_bits": 2} | options))
+    net = small_net()
+    quantize(net, methods.method(name), **({"weight_bits": 2, "activation_bits": 2} | options))
+    return net
 
 
 def names_of(net):
@@ -61,10 +63,9 @@ def test_parameters_stay_the_same_objects_and_float_checkpoints_load():
 def test_without_quantizers_a_layer_computes_what_it_did():
     """A swapped layer whose two sides stay float gives the same output, also strided, grouped, dilated, reflected."""
     conv = nn.Conv2d(4, 8, 3, stride=2, padding=2, dilation=2, groups=2, padding_mode="reflect")
-    layer = QuantConv2d.around(conv)
-    layer.attach(None, None, scale=False)
     x = torch.randn(2, 4, 9, 9)
-    assert torch.equal(layer(x), conv(x))
+    expected = conv(x)
+    assert torch.equal(quantize_layer(conv, None, None)(x), expected)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,8 @@ def test_32_bits_leave_a_side_float():
 
 def test_a_torchvision_model_can_be_quantized():
     """Any model made of convolutions and linear layers will do, shortcuts included."""
-    net = quantize(resnet18(num_classes=10), methods.method("ste"), weight_bits=2, activation_bits=4)
+    net = resnet18(num_classes=10)
+    quantize(net, methods.method("ste"), weight_bits=2, activation_bits=4)
     names = names_of(net)
     assert len(names) == 19
     assert "layer2.0.downsample.0" in names
@@ -150,8 +152,7 @@ def test_calibration_restores_the_mode_and_hooks_after_an_error():
 def test_output_scale_acts_as_its_absolute_value():
     """y = |beta| conv(Qa, Qw) + bias."""
     net, x = quantized().eval(), images(2, 6).relu()
-    layer = QuantConv2d.around(nn.Conv2d(3, 4, 3))
-    layer.attach(net[3].weight_quantizer, net[3].input_quantizer, scale=True)
+    layer = quantize_layer(nn.Conv2d(3, 4, 3), net[3].weight_quantizer, net[3].input_quantizer, scale=True)
     layer.output_scale.data.fill_(-0.3)
     x_q, w_q = layer.input_quantizer(x), layer.weight_quantizer(layer.weight)
     expected = 0.3 * nn.functional.conv2d(x_q, w_q) + layer.bias[:, None, None]
@@ -162,7 +163,8 @@ def test_output_scale_acts_as_its_absolute_value():
 def test_each_parameter_has_one_role(name):
     """Every parameter is optimized once, and norms, biases, ranges and scales go where a recipe expects them."""
     bits = 32 if name == "fp" else 2
-    net = quantize(resnet20(10, 3, 32, width=0.25), methods.method(name), weight_bits=bits, activation_bits=bits)
+    net = resnet20(10, 3, 32, width=0.25)
+    quantize(net, methods.method(name), weight_bits=bits, activation_bits=bits)
     roles = parameter_roles(net)
     members = [id(parameter) for group in roles.values() for parameter in group]
     assert sorted(members) == sorted({id(parameter) for parameter in net.parameters()})
@@ -210,7 +212,8 @@ def test_stats_name_layer_side_and_value():
 @pytest.mark.parametrize("name", [name for name in methods.NAMES if name != "fp"])
 def test_every_operand_of_every_layer_is_quantized(name):
     """Evaluated, each quantized layer multiplies at most 2**bits weight values with at most 2**bits input values."""
-    net = quantize(resnet20(10, 3, 16, width=0.5), methods.method(name), weight_bits=2, activation_bits=3)
+    net = resnet20(10, 3, 16, width=0.5)
+    quantize(net, methods.method(name), weight_bits=2, activation_bits=3)
     x = torch.randn(8, 3, 16, 16)
     calibrate(net, x)
     seen = []

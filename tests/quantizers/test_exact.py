@@ -50,7 +50,8 @@ def quantized(name, weight_bits, activation_bits, make=small, **options):
             module.weight.data.uniform_(0.5, 1.5)
             module.bias.data.normal_(0, 0.2)
     options = {"weight_bits": weight_bits, "activation_bits": activation_bits} | options
-    model = quantize(model, methods.method(name), **options).to(memory_format=torch.channels_last)
+    quantize(model, methods.method(name), **options)
+    model.to(memory_format=torch.channels_last)
     calibrate(model, images(1))
     return model.eval()
 
@@ -261,7 +262,7 @@ def test_an_output_scale_of_0_is_0(bits):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8), nn.Linear(8, 4))
     model[0].bias.data.fill_(-10)
-    model = quantize(model, methods.method("daq"), weight_bits=bits, activation_bits=bits)
+    quantize(model, methods.method("daq"), weight_bits=bits, activation_bits=bits)
     x = torch.randn(32, 8)
     calibrate(model, x)
     assert model[2].output_scale.item() == 0
@@ -282,7 +283,8 @@ def test_layers_that_compute_something_else_are_left_alone():
     """Subclasses, and modules whose `forward` somebody has replaced."""
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3), Shifted(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    model = quantize(nn.Sequential(*layers, Cosine(8, 5)), methods.method("ste"), weight_bits=2, activation_bits=2)
+    model = nn.Sequential(*layers, Cosine(8, 5))
+    quantize(model, methods.method("ste"), weight_bits=2, activation_bits=2)
     x = images()
     calibrate(model, x)
     model.eval()
@@ -307,7 +309,7 @@ def test_inputs_of_any_dimension_and_of_no_image(bits):
     """What the float network takes."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Linear(6, 4))
-    model = quantize(model, methods.method("ste"), weight_bits=bits[0], activation_bits=bits[1])
+    quantize(model, methods.method("ste"), weight_bits=bits[0], activation_bits=bits[1])
     calibrate(model, torch.randn(9, 6))
     model.eval()
     for shape in ((6,), (1, 6), (2, 3, 6), (0, 6)):
@@ -329,7 +331,7 @@ def test_filters_of_very_different_size_keep_their_digits():
     model[0].weight.data *= (10.0 ** -torch.arange(8))[:, None, None, None]
     for _ in range(50):
         model(images())
-    model = quantize(model, methods.method("ste"), weight_bits=8, activation_bits=8)
+    quantize(model, methods.method("ste"), weight_bits=8, activation_bits=8)
     calibrate(model, images())
     assert_near_to_fake(model.eval(), images(), 1e-3)
 

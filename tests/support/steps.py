@@ -72,7 +72,8 @@ def network(name="fp", bits=2, activation_bits=None, dtype=torch.float32, norm=F
     shift_norms(model)
     if name != "fp":
         activation_bits = activation_bits or bits
-        model = quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits).to(dtype)
+        quantize(model, methods.method(name), weight_bits=bits, activation_bits=activation_bits)
+        model.to(dtype)
     calibrate(model, batch(16, dtype, seed=2)[0] / 2)  # so that some inputs lie outside
     for _, quantizer in named_quantizers(model):
         quantizer.anneal(Progress(3, 10, 1, 4))

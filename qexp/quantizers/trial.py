@@ -1,0 +1,87 @@
+"""A method tried on a small tensor before it trains anything: all that will be asked of it until the last epoch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer
+from qexp.utils.types import Progress
+
+VALUES = (4, 3, 2, 2)  # the shape of the tensor
+
+
+def check_method(method: Method, weight_bits: int, activation_bits: int) -> None:
+    """Ask a method's quantizers for what training, evaluation and the summary will ask them for.
+
+    Raises:
+        ValueError: one fails, or returns what it must not; with the name of what was asked.
+    """
+    sides = (("weight", weight_bits, method.weight), ("activation", activation_bits, method.activation))
+    for side, bits, make in sides:
+        if bits != FLOAT_BITS:
+            quantizer = make(bits)
+            if not isinstance(quantizer, Quantizer):
+                raise ValueError(f"{type(method).__name__}.{side} returned {type(quantizer).__name__}, not a Quantizer")
+            _check_quantizer(quantizer, bits, of_inputs=side == "activation")
+
+
+def _check_quantizer(quantizer: Quantizer, bits: int, *, of_inputs: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(VALUES, generator=generator)
+    x = x.relu() if of_inputs else x
+    ask = _asking(quantizer)
+    if quantizer.bits != bits:
+        raise ValueError(f"{type(quantizer).__name__}.bits is {quantizer.bits!r}, not {bits}")
+    ask("calibrate", x)
+    ask("anneal", Progress(1, 4, 1, 2))
+    _check_training(quantizer, x.clone().requires_grad_(), ask)
+    ask("anneal", Progress(4, 4, 2, 2))
+    quantizer.eval()
+    with torch.no_grad():
+        _check_codes(quantizer, x, bits, ask)
+    for name, value in ask("stats").items():
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            raise ValueError(f"{type(quantizer).__name__}.stats()['{name}'] is no tensor of a single number")
+    ask("converged")
+    type(quantizer).penalties([quantizer])
+
+
+def _asking(quantizer: Quantizer) -> Callable[..., Any]:
+    """Return a call of a method by name, whose errors say which it was."""
+
+    def ask(name: str, *arguments: Any) -> Any:
+        try:
+            return getattr(quantizer, name)(*arguments)
+        except Exception as error:  # of somebody's method
+            reason = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            raise ValueError(f"{type(quantizer).__name__}.{name} failed in a trial ({reason})") from error
+
+    return ask
+
+
+def _check_training(quantizer: Quantizer, x: Tensor, ask: Callable[..., Any]) -> None:
+    quantizer.train()
+    value, name = ask("forward", x), type(quantizer).__name__
+    if not isinstance(value, Tensor) or value.shape != x.shape:
+        raise ValueError(f"{name}.forward does not return a tensor of the shape of its argument")
+    if not value.requires_grad:
+        raise ValueError(f"{name}.forward passes no gradient to its argument")
+    value.sum().backward()
+    again = ask("requantize", x.detach())
+    if not torch.equal(again, ask("requantize", x.detach())) or again.requires_grad:
+        raise ValueError(f"{name}.requantize does not return the same values twice, without gradient")
+
+
+def _check_codes(quantizer: Quantizer, x: Tensor, bits: int, ask: Callable[..., Any]) -> None:
+    name, found = type(quantizer).__name__, ask("codes", x)
+    if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(own, Tensor) for own in found):
+        raise ValueError(f"{name}.codes does not return two tensors, codes and levels")
+    codes, levels = found
+    if codes.dtype != torch.uint8 or codes.shape != x.shape:
+        raise ValueError(f"{name}.codes: codes are no uint8 tensor of the shape of the argument")
+    if levels.dim() != 1 or not 1 <= len(levels) <= 2**bits or int(codes.max()) >= len(levels):
+        raise ValueError(f"{name}.codes: levels are not one row of at most {2**bits} that the codes index")
+    if not torch.equal(ask("forward", x), levels[codes.long()]):
+        raise ValueError(f"{name}: evaluated, forward is not levels[codes]")
