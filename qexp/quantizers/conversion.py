@@ -137,9 +137,7 @@ def _distance(ours: Tensor, theirs: Tensor) -> float:
     """Return the largest difference; infinite for other shapes, and where only one of the two is a number."""
     if ours.shape != theirs.shape:
         return INFINITE
+    if not ours.numel():
+        return 0.0
     same = (ours == theirs) | (ours.isnan() & theirs.isnan())
-    return (
-        (ours - theirs).abs().masked_fill(same, 0.0).nan_to_num(nan=INFINITE, posinf=INFINITE).max().item()
-        if ours.numel()
-        else 0.0
-    )
+    return (ours - theirs).abs().masked_fill(same, 0.0).nan_to_num(nan=INFINITE, posinf=INFINITE).max().item()

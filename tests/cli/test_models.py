@@ -1,6 +1,7 @@
 """`qexp models`."""
 
 import pytest
+
 from support.commands import Qexp
 
 
