@@ -15,7 +15,7 @@ from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.runs import model_width
 from qexp.utils.errors import Diverged, QexpError
 from qexp.utils.printing import say
-from qexp.utils.text import NOT_CONVERGED, method_label, model_label, percent, plural, unconverged_warning
+from qexp.utils.text import NOT_CONVERGED, few, method_label, model_label, percent, plural, unconverged_warning
 
 
 def say_how_it_ended(outcome: RunOutcome, console: Console) -> None:
@@ -131,7 +131,7 @@ def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     if summary["quantizer"] == "fp":
         return [("float top-1", f"{hard}  last epoch, {summary['test_images']:,} test images; {best}")]
     missing = "not run; qexp train quantizer=fp with the same options trains it"
-    baseline = missing if summary["float_top1"] is None else percent(summary["float_top1"])
+    baseline = missing if summary["float_top1"] is None else percent(summary["float_top1"]) + _origin(summary)
     rows = [
         ("float top-1", baseline),
         ("quantized top-1", f"{hard}  hard, last epoch, {summary['test_images']:,} test images; {best}"),
@@ -141,6 +141,13 @@ def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     soft = percent(summary["top1_soft"])
     rows.append(("quantizer gap", f"{percent(summary['quantizer_gap'], signed=True)} points  (soft {soft} - hard)"))
     return [*rows, *firmness_rows(summary.get("firmness"))]
+
+
+def _origin(summary: dict[str, Any]) -> str:
+    """Return where the float net comes from, and in what it was trained otherwise."""
+    net = summary.get("float_net") or {}
+    changes = f", trained with {few(net['changes'])}" if net.get("changes") else ""
+    return f"  {net['source']}{changes}" if net.get("source") else ""
 
 
 def sweep_table(outcomes: Sequence[RunOutcome]) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from omegaconf import OmegaConf
@@ -100,6 +100,7 @@ class Config:
     keep_float: tuple[str, ...]
     layer_bits: tuple[str, ...]
     init: str
+    float_recipe: tuple[str, ...]
     seed: NonNegativeInt
     device: str
     threads: Parallel
@@ -165,7 +166,20 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
     except (UsageError, OSError) as error:
         key, _, why = str(error).partition(": ")
         raise Invalid([Problem(key, why)]) from error
+    if values["float_recipe"]:
+        _check_float_recipe(tree)
     return _made(_with_data(tree, values), digest)
+
+
+def _check_float_recipe(tree: Mapping[str, Any]) -> None:
+    """Raise Invalid for what is wrong with the recipe of the float net."""
+    parent = float_parent(tree)
+    try:
+        _typed(parent)
+    except Invalid as error:
+        raise Invalid(
+            [replace(one, key=one.key.replace("recipe.", "float_recipe ")) for one in error.problems]
+        ) from None
 
 
 def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from qexp.config.places import conf_dir
+from qexp.config.schema import Invalid, Problem
+from qexp.utils.text import suggest
 
 # Keys that do not change what a run computes. `bits`, `recipe.init` and `recipe.width` act through the keys that
 # refer to them, and `protocol` through the values it sets; evaluation does not depend on its batch size.
@@ -28,7 +31,13 @@ YOUNGER: Mapping[str, Any] = {
     "freezing": 0.0,
     "norm_batches": 0,
 }
-_YOUNGER_OUTSIDE: Mapping[str, Any] = {"layer_bits": [], "firmness": False}  # the same, for those not of a recipe
+_YOUNGER_OUTSIDE: Mapping[str, Any] = {
+    "layer_bits": [],
+    "float_recipe": [],
+    "firmness": False,
+}  # the same, for those not of a recipe
+
+_CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 OF_CODES = ("dampening", "freezing")  # options of a recipe that act on codes of weights
 OF_HARD = (*OF_CODES, "norm_batches")  # and those that do nothing for a float net
@@ -42,6 +51,8 @@ def is_float(tree: Mapping[str, Any]) -> bool:
 def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the tree without what cannot matter: a float run has no codes, quantizer parameters or parent."""
     found: dict[str, Any] = copy.deepcopy(dict(tree))
+    if is_float(found) or found["init"] != "fp":
+        found["float_recipe"] = []
     if is_float(found):
         found["keep_float"] = []
         found["layer_bits"] = []
@@ -53,10 +64,49 @@ def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def float_parent(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree of the float run that `init=fp` starts from: same data, model, recipe and seed."""
+    """Return the tree of the float run that `init=fp` starts from: same data, model, seed, and recipe.
+
+    The recipe is the same but for what float_recipe says.
+
+    Raises:
+        Invalid: an entry of float_recipe that is no option of the recipe.
+    """
     fp = OmegaConf.to_container(OmegaConf.load(conf_dir() / "quantizer" / "fp.yaml"))
     as_float = {"quantizer": fp, "bits": 32, "weight_bits": 32, "activation_bits": 32}
-    return normalized({**tree, **as_float, "init": "scratch", "overwrite": False})
+    recipe = _changed(tree["recipe"], tree.get("float_recipe", ()))
+    return normalized({**tree, **as_float, "recipe": recipe, "init": "scratch", "overwrite": False})
+
+
+def _changed(recipe: Mapping[str, Any], entries: Sequence[str]) -> dict[str, Any]:
+    """Return a recipe with some options changed, `epochs:300` or `optimizer.weight.lr:0.1` each."""
+    found = copy.deepcopy(dict(recipe))
+    for entry in entries:
+        path, colon, text = str(entry).partition(":")
+        place, key = _place(found, path)
+        if not colon or isinstance(place.get(key, {}), dict | list) or ("recipe", path) in INDIRECT:
+            known = [path for path in _paths(recipe) if ("recipe", path) not in INDIRECT]
+            hint = ", such as epochs:300" if path in known else suggest(path, known) or ", such as epochs:300"
+            raise Invalid([Problem("float_recipe", f"is not OPTION:VALUE of the recipe{hint}", entry)])
+        place[key] = _plain_value(text.strip())
+    return found
+
+
+def _plain_value(text: str) -> Any:
+    """Return a number, true, false, null, or the word itself."""
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _paths(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[str, Any]:

@@ -193,6 +193,13 @@ def build_covered(
     return model, coverage
 
 
+def load_float(parts: Parts, state: Mapping[str, Tensor], source: str) -> nn.Module:
+    """Return the float network with these weights; raise UsageError where they do not fit."""
+    model = parts.build_model()
+    weights.load_into(model, _with_counters(state, model), source)
+    return model
+
+
 def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Return `state` with the batch counters of batch normalisation, where it has none.
 

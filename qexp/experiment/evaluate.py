@@ -14,7 +14,7 @@ from qexp.config.config import Config
 from qexp.config.schema import Invalid
 from qexp.engine import weights
 from qexp.engine.metrics import measure_accuracy
-from qexp.experiment.build import assemble, build_network
+from qexp.experiment.build import assemble, build_network, load_float, place
 from qexp.experiment.code_check import codes_as_data
 from qexp.experiment.daq_files import DaqFile, Translation, translate
 from qexp.experiment.firmness import Each, session_firmness
@@ -41,6 +41,15 @@ def evaluate_both(model: nn.Module, batches: Callable[[], Iterable[tuple[Tensor,
 def evaluate_session(session: Session) -> tuple[Metrics, Metrics]:
     """Return (hard, soft) metrics on the test images of a session; raises Interrupted."""
     return evaluate_both(session.model, lambda: session.stop.pausing(session.test_batches.epoch(0)))
+
+
+def evaluate_start(session: Session, file: Path) -> float | None:
+    """Return top-1 on the test images, in percent, of the float network in a file; None where it is quantized."""
+    state = weights.load_network(file).state
+    if weights.holds_quantizers(state):
+        return None
+    config, model = session.config, load_float(session.parts, state, str(file))
+    return evaluate_hard(place(model, config, session.device), session.stop.pausing(session.test_batches.epoch(0))).top1
 
 
 def evaluate_run(

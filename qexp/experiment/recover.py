@@ -13,6 +13,7 @@ from qexp.config.places import data_root
 from qexp.data.batches import count_batches
 from qexp.engine.checkpointer import LAST, option_differences, read_checkpoint
 from qexp.experiment.build import Parts, build_network
+from qexp.experiment.float_net import FloatNet
 from qexp.experiment.summary import summarize
 from qexp.utils.callback import EpochRecord, Metrics
 from qexp.utils.errors import QexpError, UsageError
@@ -44,14 +45,14 @@ def was_finished(path: Path, config: Config) -> bool:
     return "training" not in content and type(epoch) is int and epoch == config.recipe.epochs and is_of_this_run
 
 
-def recovered_summary(path: Path, config: Config, parts: Parts, baseline: float | None) -> dict[str, Any]:
+def recovered_summary(path: Path, config: Config, parts: Parts, float_net: FloatNet) -> dict[str, Any]:
     """Return the summary of a finished run; what is called time_* is as far as the log tells.
 
     Args:
         path: the run directory, whose checkpoint says that it was finished.
         config: of the run.
         parts: of the run.
-        baseline: float top-1, where it is known.
+        float_net: that it is held against.
 
     Raises:
         QexpError: the log does not tell how the last epoch went.
@@ -69,7 +70,7 @@ def recovered_summary(path: Path, config: Config, parts: Parts, baseline: float 
     steps = config.recipe.epochs * count_batches(images, config.recipe.batch_size, drop_single=True)
     quantizers.anneal(model, Progress(steps, steps, config.recipe.epochs - 1, config.recipe.epochs))
     env = runs.read_json(path / "env.json") or {}
-    return summarize(model, config, last, _course(records), train_images=images, baseline=baseline, env=env)
+    return summarize(model, config, last, _course(records), train_images=images, float_net=float_net, env=env)
 
 
 def _records(log: Path) -> dict[int, EpochRecord]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
+from qexp.experiment.float_net import FloatNet, known_float_net, of_parent, recorded_float_net
 from qexp.experiment.other_data import check_data_as_before
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
@@ -103,17 +104,20 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
         from qexp.experiment.build import assemble, starting_file  # these two import torch
         from qexp.experiment.train import train
 
+        start: Path | None
+        float_net: FloatNet | None  # None for that of the file, see `train`
         if config.init == "fp":  # never of a float run: its configuration is normalized
             parent = float_parent_of(config)
             with _claim_or_wait(where := runs.run_directory(parent), way.console):
                 outcome = _run_claimed(where, parent, None, way)
-            start, baseline = _float_net(outcome, way.console)
+            start, float_net = _trained_float_net(config, outcome, way.console)
         else:
-            start, baseline = starting_file(config), _known_baseline(config)
+            start = starting_file(config)
+            float_net = known_float_net(config) if start is None or config.is_float else None
         say(way.console, f"{config.label}  seed {config.seed}  -> {path}")
         atomic.remove(path / "error.txt")
         parts = parts or assemble(config)
-        summary = train(path, config, parts, start=start, baseline=baseline, console=way.console, stop=way.stop)
+        summary = train(path, config, parts, start=start, float_net=float_net, console=way.console, stop=way.stop)
         runs.write_status(path, "done")
         way.stop.check()  # a signal may have come after the last step
     except (KeyboardInterrupt, Interrupted) as error:
@@ -132,7 +136,7 @@ def _recovered(path: Path, config: Config, way: _Way) -> dict[str, Any] | None:
 
     if not was_finished(path, config):
         return None
-    summary = recovered_summary(path, config, assemble(config), _known_baseline(config))
+    summary = recovered_summary(path, config, assemble(config), recorded_float_net(path) or known_float_net(config))
     runs.write_json(path / "summary.json", summary)
     say(way.console, f"{path}: its summary.json was lost; it is made again from last.pt and metrics.jsonl")
     return summary
@@ -150,24 +154,14 @@ def _claim_or_wait(path: Path, console: Console) -> Iterator[None]:
         yield
 
 
-def _float_net(outcome: RunOutcome, console: Console) -> tuple[Path | None, float | None]:
-    """Return the checkpoint and the top-1 of the float net; raise QexpError if its training failed."""
+def _trained_float_net(config: Config, outcome: RunOutcome, console: Console) -> tuple[Path, FloatNet]:
+    """Return the checkpoint of the float net, and what is known of it; raise QexpError if its training failed."""
     if outcome.summary is None:
         kind = Diverged if outcome.state == "diverged" else QexpError
         raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
     found = "found" if outcome.state == "skipped" else "trained"
-    top1 = outcome.summary["top1_hard"]
-    say(console, f"float baseline {found}: top-1 {top1:.2f} %  {outcome.path}")
-    return Path(outcome.path) / "last.pt", top1
-
-
-def _known_baseline(config: Config) -> float | None:
-    """Return top-1 of the float net with the same data, model, recipe and seed, where there is one."""
-    if config.is_float:
-        return None
-    where = runs.run_directory(float_parent_of(config))
-    known = runs.read_result(where) if runs.state_of(where) == "done" else None
-    return known["top1_hard"] if known else None
+    say(console, f"float baseline {found}: top-1 {outcome.summary['top1_hard']:.2f} %  {outcome.path}")
+    return Path(outcome.path) / "last.pt", of_parent(config, outcome.summary)
 
 
 def _failed(path: Path, error: Exception, debug: bool) -> RunOutcome:

@@ -34,7 +34,7 @@ class Session:
     def __init__(
         self, config: Config, parts: Parts, *, checkpoint_file: Path | None = None, stop: StopRequest | None = None
     ):
-        self.config, self.stop = config, stop or StopRequest()
+        self.config, self.parts, self.stop = config, parts, stop or StopRequest()
         self.device = pick_device(config.device)
         set_threads(config, parts)
         seed_everything(config.seed)

@@ -10,6 +10,7 @@ from torch import nn
 from qexp import quantizers, runs
 from qexp.config.config import Config
 from qexp.experiment.environment import environment
+from qexp.experiment.float_net import FloatNet
 from qexp.experiment.other_data import data_place
 from qexp.utils.callback import EpochRecord
 
@@ -76,7 +77,7 @@ def summarize(
     course: Course,
     *,
     train_images: int,
-    baseline: float | None,
+    float_net: FloatNet,
     env: Mapping[str, Any],
     coverage: quantizers.Coverage | None = None,
     firmness: Mapping[str, Any] | None = None,
@@ -91,7 +92,7 @@ def summarize(
         last: the record of the last epoch, with its evaluation.
         course: of its training.
         train_images: how many there are.
-        baseline: float top-1, where it is known.
+        float_net: that it is held against.
         env: the environment.
         coverage: what of the network is quantized, where it is known.
         firmness: of the network, where it was measured.
@@ -99,7 +100,7 @@ def summarize(
     return {
         **_computed(config, train_images),
         **_measured(last, course, config.tracking.eval_interval),
-        **_compared(last, baseline, is_the_baseline=config.is_float),
+        **_compared(last, float_net, is_float=config.is_float),
         **_network(model),
         "layers": None if coverage is None else coverage.as_data(),
         "firmness": firmness,
@@ -150,11 +151,15 @@ def _measured(last: EpochRecord, course: Course, eval_interval: int) -> dict[str
     }
 
 
-def _compared(last: EpochRecord, baseline: float | None, *, is_the_baseline: bool) -> dict[str, Any]:
+def _compared(last: EpochRecord, float_net: FloatNet, *, is_float: bool) -> dict[str, Any]:
     assert last.hard is not None
     top1 = last.hard.top1
-    baseline = top1 if is_the_baseline else baseline
-    return {"float_top1": baseline, "difference": None if baseline is None else top1 - baseline}
+    baseline = top1 if is_float else float_net.top1
+    return {
+        "float_top1": baseline,
+        "float_net": None if is_float or baseline is None else float_net.as_data(),
+        "difference": None if baseline is None else top1 - baseline,
+    }
 
 
 def _network(model: nn.Module) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from qexp.engine.checkpointer import Checkpointer, strip_training_state
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, determinism, make_step
 from qexp.experiment.code_check import code_warning
-from qexp.experiment.evaluate import evaluate_session
+from qexp.experiment.evaluate import evaluate_session, evaluate_start
 from qexp.experiment.firmness import session_firmness
+from qexp.experiment.float_net import FloatNet, of_checkpoint, record_float_net, recorded_float_net
 from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
@@ -37,7 +38,7 @@ def train(
     parts: Parts,
     *,
     start: Path | None,
-    baseline: float | None,
+    float_net: FloatNet | None,
     console: Console,
     stop: StopRequest,
 ) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def train(
         config: of the run.
         parts: of the run.
         start: the checkpoint to begin with.
-        baseline: float top-1, where it is known.
+        float_net: that it is held against; None for that of `start`, which is evaluated where it is not known.
         console: for progress.
         stop: asks for an early end.
 
@@ -66,6 +67,7 @@ def train(
         env = record_environment(path, config, session.device, tell)
         if not config.is_float:
             tell(session.coverage.line())
+        found = float_net or _float_net(path, session, start, tell)
         _say_what_is_resumed(path, session, checkpointer, tell)
         _check_codes(path, session, checkpointer, start, tell)
         callbacks = _callbacks(path, session, checkpointer, console, closing)
@@ -79,7 +81,7 @@ def train(
             last,
             checkpointer,
             train_images=session.train_batches.num_images,
-            baseline=baseline,
+            float_net=found,
             env=env,
             coverage=session.coverage,
             firmness=firmness,
@@ -93,6 +95,17 @@ def train(
     except QexpError as error:  # the result is whole, and only larger than it has to be
         tell(f"warning: {error}")
     return summary
+
+
+def _float_net(path: Path, session: Session, start: Path | None, tell: Callable[[str], None]) -> FloatNet:
+    """Return the float net that a run started from, evaluated in the first of its processes if need be."""
+    if (known := recorded_float_net(path)) is not None or start is None:
+        return known or FloatNet()
+    found = of_checkpoint(session.config, start, partial(evaluate_start, session, start))
+    if found.top1 is not None:
+        tell(f"starts from a float net of top-1 {found.top1:.2f} %: {found.source}")
+    record_float_net(path, found)
+    return found
 
 
 def _checkpointer(path: Path, config: Config, tell: Callable[[str], None]) -> Checkpointer:

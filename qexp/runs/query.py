@@ -253,7 +253,7 @@ def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entr
     found = []
     for entry in others:
         if (entry.dataset, entry.model, entry.seed) in places and entry.config.get("init") == "fp":
-            with suppress(LookupError, TypeError, AttributeError):  # a configuration that lacks something
+            with suppress(LookupError, TypeError, AttributeError, ValueError):  # a configuration that lacks something
                 found += [entry] if run_key(float_parent(entry.config)) in keys else []
     return found
 

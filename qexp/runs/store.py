@@ -37,7 +37,7 @@ _TEXTS = ("dataset", "model", "quantizer", "protocol")
 DEPTH = 4  # folders from the store to a run, its own included
 # What a run directory holds; under `.tmp` while it is written.
 OWN = re.compile(
-    r"(config\.yaml|(env|status|summary)\.json|metrics\.jsonl|error\.txt|lock(\.held(\.\d+)?)?"
+    r"(config\.yaml|(env|status|start|summary)\.json|metrics\.jsonl|error\.txt|lock(\.held(\.\d+)?)?"
     r"|(last|previous|best|best-previous)\.pt|events\.out\.tfevents\..+)(\.tmp)?"
 )
 

@@ -13,6 +13,7 @@ from qexp.tables.published import OWN, Row, protocol_values
 from qexp.utils.text import NOT_CONVERGED, plural
 
 UNFIRM = "†"
+OTHER_RECIPE = "‡"
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str]) -> str:
@@ -39,6 +40,7 @@ def cells(joined: JoinedTable) -> tuple[list[str], list[list[str]], list[str]]:
     for line in joined.lines:
         points = joined.difference(line)
         marks = "*" * line.is_unconverged + UNFIRM * joined.hangs_on_rounding(line)
+        marks += OTHER_RECIPE * bool(line.float_changes)
         ours = "-" if line.mean is None else _with_std(f"{line.mean:.2f}", line.std) + marks
         count = str(len(line.accuracies)) if line.runs else "-"
         shown = "-" if points is None else f"{round(points, 2) + 0.0:+.2f}"  # + 0.0: no negative zero
@@ -98,7 +100,7 @@ def notes(joined: JoinedTable) -> Mapping[str, list[str]]:
         if any(line.is_unconverged for line in joined.lines)
         else []
     )
-    remarks += _unfirm(joined)
+    remarks += _unfirm(joined) + _of_other_recipes(joined)
     remarks += [f"{row.id}: {row.note}" for row in rows if row.note]
     remarks += [f"{row.id}: from {row.source}" for row in rows if row.source]
     protocol = [f"{key.replace('_', ' ')}: {value}" for key, value in asdict(joined.table.protocol).items()]
@@ -120,6 +122,11 @@ def _unfirm(joined: JoinedTable) -> list[str]:
         f"{UNFIRM} hangs on rounding: by the sides that weights on a threshold take, the accuracy of a run moves by "
         f"more than {FIRM} points, or than the difference in the row ({listed} points); qexp runs show tells more"
     ]
+
+
+def _of_other_recipes(joined: JoinedTable) -> list[str]:
+    changes = {change: None for line in joined.lines for change in line.float_changes}
+    return [f"{OTHER_RECIPE} started from a float net of another recipe: {', '.join(changes)}"] if changes else []
 
 
 def _problems(lines: Sequence[Line]) -> list[str]:

@@ -33,7 +33,8 @@ class SeedRun:
     path: Path
     state: str
     summary: Mapping[str, Any] | None = None
-    float_top1: float | None = None  # of the float net with the same data, model, recipe and seed
+    float_top1: float | None = None  # of the float net that it started from, or of one of the same recipe
+    float_changes: tuple[str, ...] = ()  # in what data and recipe of that net differ
 
     @property
     def message(self) -> str:
@@ -46,8 +47,18 @@ def look_up(job: Job) -> SeedRun:
     config = job.checked
     path = runs.run_directory(config)
     state, summary = _finished(path)
+    if summary and config.init != "scratch" and not config.is_float:
+        net = summary.get("float_net") or {}
+        changes = tuple(map(str, net.get("changes", ())))
+        return SeedRun(job, config, path, state, summary, _started_from(config, summary), changes)
     _, baseline = _finished(runs.run_directory(float_parent_of(config)))
     return SeedRun(job, config, path, state, summary, baseline["top1_hard"] if baseline else None)
+
+
+def _started_from(config: Config, summary: Mapping[str, Any]) -> float | None:
+    """Return the accuracy of the float net that a run started from; earlier versions knew that of init=fp alone."""
+    is_known = config.init == "fp" or isinstance(summary.get("float_net"), Mapping)
+    return summary["float_top1"] if is_known and is_number(summary.get("float_top1")) else None
 
 
 def _finished(path: Path) -> tuple[str, dict[str, Any] | None]:
@@ -83,6 +94,11 @@ class Line:
     def is_unconverged(self) -> bool:
         """Whether some quantizers of a run ended above their lowest bit-width."""
         return any(run.summary and run.summary["unsettled"] for run in self.runs)
+
+    @property
+    def float_changes(self) -> list[str]:
+        """In what the float nets of its runs were trained otherwise."""
+        return list(dict.fromkeys(change for run in self.runs for change in run.float_changes))
 
     @property
     def spread(self) -> float | None:
