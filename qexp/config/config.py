@@ -55,6 +55,7 @@ class Recipe:
     crop: NonNegativeInt
     flip: bool
     schedule: ScheduleOptions
+    clip_norm: NonNegative
     dampening: NonNegative
     freezing: Fraction
     norm_batches: NonNegativeInt

@@ -63,6 +63,7 @@ class Step:
         cached_weights: entered around the parts of a batch, for work on the weights that all of them share.
         schedules: are told the fraction of training that is done, before each batch.
         freezing: changes weights around the updates; None for nothing.
+        clip_norm: the largest norm of the gradients of a batch over all parameters, 0 for any.
 
     Attributes:
         output: of the latest batch.
@@ -80,9 +81,11 @@ class Step:
         cached_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
         schedules: Sequence[Callable[[float], None]] = (),
         freezing: WeightHook | None = None,
+        clip_norm: float = 0.0,
     ):
         self.model, self.criterion, self.optimizers, self.penalty = model, criterion, optimizers, penalty
         self.accumulate, self.cached_weights = accumulate, cached_weights if accumulate > 1 else nullcontext
+        self.clip_norm = clip_norm
         self.schedules, self.freezing = (optimizers.set_learning_rates, *schedules), freezing
         device = next(model.parameters()).device
         self._autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
@@ -123,6 +126,8 @@ class Step:
 
     def update(self) -> None:
         """Update the parameters once; raises NotFinite, see `LossGuard`."""
+        if self.clip_norm:
+            self.optimizers.clip(self._scaler, self.clip_norm)
         if self.freezing:
             self.freezing.before_update()
         self.optimizers.step(self._scaler)

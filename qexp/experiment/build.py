@@ -242,6 +242,7 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         schedules=schedules,
         precision=recipe.precision,
         accumulate=recipe.accumulate,
+        clip_norm=recipe.clip_norm,
         cached_weights=partial(quantizers.cached_weights, model),
     )
 
