@@ -10,7 +10,7 @@ from rich.console import Console
 
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
-from qexp.cli.text import grid, named_rows
+from qexp.cli.text import averaged_rows, grid, named_rows
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.runs import model_width
 from qexp.utils.errors import Diverged, QexpError
@@ -103,7 +103,7 @@ def without(words: Sequence[str], removed: Sequence[str]) -> list[str]:
 def run_report(outcome: RunOutcome) -> str:
     """Return the closing report of one run."""
     summary = outcome.summary or {}
-    rows = _accuracy_rows(summary)
+    rows = [*averaged_rows(summary.get("ema")), *_accuracy_rows(summary)]
     kilobytes, full = summary["weight_kilobytes"], summary["float_weight_kilobytes"]
     size = f"{kilobytes:,.1f} kB" if kilobytes == full else f"{kilobytes:,.1f} kB, float {full:,.1f} kB"
     rows.append(("weights", size + (f" ({full / kilobytes:.1f}x smaller)" if kilobytes < full else "")))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qexp.cli.firmness_rows import firmness_rows
-from qexp.cli.text import named_rows
+from qexp.cli.text import averaged_rows, named_rows
 from qexp.runs.query import Entry, number
 from qexp.utils.text import percent, printable, size, unconverged_warning
 
@@ -42,7 +42,7 @@ def _accuracies(entry: Entry) -> Rows:
     hard, soft, gap = (number(summary, key) for key in ("top1_hard", "top1_soft", "quantizer_gap"))
     images, difference = number(summary, "test_images"), number(summary, "difference")
     is_float = summary.get("quantizer") == "fp"
-    rows: Rows = []
+    rows: Rows = averaged_rows(number(summary, "ema"))
     if hard is not None:
         on = "" if images is None else f", {images:,.0f} test images"
         rows.append(("top-1", f"{percent(hard)}  {'' if is_float else 'hard, '}last epoch{on}"))

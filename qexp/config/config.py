@@ -30,6 +30,8 @@ from qexp.utils.types import (
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 Parallel = Annotated[int, Range(low=0, high=1024)]  # a million threads end in an abort of the whole process
 
+Decay = Annotated[float, Range(low=0, high=0.999999)]  # an average with a decay of 1 would learn nothing
+
 
 @dataclass(frozen=True)
 class Section:
@@ -56,6 +58,7 @@ class Recipe:
     flip: bool
     schedule: ScheduleOptions
     clip_norm: NonNegative
+    ema: Decay
     dampening: NonNegative
     freezing: Fraction
     norm_batches: NonNegativeInt

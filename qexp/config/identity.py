@@ -28,6 +28,7 @@ YOUNGER: Mapping[str, Any] = {
     "freezing": 0.0,
     "norm_batches": 0,
     "clip_norm": 0.0,
+    "ema": 0.0,
 }
 _YOUNGER_RUNTIME: Mapping[str, Any] = {"firmness": False}  # not of a recipe, and not part of the key
 

@@ -148,6 +148,10 @@ class Checkpointer(NoCheckpointer):
             Diverged: it is not finite, and not worth keeping.
             QexpError: it cannot be written; the files are as they were before.
         """
+        with state.step.averaged():  # the network of a checkpoint is the one that was evaluated
+            self._save(state)
+
+    def _save(self, state: TrainState) -> None:
         check_training(state.model, state.step.guard, f"diverged by step {state.done}")
         now = {name: size for callback in self.callbacks for name, size in callback.position().items()}
         if self._pending is not None:

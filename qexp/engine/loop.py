@@ -7,8 +7,9 @@ for epoch
         forward, backward, update                      step.py
         -> callbacks.step
         save the state if that is due; leave here if a signal asked for it
-    every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
-    -> callbacks.epoch
+    with the average of the weights in their place, where there is one: average.py
+        every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
+        -> callbacks.epoch
 """
 
 import math
@@ -74,7 +75,7 @@ def fit(
     checkpointer: NoCheckpointer | None = None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> EpochRecord:
-    """Train `model` in place and return the record of the last epoch.
+    """Train `model` in place and return the record of the last epoch; where weights are averaged it ends with those.
 
     Evaluation takes no part in training: `eval_interval` changes what is seen and not what is learned.
 
@@ -119,10 +120,11 @@ def fit(
                 checkpointer.save_if_due(state)
                 check_stop()
             is_evaluated = (epoch + 1) % eval_interval == 0 or epoch + 1 == epochs
-            record = _end_epoch(state, epoch, epochs, evaluate if is_evaluated else None)
-            checkpointer.epoch(record, model)
-            for callback in callbacks:
-                callback.epoch(record, model)
+            with step.averaged():
+                record = _end_epoch(state, epoch, epochs, evaluate if is_evaluated else None)
+                checkpointer.epoch(record, model)
+                for callback in callbacks:
+                    callback.epoch(record, model)
             state.end_epoch(record)
             checkpointer.save_if_due(state)
             check_stop()
@@ -130,6 +132,7 @@ def fit(
         checkpointer.save(state)
         raise
     checkpointer.save(state)
+    step.settle()
     assert state.last is not None
     return state.last
 
@@ -173,6 +176,7 @@ def _end_epoch(state: TrainState, epoch: int, epochs: int, evaluate: Evaluate | 
         time_seconds=state.seconds,
         time_images_per_second=train.images / trained_seconds,
         oscillation=state.oscillation.measure() if state.oscillation else None,
+        is_averaged=state.step.average is not None,
     )
 
 

@@ -21,6 +21,7 @@ from qexp.config.places import file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem, attempt
 from qexp.data.datasets import Source
 from qexp.engine import weights
+from qexp.engine.average import WeightAverage
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import cosine, make_schedule
 from qexp.engine.step import Step, cross_entropy
@@ -243,6 +244,7 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         precision=recipe.precision,
         accumulate=recipe.accumulate,
         clip_norm=recipe.clip_norm,
+        average=WeightAverage(model, recipe.ema) if recipe.ema else None,
         cached_weights=partial(quantizers.cached_weights, model),
     )
 

@@ -121,6 +121,7 @@ def _computed(config: Config, train_images: int) -> dict[str, Any]:
         "init": config.init,
         "protocol": config.protocol,
         "epochs": config.recipe.epochs,
+        "ema": config.recipe.ema,
         "train_images": train_images,
     }
 

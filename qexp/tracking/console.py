@@ -17,7 +17,8 @@ def make_progress(console: Console, *, epochs: int, steps: int) -> Callback:
 def epoch_line(record: EpochRecord) -> str:
     """Return one epoch in one line."""
     width = len(str(record.epochs))
-    test = f"  test {record.hard.top1:5.2f} %" if record.hard else ""
+    averaged = " averaged" if record.is_averaged else ""
+    test = f"  test{averaged} {record.hard.top1:5.2f} %" if record.hard else ""
     soft = f" soft {record.soft.top1:5.2f}" if record.soft and record.soft is not record.hard else ""
     penalty = f" penalty {record.penalty:.3f}" if record.penalty else ""
     return (

@@ -58,6 +58,8 @@ class EpochRecord:
         None  # top1_hard and top1_soft, where batch norm was estimated again since
     )
 
+    is_averaged: bool = False  # hard and soft are of the average of the weights, see `WeightAverage`
+
     @property
     def gap(self) -> float | None:
         """The quantizer gap: soft minus hard top-1, in points."""

@@ -139,7 +139,7 @@ OTHER_VALUES = [
     *(("precision", "bfloat16"), ("precision", "float16"), ("accumulate", 2), ("accumulate", 4)),
     *(("schedule.end", 0.01), ("schedule.end", 0.1), ("dampening", 0.1), ("dampening", 1), ("freezing", 0.01)),
     ("norm_batches", 10),
-    *(("clip_norm", 1.0), ("clip_norm", 0.5)),
+    *(("clip_norm", 1.0), ("clip_norm", 0.5), ("ema", 0.9), ("ema", 0.999)),
 ]
 
 

@@ -34,6 +34,8 @@ OTHERS = {
     "parts": ("quantizer=dqa", "recipe.accumulate=2", "init=scratch"),
     "dampening": ("quantizer=daq", "recipe.dampening=0.1", "init=scratch"),
     "freezing": ("quantizer=daq", "recipe.freezing=0.001", "init=scratch"),
+    "clipped": ("quantizer=daq", "recipe.clip_norm=0.5", "recipe.precision=float16", "init=scratch"),
+    "averaged": ("quantizer=dqa", "recipe.ema=0.9", "init=scratch"),
     "norms": ("quantizer=dqa", "recipe.norm_batches=6", "init=scratch"),
     "step schedule": ("quantizer=ste", "recipe.schedule.name=step", "recipe.schedule.milestones=[0.5]", "init=scratch"),
 }
