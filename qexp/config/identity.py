@@ -29,6 +29,8 @@ YOUNGER: Mapping[str, Any] = {
     "norm_batches": 0,
     "clip_norm": 0.0,
     "ema": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
 }
 _YOUNGER_RUNTIME: Mapping[str, Any] = {"firmness": False}  # not of a recipe, and not part of the key
 

@@ -12,7 +12,8 @@ from qexp.engine.divergence import LossGuard
 from qexp.engine.optim import Optimizers
 from qexp.utils.types import Precision
 
-Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> mean task loss
+# (logits, labels or probabilities of the classes) -> mean task loss
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class StepOutput(NamedTuple):
@@ -24,7 +25,10 @@ class StepOutput(NamedTuple):
 
 
 class BatchPart(NamedTuple):
-    """Images (n, C, H, W) and labels (n,) of a part, its fraction of the batch, and whether it is the last one."""
+    """Images (n, C, H, W) and labels of a part, its fraction of the batch, and whether it is the last one.
+
+    Labels are (n,) int64, or of mixed images their probabilities (n, classes).
+    """
 
     images: Tensor
     labels: Tensor

@@ -7,6 +7,7 @@ from typing import Any
 
 from qexp.config.config import Config
 from qexp.config.places import data_root
+from qexp.data.augment import Mixed
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
@@ -37,7 +38,7 @@ class Session:
         self.device = pick_device(config.device)
         set_threads(config, parts)
         seed_everything(config.seed)
-        self.data = parts.source.load(data_root(config.data_dir))
+        self.data, self._classes = parts.source.load(data_root(config.data_dir)), parts.source.classes
         network = weights.load_network(checkpoint_file) if checkpoint_file else None
         state = network.state if network else None
         self.recorded_codes = network.codes if network and _has_same_codes(network.run, config) else None
@@ -56,6 +57,15 @@ class Session:
             flip=recipe.flip,
             workers=config.workers,
         )
+
+    @property
+    def mixed_batches(self) -> Batches:
+        """What is trained on: training images, mixed with each other where the recipe says so."""
+        recipe, classes = self.config.recipe, self._classes
+        if not (recipe.mixup or recipe.cutmix):
+            return self.train_batches
+        mixes = {"mixup": recipe.mixup, "cutmix": recipe.cutmix}
+        return Mixed(self.train_batches, classes=classes, seed=self.config.seed, **mixes)
 
     @cached_property
     def test_batches(self) -> Batches:

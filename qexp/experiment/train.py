@@ -120,7 +120,7 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
     return partial(
         fit,
         model,
-        session.train_batches,
+        session.mixed_batches,
         step=make_step(model, config.recipe, compiled=config.compile),
         anneal=partial(quantizers.anneal, model),
         evaluate=partial(evaluate_session, session),
