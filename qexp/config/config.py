@@ -31,6 +31,7 @@ Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 Parallel = Annotated[int, Range(low=0, high=1024)]  # a million threads end in an abort of the whole process
 
 Alpha = Annotated[float, Range(low=0, high=100)]  # of a Beta distribution that at 100 gives nothing but halves
+Magnitude = Annotated[int, Range(low=0, high=30)]  # of torchvision's RandAugment, which has 31 of them
 Decay = Annotated[float, Range(low=0, high=0.999999)]  # an average with a decay of 1 would learn nothing
 
 
@@ -57,6 +58,7 @@ class Recipe:
     label_smoothing: Fraction
     crop: NonNegativeInt
     flip: bool
+    randaugment: Magnitude
     mixup: Alpha
     cutmix: Alpha
     schedule: ScheduleOptions

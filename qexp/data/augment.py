@@ -1,12 +1,14 @@
-"""Random flips and crops, for a whole batch at once, as a pure function; and batches whose images are mixed."""
+"""Random flips and crops for a whole batch at once, RandAugment image by image, and batches of mixed images."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from qexp.data.batches import Batches, draw_seed
 
@@ -38,6 +40,29 @@ def flip_and_crop(padded: Tensor, picks: Tensor, flips: Tensor, offsets: Tensor,
     pixels = rows[:, :, None] * padded_width + columns[:, None, :]
     gathered = padded.view(-1, channels).index_select(0, pixels.flatten())
     return gathered.view(len(picks), height, width, channels)
+
+
+def rand_augment(magnitude: int) -> v2.RandAugment:
+    """Return RandAugment (Cubuk et al., arXiv 1909.13719) with two operations, as in torchvision's own recipes."""
+    return v2.RandAugment(num_ops=2, magnitude=magnitude)
+
+
+def augment_each(pixels: Tensor, transform: v2.Transform, seeds: Sequence[int]) -> Tensor:
+    """Return images that a transform changed one by one; torch's own random numbers stay as they are.
+
+    Not for a batch at once: torchvision draws one operation a call, and all images of a batch would get the same.
+
+    Args:
+        pixels: (N, H, W, C) bytes on the CPU, of 1 or 3 channels.
+        transform: of PIL images, as for those that are read from files; draws from torch's default generator.
+        seeds: of that generator, one for each image.
+    """
+    with torch.random.fork_rng(devices=[]):
+        found = []
+        for image, seed in zip(pixels, seeds, strict=True):
+            torch.default_generator.manual_seed(seed)
+            found.append(pil_to_tensor(transform(to_pil_image(image.permute(2, 0, 1)))))
+    return torch.stack(found).permute(0, 2, 3, 1)
 
 
 class Mixed:

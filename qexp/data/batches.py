@@ -28,7 +28,15 @@ class Dataset(Protocol):
     """Training and test images, which know how to make batches of themselves."""
 
     def train_batches(
-        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int
+        self,
+        batch_size: int,
+        *,
+        device: torch.device,
+        seed: int,
+        crop: int,
+        flip: bool,
+        randaugment: int = 0,
+        workers: int,
     ) -> Batches:
         """Return shuffled and augmented training images.
 
@@ -38,6 +46,7 @@ class Dataset(Protocol):
             seed: of order and augmentation, 0 or more.
             crop: pixels of padding around the images that windows are cut out of; 0 for none.
             flip: mirror half of the images, left to right.
+            randaugment: magnitude of RandAugment, which comes last; 0 for none.
             workers: processes that decode images, where they are read from files while training; 0 for none.
 
         Raises:

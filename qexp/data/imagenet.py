@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+from torch import nn
 from torchvision.transforms import v2
 
+from qexp.data.augment import rand_augment
 from qexp.data.datasets import Source
 from qexp.data.folder import FileBatches, ImageFiles, Transform, find_images
 from qexp.utils.errors import UsageError
@@ -97,13 +99,22 @@ class _Folders:
     root: Path
 
     def train_batches(
-        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int
+        self,
+        batch_size: int,
+        *,
+        device: torch.device,
+        seed: int,
+        crop: int,
+        flip: bool,
+        randaugment: int = 0,
+        workers: int,
     ) -> FileBatches:
         """Return random windows of the training images, shuffled; see `qexp.data.batches.Dataset`."""
         self.source.check_crop(crop)
-        window = v2.RandomResizedCrop(self.source.image_size)
-        transform = v2.Compose([window, v2.RandomHorizontalFlip()]) if flip else window
-        return self._batches("train", transform, batch_size, device, workers, seed=seed, shuffle=True)
+        steps: list[nn.Module] = [v2.RandomResizedCrop(self.source.image_size)]
+        steps += [v2.RandomHorizontalFlip()] if flip else []
+        steps += [rand_augment(randaugment)] if randaugment else []
+        return self._batches("train", v2.Compose(steps), batch_size, device, workers, seed=seed, shuffle=True)
 
     def test_batches(self, batch_size: int, *, device: torch.device, workers: int) -> FileBatches:
         """Return the centres of the test images, in order."""

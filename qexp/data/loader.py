@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qexp.data.augment import flip_and_crop
+from qexp.data.augment import augment_each, flip_and_crop, rand_augment
 from qexp.data.batches import Normalize, count_batches, draw_seed
 from qexp.data.images import Images
 from qexp.utils.errors import UsageError
@@ -28,6 +28,7 @@ class Loader:
         seed: of order and augmentation, 0 or more.
         crop: cut windows of H x W out of images padded with so many black pixels; 0 for none.
         flip: mirror half of the images, left to right.
+        randaugment: magnitude of RandAugment, which comes last and is done on the CPU, image by image; 0 for none.
         shuffle: a new order in each epoch.
         drop_last: only full batches.
 
@@ -46,6 +47,7 @@ class Loader:
         seed: int = 0,
         crop: int = 0,
         flip: bool = False,
+        randaugment: int = 0,
         shuffle: bool = False,
         drop_last: bool = False,
     ):
@@ -57,7 +59,9 @@ class Loader:
         self._batches = count_batches(len(images), batch_size, drop_last=drop_last, drop_single=shuffle)
         if self._batches == 0:
             raise UsageError(f"batch_size={batch_size}: {len(images)} images give no full batch")
-        pixels = torch.from_numpy(images.images).to(device)
+        self._randaugment = rand_augment(randaugment) if randaugment else None
+        pixels = torch.from_numpy(images.images)
+        pixels = pixels if randaugment else pixels.to(device)
         self._padded = functional.pad(pixels, (0, 0, crop, crop, crop, crop)).contiguous()
         self._labels = torch.from_numpy(images.labels).to(device)
         self._normalize = Normalize(mean, std, images.images.shape[2], device)
@@ -71,6 +75,9 @@ class Loader:
         for batch in range(start, len(self)):
             part = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
             pixels = flip_and_crop(self._padded, order[part], flips[part], offsets[part], self._crop)
+            if self._randaugment:
+                seeds = [draw_seed(self._seed, epoch, index + 1) for index in order[part].tolist()]
+                pixels = augment_each(pixels, self._randaugment, seeds).to(self._labels.device)
             yield self._normalize(pixels), self._labels[order[part]]
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +104,15 @@ class InMemory:
     std: tuple[float, ...]
 
     def train_batches(
-        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int = 0
+        self,
+        batch_size: int,
+        *,
+        device: torch.device,
+        seed: int,
+        crop: int,
+        flip: bool,
+        randaugment: int = 0,
+        workers: int = 0,
     ) -> Loader:
         """Return shuffled and augmented training images; see `qexp.data.batches.Dataset`."""
         return Loader(
@@ -109,6 +124,7 @@ class InMemory:
             seed=seed,
             crop=crop,
             flip=flip,
+            randaugment=randaugment,
             shuffle=True,
         )
 

@@ -49,6 +49,7 @@ def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts
     source = parts.source if parts else attempt([], lambda: build_source(config))
     if source is not None:
         attempt(problems, lambda: source.check_crop(config.recipe.crop))
+        attempt(problems, lambda: source.check_randaugment(config.recipe.randaugment))
     images = attempt(problems, lambda: check_images(config, source, fetch=fetch)) if source else None
     if parts is not None:
         if config.init == "torchvision":

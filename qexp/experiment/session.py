@@ -55,6 +55,7 @@ class Session:
             seed=config.seed,
             crop=recipe.crop,
             flip=recipe.flip,
+            randaugment=recipe.randaugment,
             workers=config.workers,
         )
 

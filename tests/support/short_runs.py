@@ -37,6 +37,7 @@ OTHERS = {
     "clipped": ("quantizer=daq", "recipe.clip_norm=0.5", "recipe.precision=float16", "init=scratch"),
     "averaged": ("quantizer=dqa", "recipe.ema=0.9", "init=scratch"),
     "mixed": ("quantizer=daq", "recipe.mixup=0.3", "recipe.cutmix=1", "recipe.accumulate=2", "init=scratch"),
+    "randaugment": ("quantizer=fp", "recipe.randaugment=9", "init=scratch"),
     "norms": ("quantizer=dqa", "recipe.norm_batches=6", "init=scratch"),
     "step schedule": ("quantizer=ste", "recipe.schedule.name=step", "recipe.schedule.milestones=[0.5]", "init=scratch"),
 }
