@@ -12,9 +12,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from qexp.cli.course_rows import averaged_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.parser import Parser
-from qexp.cli.text import averaged_rows, named_rows, with_bar
+from qexp.cli.text import named_rows, with_bar
 from qexp.config.compose import Composer, composing
 from qexp.config.config import Config, recorded_config
 from qexp.config.explain import COMPOSITION_ERRORS, explain

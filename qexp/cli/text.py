@@ -61,11 +61,6 @@ def named_rows(head: str, rows: Iterable[tuple[str, str]], width: int = 17) -> s
     return "\n".join([head, *(f"  {name:<{width}}{value}" for name, value in rows)])
 
 
-def averaged_rows(ema: float | None) -> list[tuple[str, str]]:
-    """Return a row that says that the network is the average of its weights, where `recipe.ema` asked for that."""
-    return [("network", f"the moving average of the weights, recipe.ema={ema:g}")] if ema else []
-
-
 def with_progress(items: Sequence[T], title: str) -> Iterable[T]:
     """Yield `items`; on a terminal a bar shows how far it is, elsewhere one line says that many will take a while."""
     if len(items) < MANY:

@@ -51,6 +51,8 @@ class Recipe:
     epochs: Count
     batch_size: Count
     eval_batch_size: Count
+    holdout: NonNegativeInt
+    patience: NonNegativeInt
     init: str
     width: Positive
     precision: Precision

@@ -29,6 +29,8 @@ YOUNGER: Mapping[str, Any] = {
     "norm_batches": 0,
     "clip_norm": 0.0,
     "ema": 0.0,
+    "holdout": 0,
+    "patience": 0,
     "randaugment": 0,
     "mixup": 0.0,
     "cutmix": 0.0,

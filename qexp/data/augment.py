@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from qexp.data.batches import Batches, draw_seed
 
-_OF_MIXING = 1  # last of the numbers that the seed of a batch is drawn from: no other draw has four
+_OF_MIXING = 1  # last of the numbers that the seed of a batch is drawn from: no other draw has such four
 
 
 def flip_and_crop(padded: Tensor, picks: Tensor, flips: Tensor, offsets: Tensor, crop: int) -> Tensor:

@@ -1,14 +1,14 @@
 """Batches from images that stay on the device."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from qexp.data.augment import augment_each, flip_and_crop, rand_augment
-from qexp.data.batches import Normalize, count_batches, draw_seed
+from qexp.data.batches import Normalize, count_batches, draw_seed, is_held_out
 from qexp.data.images import Images
 from qexp.utils.errors import UsageError
 
@@ -95,13 +95,17 @@ class Loader:
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """Training and test images in memory; `mean` and `std` per channel, pixels 0..1. Nothing is left for workers."""
+    """Images in memory to train on, to test on, and held out; `mean` and `std` per channel, pixels 0..1.
+
+    Nothing is left for workers.
+    """
 
     train: Images
     test: Images
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    held_out: Images | None = None
 
     def train_batches(
         self,
@@ -131,3 +135,13 @@ class InMemory:
     def test_batches(self, batch_size: int, *, device: torch.device, workers: int = 0) -> Loader:
         """Return the test images, in order."""
         return Loader(self.test, mean=self.mean, std=self.std, batch_size=batch_size, device=device)
+
+    def holding_out(self, count: int, seed: int) -> "InMemory":
+        """Return these data with `count` images less to train on; see `qexp.data.batches.Dataset`."""
+        chosen = is_held_out(self.train.labels, count, seed)
+        return replace(self, train=self.train.where(~chosen), held_out=self.train.where(chosen))
+
+    def held_out_batches(self, batch_size: int, *, device: torch.device, workers: int = 0) -> Loader:
+        """Return the images that are held out, in order."""
+        assert self.held_out is not None, "nothing is held out"
+        return Loader(self.held_out, mean=self.mean, std=self.std, batch_size=batch_size, device=device)

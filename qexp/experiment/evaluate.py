@@ -43,6 +43,11 @@ def evaluate_session(session: Session) -> tuple[Metrics, Metrics]:
     return evaluate_both(session.model, lambda: session.stop.pausing(session.test_batches.epoch(0)))
 
 
+def evaluate_held_out(session: Session) -> Metrics:
+    """Return hard metrics on the images that a session holds out of training; raises Interrupted."""
+    return evaluate_hard(session.model, session.stop.pausing(session.held_out_batches.epoch(0)))
+
+
 def evaluate_run(
     config: Config, path: Path, checkpoint: str, *, firmness: bool = False, each: Each = iter
 ) -> dict[str, Any]:

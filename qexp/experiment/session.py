@@ -39,6 +39,8 @@ class Session:
         set_threads(config, parts)
         seed_everything(config.seed)
         self.data, self._classes = parts.source.load(data_root(config.data_dir)), parts.source.classes
+        if config.recipe.holdout:
+            self.data = self.data.holding_out(config.recipe.holdout, config.seed)
         network = weights.load_network(checkpoint_file) if checkpoint_file else None
         state = network.state if network else None
         self.recorded_codes = network.codes if network and _has_same_codes(network.run, config) else None
@@ -73,6 +75,12 @@ class Session:
         """Test images, in order."""
         size, workers = self.config.recipe.eval_batch_size, self.config.workers
         return self.data.test_batches(size, device=self.device, workers=workers)
+
+    @cached_property
+    def held_out_batches(self) -> Batches:
+        """The training images that are held out, in order; only where the recipe says so."""
+        size, workers = self.config.recipe.eval_batch_size, self.config.workers
+        return self.data.held_out_batches(size, device=self.device, workers=workers)
 
 
 def _has_same_codes(run: Mapping[str, Any] | None, config: Config) -> bool:

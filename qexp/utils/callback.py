@@ -58,7 +58,8 @@ class EpochRecord:
         None  # top1_hard and top1_soft, where batch norm was estimated again since
     )
 
-    is_averaged: bool = False  # hard and soft are of the average of the weights, see `WeightAverage`
+    held_out: Metrics | None = None  # hard, of the images that were held out of training, where some are
+    is_averaged: bool = False  # hard, soft and held_out are of the average of the weights, see `WeightAverage`
 
     @property
     def gap(self) -> float | None:
