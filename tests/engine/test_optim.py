@@ -68,3 +68,31 @@ def test_adamw_equals_its_formula_written_out() -> None:
     assert (found["adam"] - found["adamw"]).abs().max() > 1e-3
     assert [type(one).__name__ for one in optimizers["adamw"].optimizers] == ["AdamW"]
     assert all(group["fused"] for one in optimizers.values() for group in one.optimizers[0].param_groups)
+
+
+def scaled(*gradients: list[float]) -> tuple[Optimizers, list[nn.Parameter], torch.amp.GradScaler]:
+    """An optimizer of each kind with a parameter of 1 and a gradient that is scaled as with float16."""
+    parameters = [nn.Parameter(torch.ones(2)) for _ in gradients]
+    roles = dict(zip(("weight", "range"), ([one] for one in parameters), strict=True))
+    optimizers, scaler = Optimizers(roles, ROLES, schedule()), torch.amp.GradScaler("cpu")
+    scaler.scale(torch.ones(()))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.tensor(gradient) * 65536
+    return optimizers, parameters, scaler
+
+
+def test_gradients_of_all_optimizers_are_clipped_together_and_as_they_are_without_their_scale() -> None:
+    """3 and 4 have a norm of 5: to 2.5 both are halved. 65536 is the scale that torch begins with."""
+    for largest, factor in ((2.5, 0.5), (5.1, 1.0)):
+        optimizers, parameters, scaler = scaled([3.0, 0.0], [0.0, 4.0])
+        optimizers.clip(scaler, largest)
+        found = [(parameter.grad / 65536).tolist() for parameter in parameters]
+        assert found[0] == pytest.approx([3 * factor, 0], rel=1e-6)
+        assert found[1] == pytest.approx([0, 4 * factor], rel=1e-6)
+
+
+def test_an_overflow_in_one_optimizer_leaves_out_the_clipped_update_of_both() -> None:
+    optimizers, parameters, scaler = scaled([float("inf"), 0.0], [0.0, 4.0])
+    optimizers.clip(scaler, 2.5)
+    optimizers.step(scaler)
+    assert [parameter.tolist() for parameter in parameters] == [[1, 1], [1, 1]]
