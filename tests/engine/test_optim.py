@@ -92,7 +92,9 @@ def test_gradients_of_all_optimizers_are_clipped_together_and_as_they_are_withou
 
 
 def test_an_overflow_in_one_optimizer_leaves_out_the_clipped_update_of_both() -> None:
-    optimizers, parameters, scaler = scaled([float("inf"), 0.0], [0.0, 4.0])
-    optimizers.clip(scaler, 2.5)
-    optimizers.step(scaler)
-    assert [parameter.tolist() for parameter in parameters] == [[1, 1], [1, 1]]
+    """Else the other one's gradients would be 0, and weight decay would move its weights."""
+    for gradients in (([float("inf"), 0.0], [0.0, 4.0]), ([3.0, 0.0], [0.0, float("inf")])):
+        optimizers, parameters, scaler = scaled(*gradients)
+        optimizers.clip(scaler, 2.5)
+        optimizers.step(scaler)
+        assert [parameter.tolist() for parameter in parameters] == [[1, 1], [1, 1]]
