@@ -29,6 +29,12 @@ OF_RUNS = (
     "engine/test_checkpointer",
     "engine/test_train_state",
     "engine/test_optim",
+    "engine/test_average",
+    "engine/test_early_stop",
+    "engine/test_step",
+    "data/test_augment",
+    "data/test_batches",
+    "data/test_loader",
     "tracking/test_journal",
     "runs/test_store",
     "utils/test_atomic",
@@ -417,6 +423,73 @@ MISTAKES = (
         "min(FIRM, abs(difference))",
         "max(FIRM, abs(difference))",
         "tables",
+    ),
+    Mistake(
+        "clip: the norm of scaled gradients", "optim.py", "norm / scaler.scale(torch.ones_like(norm))", "norm", "engine"
+    ),
+    Mistake(
+        "clip: an overflow in one optimizer moves the others",
+        "optim.py",
+        "        if scaler.is_enabled():\n",
+        "        if False:\n",
+        "engine",
+    ),
+    Mistake(
+        "average: without running statistics", "average.py", ".parameters()), *statistics]", ".parameters())]", "engine"
+    ),
+    Mistake(
+        "average: as slow at the beginning",
+        "average.py",
+        "return min(decay, (1 + update) / (10 + update))",
+        "return decay",
+        "engine",
+    ),
+    Mistake(
+        "average: the trained weights are evaluated",
+        "average.py",
+        "        self.settle()\n        try:",
+        "        try:",
+        "engine",
+    ),
+    Mistake(
+        "resume: goes on with the average",
+        "average.py",
+        '        _copy(state["trained"], self._values())\n',
+        "",
+        "engine",
+    ),
+    Mistake(
+        "early stop: as good is better", "early_stop.py", "held_out.top1 <= self", "held_out.top1 < self", "engine"
+    ),
+    Mistake(
+        "resume: the best held-out accuracy forgotten",
+        "train_state.py",
+        "EarlyStop(self.early_stop.patience, top1, epoch)",
+        "EarlyStop(self.early_stop.patience)",
+        "engine",
+    ),
+    Mistake(
+        "best network: chosen by the test all the same",
+        "checkpointer.py",
+        "(record.held_out or record.hard).top1",
+        "record.hard.top1",
+        "engine",
+    ),
+    Mistake("held out: trained on all the same", "loader.py", "self.train.where(~chosen)", "self.train", "data"),
+    Mistake("mixup: labels are not mixed", "augment.py", "one_hot.roll(1, 0)", "one_hot", "data"),
+    Mistake(
+        "mixup: other shares after a restart",
+        "augment.py",
+        "self._batches.epoch(epoch, start), start)",
+        "self._batches.epoch(epoch, start))",
+        "data",
+    ),
+    Mistake(
+        "RandAugment: takes torch's own random numbers",
+        "augment.py",
+        "with torch.random.fork_rng(devices=[]):",
+        "with torch.no_grad():",
+        "data",
     ),
     Mistake("sweep: failures exit with 0", "closing.py", "    return 3\n\n\ndef", "    return 0\n\n\ndef", "cli"),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
 from qexp.cli.text import grid, named_rows
@@ -103,7 +104,8 @@ def without(words: Sequence[str], removed: Sequence[str]) -> list[str]:
 def run_report(outcome: RunOutcome) -> str:
     """Return the closing report of one run."""
     summary = outcome.summary or {}
-    rows = _accuracy_rows(summary)
+    rows = [*averaged_rows(summary.get("ema")), *_accuracy_rows(summary)]
+    rows += held_out_rows(summary)
     kilobytes, full = summary["weight_kilobytes"], summary["float_weight_kilobytes"]
     size = f"{kilobytes:,.1f} kB" if kilobytes == full else f"{kilobytes:,.1f} kB, float {full:,.1f} kB"
     rows.append(("weights", size + (f" ({full / kilobytes:.1f}x smaller)" if kilobytes < full else "")))
@@ -112,8 +114,9 @@ def run_report(outcome: RunOutcome) -> str:
     if summary["unsettled"]:
         rows.append(("WARNING", unconverged_warning(summary["unsettled"])))
     protocol = "" if summary["protocol"] == "paper" else f", protocol {summary['protocol']}"
+    epochs = f"{epochs_of(summary)} epoch{'' if summary['epochs'] == 1 else 's'}"
     head = f"{_label(summary)}  {_model(summary)} on {summary['dataset']}  seed {summary['seed']}"
-    return named_rows(f"{head}  {plural(summary['epochs'], 'epoch')}{protocol}", rows)
+    return named_rows(f"{head}  {epochs}{protocol}", rows)
 
 
 def _label(summary: dict[str, Any]) -> str:
@@ -126,7 +129,8 @@ def _model(summary: dict[str, Any]) -> str:
 
 def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     before = ", before batch norm was estimated again" if summary.get("before_norm") else ""
-    best = f"best {percent(summary['best_top1_hard'])} in epoch {summary['best_epoch']}{before}"
+    chosen = ", by held-out accuracy" if summary.get("held_out") else ""
+    best = f"best {percent(summary['best_top1_hard'])} in epoch {summary['best_epoch']}{chosen}{before}"
     hard = percent(summary["top1_hard"])
     if summary["quantizer"] == "fp":
         return [("float top-1", f"{hard}  last epoch, {summary['test_images']:,} test images; {best}")]

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from qexp.cli.course_rows import averaged_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.parser import Parser
 from qexp.cli.text import named_rows, with_bar
@@ -143,7 +144,11 @@ def run_result(request: EvalRequest, *, firmness: bool) -> tuple[dict[str, Any],
 
     result = evaluate.evaluate_run(config, path, name, firmness=firmness, each=_SHOWN)
     head = f"{config.label}  {name} checkpoint of {path}"
-    rows = [*_rows(result), ("recorded top-1", percent(result["recorded_top1_hard"]))]
+    rows = [
+        *averaged_rows(config.recipe.ema),
+        *_rows(result),
+        ("recorded top-1", percent(result["recorded_top1_hard"])),
+    ]
     return result, named_rows(head, rows)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qexp.cli.course_rows import epochs_of
 from qexp.cli.parser import Parser
 from qexp.cli.show import page
 from qexp.cli.text import grid
@@ -103,7 +104,7 @@ def _row(entry: Entry) -> list[str]:
         "-" if top1 is None else percent(top1),
         percent(number(summary, "float_top1")) if "float_top1" in summary else "-",
         "-" if difference is None else percent(difference, signed=True),
-        str(summary["epochs"]) if "epochs" in summary else entry.progress or "-",
+        epochs_of(summary, "/") if "epochs" in summary else entry.progress or "-",
         "-" if seconds is None else f"{seconds:.0f} s",
         str(summary.get("protocol", "-")),
         entry.state,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.text import named_rows
 from qexp.runs.query import Entry, number
@@ -42,12 +43,13 @@ def _accuracies(entry: Entry) -> Rows:
     hard, soft, gap = (number(summary, key) for key in ("top1_hard", "top1_soft", "quantizer_gap"))
     images, difference = number(summary, "test_images"), number(summary, "difference")
     is_float = summary.get("quantizer") == "fp"
-    rows: Rows = []
+    rows: Rows = averaged_rows(number(summary, "ema"))
     if hard is not None:
         on = "" if images is None else f", {images:,.0f} test images"
         rows.append(("top-1", f"{percent(hard)}  {'' if is_float else 'hard, '}last epoch{on}"))
     rows += _before_norm(summary)
     rows += _best(summary)
+    rows += held_out_rows(summary)
     if not is_float:
         rows += [] if soft is None else [("top-1 soft", percent(soft))]
         rows += [] if gap is None else [("quantizer gap", f"{percent(gap, signed=True)} points  (soft - hard)")]
@@ -72,9 +74,10 @@ def _best(summary: Mapping[str, Any]) -> Rows:
     if best is None:
         return []
     also = "" if soft is None else f", soft {percent(soft)}"
+    by = "held-out" if summary.get("held_out") else "test"
     where = "" if epoch is None else f" in epoch {epoch:.0f}"
     before = ", before batch norm was estimated again" if summary.get("before_norm") else ""
-    return [("best", f"{percent(best)}{also}{where}, chosen by test accuracy{before}")]
+    return [("best", f"{percent(best)}{also}{where}, chosen by {by} accuracy{before}")]
 
 
 def _so_far(entry: Entry) -> Rows:
@@ -89,7 +92,7 @@ def _training(entry: Entry) -> Rows:
     summary, config, recipe = entry.summary, entry.config, _group(entry.config, "recipe")
     values = {
         "protocol": summary.get("protocol", config.get("protocol")),
-        "epochs": summary.get("epochs", recipe.get("epochs")),
+        "epochs": epochs_of(summary) if "epochs" in summary else recipe.get("epochs"),
         "batch": recipe.get("batch_size"),
         "start": summary.get("init", config.get("init")),
         "precision": recipe.get("precision"),

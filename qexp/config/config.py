@@ -30,6 +30,10 @@ from qexp.utils.types import (
 Bits = Literal[1, 2, 3, 4, 5, 6, 7, 8, 32]
 Parallel = Annotated[int, Range(low=0, high=1024)]  # a million threads end in an abort of the whole process
 
+Alpha = Annotated[float, Range(low=0, high=100)]  # of a Beta distribution that at 100 gives nothing but halves
+Magnitude = Annotated[int, Range(low=0, high=30)]  # of torchvision's RandAugment, which has 31 of them
+Decay = Annotated[float, Range(low=0, high=0.999999)]  # an average with a decay of 1 would learn nothing
+
 
 @dataclass(frozen=True)
 class Section:
@@ -47,6 +51,8 @@ class Recipe:
     epochs: Count
     batch_size: Count
     eval_batch_size: Count
+    holdout: NonNegativeInt
+    patience: NonNegativeInt
     init: str
     width: Positive
     precision: Precision
@@ -54,7 +60,12 @@ class Recipe:
     label_smoothing: Fraction
     crop: NonNegativeInt
     flip: bool
+    randaugment: Magnitude
+    mixup: Alpha
+    cutmix: Alpha
     schedule: ScheduleOptions
+    clip_norm: NonNegative
+    ema: Decay
     dampening: NonNegative
     freezing: Fraction
     norm_batches: NonNegativeInt

@@ -30,6 +30,13 @@ YOUNGER: Mapping[str, Any] = {
     "dampening": 0.0,
     "freezing": 0.0,
     "norm_batches": 0,
+    "clip_norm": 0.0,
+    "ema": 0.0,
+    "holdout": 0,
+    "patience": 0,
+    "randaugment": 0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
 }
 _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "layer_bits": [],

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -28,7 +29,15 @@ class Dataset(Protocol):
     """Training and test images, which know how to make batches of themselves."""
 
     def train_batches(
-        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int
+        self,
+        batch_size: int,
+        *,
+        device: torch.device,
+        seed: int,
+        crop: int,
+        flip: bool,
+        randaugment: int = 0,
+        workers: int,
     ) -> Batches:
         """Return shuffled and augmented training images.
 
@@ -38,6 +47,7 @@ class Dataset(Protocol):
             seed: of order and augmentation, 0 or more.
             crop: pixels of padding around the images that windows are cut out of; 0 for none.
             flip: mirror half of the images, left to right.
+            randaugment: magnitude of RandAugment, which comes last; 0 for none.
             workers: processes that decode images, where they are read from files while training; 0 for none.
 
         Raises:
@@ -46,6 +56,12 @@ class Dataset(Protocol):
 
     def test_batches(self, batch_size: int, *, device: torch.device, workers: int) -> Batches:
         """Return the test images, in order; arguments and errors as for training."""
+
+    def holding_out(self, count: int, seed: int) -> "Dataset":
+        """Return the same data with `count` images less to train on, which `is_held_out` chooses by their labels."""
+
+    def held_out_batches(self, batch_size: int, *, device: torch.device, workers: int) -> Batches:
+        """Return the images that are held out, in order and as test images are; other arguments as for those."""
 
 
 def count_batches(images: int, batch_size: int, *, drop_last: bool = False, drop_single: bool = False) -> int:
@@ -66,6 +82,31 @@ def count_batches(images: int, batch_size: int, *, drop_last: bool = False, drop
 def draw_seed(*numbers: int) -> int:
     """Return a seed for a random generator that depends on all `numbers`; trailing zeros change nothing."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def is_held_out(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.bool_]:
+    """Choose `count` images at random, equally many of each class as far as it has them.
+
+    Of every class one image at least is left to train on. Where `count` is no multiple of the number of classes, the
+    first classes have one more.
+
+    Args:
+        labels: (N,) of all images.
+        count: at most N less one image for each class.
+        seed: of the choice, 0 or more.
+
+    Returns:
+        (N,), true for the images that are chosen.
+    """
+    # Not numpy's newer generators, whose streams may change. Only the seeds of `Mixed` have four numbers as well.
+    order = np.random.RandomState(draw_seed(seed, 0, 0, 2) % 2**32).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # class by class
+    counts = np.bincount(labels)
+    rank = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
+    is_last = rank == counts[labels[order]] - 1
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[order[np.lexsort((labels[order], rank, is_last))[:count]]] = True
+    return chosen
 
 
 class Normalize:

@@ -95,6 +95,14 @@ class Source(ABC):
             size = f"{self.image_size}x{self.image_size}"
             raise UsageError(f"recipe.crop={crop}: is more than the size of the images, {size} pixels")
 
+    def check_randaugment(self, magnitude: int) -> None:
+        """Raise UsageError if RandAugment cannot change these images."""
+        if magnitude and self.channels not in (1, 3):
+            raise UsageError(
+                f"recipe.randaugment={magnitude}: is for images of 1 or 3 channels; those of {self.name} have "
+                f"{self.channels}"
+            )
+
     @abstractmethod
     def load(self, data_dir: Path) -> Dataset:
         """Return the data, ready to make batches.

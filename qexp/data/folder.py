@@ -56,6 +56,10 @@ class ImageFiles:
         first = np.cumsum(counts) - counts
         rank = np.arange(len(self)) - first[self.labels]
         chosen = np.sort(np.lexsort((self.labels, rank))[:count])
+        return self.where(chosen)
+
+    def where(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> "ImageFiles":
+        """Return the images of these numbers, or those for which `chosen` (N,) is true."""
         return ImageFiles(self.folder, self.classes, self.names[chosen], self.labels[chosen])
 
 

@@ -1,12 +1,15 @@
 """ImageNet, or any other set of photographs that is laid out like it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+from torch import nn
 from torchvision.transforms import v2
 
+from qexp.data.augment import rand_augment
+from qexp.data.batches import is_held_out
 from qexp.data.datasets import Source
 from qexp.data.folder import FileBatches, ImageFiles, Transform, find_images
 from qexp.utils.errors import UsageError
@@ -95,26 +98,60 @@ class _Folders:
 
     source: ImageNet
     root: Path
+    holdout: tuple[int, int] = (0, 0)  # training images that are held out, and the seed that chooses them
 
     def train_batches(
-        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int
+        self,
+        batch_size: int,
+        *,
+        device: torch.device,
+        seed: int,
+        crop: int,
+        flip: bool,
+        randaugment: int = 0,
+        workers: int,
     ) -> FileBatches:
         """Return random windows of the training images, shuffled; see `qexp.data.batches.Dataset`."""
         self.source.check_crop(crop)
-        window = v2.RandomResizedCrop(self.source.image_size)
-        transform = v2.Compose([window, v2.RandomHorizontalFlip()]) if flip else window
-        return self._batches("train", transform, batch_size, device, workers, seed=seed, shuffle=True)
+        steps: list[nn.Module] = [v2.RandomResizedCrop(self.source.image_size)]
+        steps += [v2.RandomHorizontalFlip()] if flip else []
+        steps += [rand_augment(randaugment)] if randaugment else []
+        return self._batches(
+            self._train_files(), v2.Compose(steps), batch_size, device, workers, seed=seed, shuffle=True
+        )
 
     def test_batches(self, batch_size: int, *, device: torch.device, workers: int) -> FileBatches:
         """Return the centres of the test images, in order."""
-        transform = v2.Compose([v2.Resize(self.source.resize), v2.CenterCrop(self.source.image_size)])
-        return self._batches("val", transform, batch_size, device, workers)
+        return self._batches(self.source.chosen(self.root, "val"), self._center(), batch_size, device, workers)
+
+    def holding_out(self, count: int, seed: int) -> "_Folders":
+        """Return these data with `count` images less to train on; see `qexp.data.batches.Dataset`."""
+        return replace(self, holdout=(count, seed))
+
+    def held_out_batches(self, batch_size: int, *, device: torch.device, workers: int) -> FileBatches:
+        """Return the centres of the images that are held out, in order."""
+        return self._batches(self._train_files(held_out=True), self._center(), batch_size, device, workers)
+
+    def _train_files(self, *, held_out: bool = False) -> ImageFiles:
+        files = self.source.chosen(self.root, "train")
+        if not self.holdout[0]:
+            return files
+        return files.where(is_held_out(files.labels, *self.holdout) == held_out)
+
+    def _center(self) -> Transform:
+        return v2.Compose([v2.Resize(self.source.resize), v2.CenterCrop(self.source.image_size)])
 
     def _batches(
-        self, split: str, transform: Transform, batch_size: int, device: torch.device, workers: int, **options: Any
+        self,
+        files: ImageFiles,
+        transform: Transform,
+        batch_size: int,
+        device: torch.device,
+        workers: int,
+        **options: Any,
     ) -> FileBatches:
         return FileBatches(
-            self.source.chosen(self.root, split),
+            files,
             transform,
             image_size=self.source.image_size,
             mean=self.source.mean,

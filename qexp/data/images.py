@@ -19,3 +19,7 @@ class Images:
     def first(self, count: int | None) -> "Images":
         """Return the first `count` images, or all of them for None."""
         return Images(self.images[:count], self.labels[:count])
+
+    def where(self, chosen: NDArray[np.bool_]) -> "Images":
+        """Return the images for which `chosen` (N,) is true."""
+        return Images(self.images[chosen], self.labels[chosen])

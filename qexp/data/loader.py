@@ -1,14 +1,14 @@
 """Batches from images that stay on the device."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from qexp.data.augment import flip_and_crop
-from qexp.data.batches import Normalize, count_batches, draw_seed
+from qexp.data.augment import augment_each, flip_and_crop, rand_augment
+from qexp.data.batches import Normalize, count_batches, draw_seed, is_held_out
 from qexp.data.images import Images
 from qexp.utils.errors import UsageError
 
@@ -28,6 +28,7 @@ class Loader:
         seed: of order and augmentation, 0 or more.
         crop: cut windows of H x W out of images padded with so many black pixels; 0 for none.
         flip: mirror half of the images, left to right.
+        randaugment: magnitude of RandAugment, which comes last and is done on the CPU, image by image; 0 for none.
         shuffle: a new order in each epoch.
         drop_last: only full batches.
 
@@ -46,6 +47,7 @@ class Loader:
         seed: int = 0,
         crop: int = 0,
         flip: bool = False,
+        randaugment: int = 0,
         shuffle: bool = False,
         drop_last: bool = False,
     ):
@@ -57,7 +59,9 @@ class Loader:
         self._batches = count_batches(len(images), batch_size, drop_last=drop_last, drop_single=shuffle)
         if self._batches == 0:
             raise UsageError(f"batch_size={batch_size}: {len(images)} images give no full batch")
-        pixels = torch.from_numpy(images.images).to(device)
+        self._randaugment = rand_augment(randaugment) if randaugment else None
+        pixels = torch.from_numpy(images.images)
+        pixels = pixels if randaugment else pixels.to(device)
         self._padded = functional.pad(pixels, (0, 0, crop, crop, crop, crop)).contiguous()
         self._labels = torch.from_numpy(images.labels).to(device)
         self._normalize = Normalize(mean, std, images.images.shape[2], device)
@@ -71,6 +75,9 @@ class Loader:
         for batch in range(start, len(self)):
             part = slice(batch * self._batch_size, (batch + 1) * self._batch_size)
             pixels = flip_and_crop(self._padded, order[part], flips[part], offsets[part], self._crop)
+            if self._randaugment:
+                seeds = [draw_seed(self._seed, epoch, index + 1) for index in order[part].tolist()]
+                pixels = augment_each(pixels, self._randaugment, seeds).to(self._labels.device)
             yield self._normalize(pixels), self._labels[order[part]]
 
     def _draw(self, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,16 +95,28 @@ class Loader:
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """Training and test images in memory; `mean` and `std` per channel, pixels 0..1. Nothing is left for workers."""
+    """Images in memory to train on, to test on, and held out; `mean` and `std` per channel, pixels 0..1.
+
+    Nothing is left for workers.
+    """
 
     train: Images
     test: Images
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    held_out: Images | None = None
 
     def train_batches(
-        self, batch_size: int, *, device: torch.device, seed: int, crop: int, flip: bool, workers: int = 0
+        self,
+        batch_size: int,
+        *,
+        device: torch.device,
+        seed: int,
+        crop: int,
+        flip: bool,
+        randaugment: int = 0,
+        workers: int = 0,
     ) -> Loader:
         """Return shuffled and augmented training images; see `qexp.data.batches.Dataset`."""
         return Loader(
@@ -109,9 +128,20 @@ class InMemory:
             seed=seed,
             crop=crop,
             flip=flip,
+            randaugment=randaugment,
             shuffle=True,
         )
 
     def test_batches(self, batch_size: int, *, device: torch.device, workers: int = 0) -> Loader:
         """Return the test images, in order."""
         return Loader(self.test, mean=self.mean, std=self.std, batch_size=batch_size, device=device)
+
+    def holding_out(self, count: int, seed: int) -> "InMemory":
+        """Return these data with `count` images less to train on; see `qexp.data.batches.Dataset`."""
+        chosen = is_held_out(self.train.labels, count, seed)
+        return replace(self, train=self.train.where(~chosen), held_out=self.train.where(chosen))
+
+    def held_out_batches(self, batch_size: int, *, device: torch.device, workers: int = 0) -> Loader:
+        """Return the images that are held out, in order."""
+        assert self.held_out is not None, "nothing is held out"
+        return Loader(self.held_out, mean=self.mean, std=self.std, batch_size=batch_size, device=device)

@@ -2,7 +2,7 @@
 
 last.pt            the latest state of a training; of a finished run its network alone
 previous.pt        the state before that, while the run is not finished
-best.pt            the network with the highest hard top-1 up to the state in last.pt
+best.pt            the network with the highest hard top-1, on held-out images if any, up to the state in last.pt
 best-previous.pt   the one before that, while the run is not finished
 """
 
@@ -55,6 +55,7 @@ class Checkpointer(NoCheckpointer):
     ):
         self.directory, self.identity, self.steps, self.seconds = directory, dict(identity), steps, seconds
         self.best_top1, self.best_soft, self.best_epoch = -1.0, -1.0, 0
+        self.best_score = -1.0  # what it was chosen by: top-1 on held-out images where there are any, else best_top1
         self.callbacks: Sequence[Callback] = ()
         self._warn, self._codes = warn, codes
         self.resumed_at: list[int] = []  # steps at which a new process resumed
@@ -84,6 +85,7 @@ class Checkpointer(NoCheckpointer):
         load_into(state.model, self.found["model"], str(self.directory))
         state.load_state_dict(self.found["training"])
         self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
+        self.best_score = self.found.get("best_score", self.best_top1)
         self.resumed_at = [*self.found["resumed_at"], state.done]
         self._time_before, self._saved_step = self.found["time_seconds"], state.done
         self._files = dict(self.found["files"])
@@ -130,7 +132,10 @@ class Checkpointer(NoCheckpointer):
     # Writing
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
-        if record.hard and record.soft and record.hard.top1 > self.best_top1:
+        if not record.hard or not record.soft:
+            return
+        if (score := (record.held_out or record.hard).top1) > self.best_score:
+            self.best_score = score
             self.best_top1, self.best_soft, self.best_epoch = record.hard.top1, record.soft.top1, record.epoch
             network = to_cpu(model.state_dict())
             values = (network, record.epoch, record.hard.top1, self.identity, self._codes(model))
@@ -148,6 +153,10 @@ class Checkpointer(NoCheckpointer):
             Diverged: it is not finite, and not worth keeping.
             QexpError: it cannot be written; the files are as they were before.
         """
+        with state.step.averaged():  # the network of a checkpoint is the one that was evaluated
+            self._save(state)
+
+    def _save(self, state: TrainState) -> None:
         check_training(state.model, state.step.guard, f"diverged by step {state.done}")
         now = {name: size for callback in self.callbacks for name, size in callback.position().items()}
         if self._pending is not None:
@@ -157,6 +166,7 @@ class Checkpointer(NoCheckpointer):
             **self._network(state),
             "training": state.state_dict(),
             "best": (self.best_top1, self.best_soft, self.best_epoch),
+            "best_score": self.best_score,
             "files": {**self._files, **now},
             "resumed_at": self.resumed_at,
             "time_seconds": self.time_seconds,

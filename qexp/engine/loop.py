@@ -7,8 +7,10 @@ for epoch
         forward, backward, update                      step.py
         -> callbacks.step
         save the state if that is due; leave here if a signal asked for it
-    every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
-    -> callbacks.epoch
+    with the average of the weights in their place, where there is one: average.py
+        evaluate on held-out images, which may end training after this epoch: early_stop.py
+        every `eval_interval` epochs and at the end: evaluate, hard, and soft where it differs
+        -> callbacks.epoch
 """
 
 import math
@@ -66,15 +68,17 @@ def fit(
     step: Step,
     anneal: Callable[[Progress], None],
     evaluate: Evaluate,
+    held_out: Callable[[], Metrics] | None = None,
     epochs: int,
     eval_interval: int = 1,
+    patience: int = 0,
     stuck_after: float | None = None,
     oscillation: Meter | None = None,
     callbacks: Sequence[Callback] = (),
     checkpointer: NoCheckpointer | None = None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> EpochRecord:
-    """Train `model` in place and return the record of the last epoch.
+    """Train `model` in place and return the record of the last epoch; where weights are averaged it ends with those.
 
     Evaluation takes no part in training: `eval_interval` changes what is seen and not what is learned.
 
@@ -84,8 +88,10 @@ def fit(
         step: forward, backward and update of one batch.
         anneal: sets what follows a schedule.
         evaluate: returns (hard, soft) metrics.
+        held_out: returns hard metrics of images that were held out of training; it is called after every epoch.
         epochs: in all.
         eval_interval: epochs between evaluations; the last one always has one.
+        patience: epochs without a better accuracy on held-out images after which training ends, 0 for never.
         stuck_after: fraction of the epochs after which training at chance level has diverged, None for never.
         oscillation: measures how codes move from epoch to epoch.
         callbacks: are told of steps and epochs.
@@ -96,11 +102,11 @@ def fit(
         Diverged: a loss or weight is not finite, or training is stuck at chance.
         Interrupted: by `check_stop`; the state has been saved.
     """
-    state, checkpointer = TrainState(model, step, stuck_after, oscillation), checkpointer or NoCheckpointer()
+    state, checkpointer = TrainState(model, step, stuck_after, oscillation, patience), checkpointer or NoCheckpointer()
     per_epoch, steps = len(batches), epochs * len(batches)
     checkpointer.restore(state, lambda done: anneal(Progress(done, steps, (done - 1) // per_epoch, epochs)))
     try:
-        for epoch in range(state.epochs, epochs):
+        for epoch in state.remaining(epochs):
             state.begin_epoch()
             for images, labels in _until_stopped(batches.epoch(epoch, state.done - epoch * per_epoch), check_stop):
                 now = Progress(state.done + 1, steps, epoch, epochs)
@@ -118,11 +124,11 @@ def fit(
                     callback.step(StepRecord(now.step, steps, epoch, len(labels), output.loss, rates))
                 checkpointer.save_if_due(state)
                 check_stop()
-            is_evaluated = (epoch + 1) % eval_interval == 0 or epoch + 1 == epochs
-            record = _end_epoch(state, epoch, epochs, evaluate if is_evaluated else None)
-            checkpointer.epoch(record, model)
-            for callback in callbacks:
-                callback.epoch(record, model)
+            with step.averaged():
+                record = _end_epoch(state, epoch, epochs, evaluate, held_out, eval_interval)
+                checkpointer.epoch(record, model)
+                for callback in callbacks:
+                    callback.epoch(record, model)
             state.end_epoch(record)
             checkpointer.save_if_due(state)
             check_stop()
@@ -130,6 +136,7 @@ def fit(
         checkpointer.save(state)
         raise
     checkpointer.save(state)
+    step.settle()
     assert state.last is not None
     return state.last
 
@@ -149,7 +156,14 @@ def _until_stopped(
         yield batch
 
 
-def _end_epoch(state: TrainState, epoch: int, epochs: int, evaluate: Evaluate | None) -> EpochRecord:
+def _end_epoch(
+    state: TrainState,
+    epoch: int,
+    epochs: int,
+    evaluate: Evaluate,
+    held_out: Callable[[], Metrics] | None,
+    eval_interval: int,
+) -> EpochRecord:
     """Return the record of an epoch, evaluated where that is due; raise Diverged."""
     train, penalty = state.tally.read()
     trained_seconds = state.seconds
@@ -157,10 +171,15 @@ def _end_epoch(state: TrainState, epoch: int, epochs: int, evaluate: Evaluate | 
     check_training(state.model, state.step.guard, f"{where}, by its last step")
     if not math.isfinite(train.loss + penalty):
         raise Diverged(f"{where}: the training means are loss {train.loss:g}, penalty {penalty:g}")
-    hard, soft = evaluate() if evaluate else (None, None)
-    if hard and not math.isfinite(hard.loss):
-        raise Diverged(f"{where}: the test loss is {hard.loss:g}")
+    kept = held_out() if held_out else None
+    early_stop = state.early_stop.after(kept, epoch + 1)
+    is_last = epoch + 1 == epochs or early_stop.ends(epoch + 1)
+    hard, soft = evaluate() if is_last or (epoch + 1) % eval_interval == 0 else (None, None)
+    for name, metrics in (("held-out", kept), ("test", hard)):
+        if metrics and not math.isfinite(metrics.loss):
+            raise Diverged(f"{where}: the {name} loss is {metrics.loss:g}")
     # Last: an evaluation that was interrupted is done again, and this must not count twice.
+    state.early_stop = early_stop
     state.chance.see(train.correct, train.images, state.tally.classes, epoch + 1, epochs)
     return EpochRecord(
         epoch=epoch + 1,
@@ -173,6 +192,8 @@ def _end_epoch(state: TrainState, epoch: int, epochs: int, evaluate: Evaluate | 
         time_seconds=state.seconds,
         time_images_per_second=train.images / trained_seconds,
         oscillation=state.oscillation.measure() if state.oscillation else None,
+        held_out=kept,
+        is_averaged=state.step.average is not None,
     )
 
 

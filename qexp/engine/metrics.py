@@ -21,7 +21,12 @@ class Tally:
 
     @torch.no_grad()
     def add(self, logits: Tensor, labels: Tensor, loss: Tensor, penalty: Tensor | float = 0.0) -> None:
-        """Add a batch: logits (N, classes), labels (N,), mean task loss and penalty."""
+        """Add a batch: logits (N, classes), labels (N,), mean task loss and penalty.
+
+        Of labels as probabilities (N, classes), which mixed images have, the larger one is the right answer.
+        """
+        if labels.dim() > 1:
+            labels = labels.argmax(1)
         count, self.classes = len(labels), logits.shape[1]
         ranked = logits.topk(min(5, logits.shape[1])).indices == labels[:, None]
         if not isinstance(penalty, Tensor):

@@ -10,7 +10,7 @@ from qexp.utils.types import OptimizerOptions, RoleOptimizers
 
 
 class Optimizers:
-    """One torch optimizer per kind (SGD, Adam), one parameter group per role, one schedule for all.
+    """One torch optimizer per kind (SGD, Adam, AdamW), one parameter group per role, one schedule for all.
 
     Args:
         parameters: role -> parameters; a role that `options` lacks uses `options.quantizer`.
@@ -26,7 +26,7 @@ class Optimizers:
                 chosen: OptimizerOptions = getattr(options, role, options.quantizer)
                 group = _sgd_group(chosen) if chosen.name == "sgd" else _adam_group(chosen)
                 groups.setdefault(chosen.name, []).append({"params": members, "role": role, **group})
-        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
+        kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
         # Fused: one operation for the many single numbers that quantizers learn, and on CUDA no waiting for the scaler.
         self.optimizers = [kinds[name](members, fused=True) for name, members in groups.items()]
         self._start_momentum()
@@ -55,6 +55,20 @@ class Optimizers:
         """Drop all gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def clip(self, scaler: torch.amp.GradScaler, largest: float) -> None:
+        """Scale all gradients down to a norm of `largest` over all parameters, where it is larger.
+
+        Equal to `scaler.unscale_` and torch's `clip_grad_norm_`, but for a norm that is not finite with an enabled
+        `scaler`: all gradients become NaN then, so that it leaves out the whole update, and not one optimizer's alone.
+        """
+        parameters = [parameter for group in self._groups() for parameter in group["params"]]
+        norm = nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+        norm = norm / scaler.scale(torch.ones_like(norm))  # gradients stay scaled, and a power of two rounds nothing
+        if scaler.is_enabled():
+            norm = norm.masked_fill(~norm.isfinite(), torch.nan)
+        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
 
     def step(self, scaler: torch.amp.GradScaler) -> None:
         """Update all parameters; an enabled `scaler` leaves out an optimizer with a gradient that is not finite."""

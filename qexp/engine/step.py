@@ -7,11 +7,13 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from qexp.engine.average import WeightAverage
 from qexp.engine.divergence import LossGuard
 from qexp.engine.optim import Optimizers
 from qexp.utils.types import Precision
 
-Criterion = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) -> mean task loss
+# (logits, labels or probabilities of the classes) -> mean task loss
+Criterion = Callable[[Tensor, Tensor], Tensor]
 
 
 class StepOutput(NamedTuple):
@@ -23,7 +25,10 @@ class StepOutput(NamedTuple):
 
 
 class BatchPart(NamedTuple):
-    """Images (n, C, H, W) and labels (n,) of a part, its fraction of the batch, and whether it is the last one."""
+    """Images (n, C, H, W) and labels of a part, its fraction of the batch, and whether it is the last one.
+
+    Labels are (n,) int64, or of mixed images their probabilities (n, classes).
+    """
 
     images: Tensor
     labels: Tensor
@@ -63,6 +68,8 @@ class Step:
         cached_weights: entered around the parts of a batch, for work on the weights that all of them share.
         schedules: are told the fraction of training that is done, before each batch.
         freezing: changes weights around the updates; None for nothing.
+        clip_norm: the largest norm of the gradients of a batch over all parameters, 0 for any.
+        average: of the weights, over the updates; None for none.
 
     Attributes:
         output: of the latest batch.
@@ -80,9 +87,12 @@ class Step:
         cached_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
         schedules: Sequence[Callable[[float], None]] = (),
         freezing: WeightHook | None = None,
+        clip_norm: float = 0.0,
+        average: WeightAverage | None = None,
     ):
         self.model, self.criterion, self.optimizers, self.penalty = model, criterion, optimizers, penalty
         self.accumulate, self.cached_weights = accumulate, cached_weights if accumulate > 1 else nullcontext
+        self.clip_norm, self.average = clip_norm, average
         self.schedules, self.freezing = (optimizers.set_learning_rates, *schedules), freezing
         device = next(model.parameters()).device
         self._autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
@@ -123,12 +133,25 @@ class Step:
 
     def update(self) -> None:
         """Update the parameters once; raises NotFinite, see `LossGuard`."""
+        if self.clip_norm:
+            self.optimizers.clip(self._scaler, self.clip_norm)
         if self.freezing:
             self.freezing.before_update()
         self.optimizers.step(self._scaler)
         if self.freezing:
             self.freezing.after_update()
+        if self.average:
+            self.average.update()
         self.guard.stepped()
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the model has the average of its weights, where there is one."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def settle(self) -> None:
+        """Give the model the average of its weights for good, where there is one: training is over."""
+        if self.average:
+            self.average.settle()
 
     @property
     def output(self) -> StepOutput:
@@ -139,9 +162,10 @@ class Step:
         return StepOutput(torch.cat(logits), torch.stack(losses).sum(), penalties[-1])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of optimizers and scaler, and of freezing where there is any."""
+        """Return the state of optimizers and scaler, and of freezing and average where there are any."""
         own = {"optimizers": self.optimizers.state_dict(), "scaler": self._scaler.state_dict()}
-        return own if self.freezing is None else {**own, "freezing": self.freezing.state_dict()}
+        others = {"freezing": self.freezing, "average": self.average}
+        return {**own, **{name: other.state_dict() for name, other in others.items() if other}}
 
     def load_state_dict(self, state: dict[str, Any], done: int) -> None:
         """Set them to what `state_dict` returned after `done` steps."""
@@ -149,6 +173,8 @@ class Step:
         self._scaler.load_state_dict(state["scaler"])
         if self.freezing:
             self.freezing.load_state_dict(state["freezing"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
         self.guard.step = done
 
 

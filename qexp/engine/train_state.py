@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.engine.divergence import ChanceGuard
+from qexp.engine.early_stop import EarlyStop
 from qexp.engine.metrics import Tally
 from qexp.engine.step import Step, StepOutput
 from qexp.utils.callback import EpochRecord, Metrics
@@ -38,16 +39,30 @@ class TrainState:
         chance: what the latest epochs gave.
         last: the record of the last epoch.
         oscillation: measures how codes move from epoch to epoch; None for nothing.
+        early_stop: the best epoch on held-out images, and whether training ends before its last epoch.
     """
 
-    def __init__(self, model: nn.Module, step: Step, stuck_after: float | None, oscillation: Meter | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        step: Step,
+        stuck_after: float | None,
+        oscillation: Meter | None = None,
+        patience: int = 0,
+    ):
         self.model, self.step, self.oscillation = model, step, oscillation
         self.device = next(model.parameters()).device
         self.done = self.epochs = 0
         self.tally, self.chance = Tally(self.device), ChanceGuard(stuck_after)
+        self.early_stop = EarlyStop(patience)
         self.last: EpochRecord | None = None
         self._before = 0.0  # seconds of the epoch under way in earlier processes
         self._started = time.perf_counter()
+
+    def remaining(self, epochs: int) -> Iterator[int]:
+        """Yield the numbers, from 0, of the epochs that are left of so many; each has to be done before the next."""
+        while self.epochs < epochs and not self.early_stop.ends(self.epochs):
+            yield self.epochs
 
     def begin_epoch(self) -> None:
         """Start the clock of an epoch."""
@@ -79,6 +94,7 @@ class TrainState:
             "random": random_state(),
             "tally": self.tally.state_dict(),
             "chance": list(self.chance.recent),
+            "best_held_out": (self.early_stop.top1, self.early_stop.epoch),
             "last": None if self.last is None else asdict(self.last),
             "seconds": self.seconds,
             **({} if self.oscillation is None else {"oscillation": self.oscillation.state_dict()}),
@@ -90,6 +106,8 @@ class TrainState:
         self.step.load_state_dict(state["step"], self.done)
         self.tally.load_state_dict(state["tally"])
         self.chance = ChanceGuard(self.chance.stuck_after, state["chance"])
+        top1, epoch = state.get("best_held_out", (self.early_stop.top1, self.early_stop.epoch))
+        self.early_stop = EarlyStop(self.early_stop.patience, top1, epoch)
         self.last = None if state["last"] is None else _record(state["last"])
         if self.oscillation and "oscillation" in state:  # not in states of versions before, where it begins anew
             self.oscillation.load_state_dict(state["oscillation"])
@@ -97,8 +115,8 @@ class TrainState:
 
 
 def _record(data: dict[str, Any]) -> EpochRecord:
-    parts = {key: None if data[key] is None else Metrics(**data[key]) for key in ("train", "hard", "soft")}
-    if parts["soft"] == parts["hard"]:
+    parts = {key: Metrics(**data[key]) for key in ("train", "hard", "soft", "held_out") if data.get(key)}
+    if parts.get("soft") == parts.get("hard") and "hard" in parts:
         parts["soft"] = parts["hard"]  # one object where the method has no soft form
     return EpochRecord(**{**data, **parts})
 

@@ -21,6 +21,7 @@ from qexp.config.places import file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem, attempt
 from qexp.data.datasets import Source
 from qexp.engine import weights
+from qexp.engine.average import WeightAverage
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import cosine, make_schedule
 from qexp.engine.step import Step, cross_entropy
@@ -195,8 +196,7 @@ def build_covered(
 
 def load_float(parts: Parts, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Return the float network with these weights; raise UsageError where they do not fit."""
-    model = parts.build_model()
-    weights.load_into(model, _with_counters(state, model), source)
+    weights.load_into(model := parts.build_model(), _with_counters(state, model), source)
     return model
 
 
@@ -264,6 +264,8 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         schedules=schedules,
         precision=recipe.precision,
         accumulate=recipe.accumulate,
+        clip_norm=recipe.clip_norm,
+        average=WeightAverage(model, recipe.ema) if recipe.ema else None,
         cached_weights=partial(quantizers.cached_weights, model),
     )
 

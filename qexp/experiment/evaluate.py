@@ -52,6 +52,11 @@ def evaluate_start(session: Session, file: Path) -> float | None:
     return evaluate_hard(place(model, config, session.device), session.stop.pausing(session.test_batches.epoch(0))).top1
 
 
+def evaluate_held_out(session: Session) -> Metrics:
+    """Return hard metrics on the images that a session holds out of training; raises Interrupted."""
+    return evaluate_hard(session.model, session.stop.pausing(session.held_out_batches.epoch(0)))
+
+
 def evaluate_run(
     config: Config, path: Path, checkpoint: str, *, firmness: bool = False, each: Each = iter
 ) -> dict[str, Any]:

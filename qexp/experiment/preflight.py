@@ -59,12 +59,14 @@ def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts
     start = attempt(problems, lambda: starting_checkpoint(config.init, config.runs_dir))
     attempt(problems, lambda: pick_device(config.device))
     attempt(problems, lambda: check_accumulate(config.recipe))
+    attempt(problems, lambda: check_patience(config.recipe))
     attempt(problems, lambda: check_remedies(config))
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
     if source is not None:
         attempt(problems, lambda: source.check_crop(config.recipe.crop))
+        attempt(problems, lambda: source.check_randaugment(config.recipe.randaugment))
     images = attempt(problems, lambda: check_images(config, source, fetch=fetch)) if source else None
     if parts is not None:
         if config.init == "torchvision":
@@ -119,12 +121,27 @@ def check_remedies(config: Config) -> None:
 
 
 def check_images(config: Config, source: Source, *, fetch: bool) -> int:
-    """Return the number of training images; raise UsageError where they cannot be used."""
+    """Return the number of images to train on; raise UsageError where they cannot be used."""
     train, test = source.prepare(_folder("data_dir", data_root, config.data_dir), download=fetch)
     _check_image_memory(source, train, test)
-    if (size := config.recipe.batch_size) > train:
-        raise UsageError(f"recipe.batch_size={size}: the dataset has {plural(train, 'training image')}")
-    return train
+    held_out = config.recipe.holdout
+    if held_out > (most := max(train - source.classes, 0)):
+        raise UsageError(
+            f"recipe.holdout={held_out}: at most {most}, so that each of {source.classes} classes keeps an image to "
+            f"train on; the dataset has {plural(train, 'training image')}"
+        )
+    if (size := config.recipe.batch_size) > train - held_out:
+        without = f" besides recipe.holdout={held_out}" if held_out else ""
+        raise UsageError(
+            f"recipe.batch_size={size}: the dataset has {plural(train - held_out, 'training image')}{without}"
+        )
+    return train - held_out
+
+
+def check_patience(recipe: Recipe) -> None:
+    """Raise UsageError where training is to end early by the accuracy on held-out images, and there are none."""
+    if recipe.patience and not recipe.holdout:
+        raise UsageError(f"recipe.patience={recipe.patience}: needs images to judge by; recipe.holdout=N keeps some")
 
 
 def check_evaluation(config: Config, parts: Parts) -> None:

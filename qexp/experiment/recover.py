@@ -12,6 +12,7 @@ from qexp.config.config import Config
 from qexp.config.places import data_root
 from qexp.data.batches import count_batches
 from qexp.engine.checkpointer import LAST, option_differences, read_checkpoint
+from qexp.engine.early_stop import EarlyStop
 from qexp.experiment.build import Parts, build_network
 from qexp.experiment.float_net import FloatNet
 from qexp.experiment.summary import summarize
@@ -29,6 +30,7 @@ class _Course:
 
     best_epoch: int
     best_top1: float
+    best_score: float
     best_soft: float
     time_seconds: float
     resumed_at: list[int]
@@ -41,8 +43,22 @@ def was_finished(path: Path, config: Config) -> bool:
     except UsageError:
         return False
     is_of_this_run = not option_differences(config.identity, content["run"])
-    epoch = content.get("epoch")
-    return "training" not in content and type(epoch) is int and epoch == config.recipe.epochs and is_of_this_run
+    records, epoch = _records(path / "metrics.jsonl"), content.get("epoch")
+    if "training" in content or type(epoch) is not int or not is_of_this_run:
+        return False
+    # Where the log does not reach, what may have ended early counts as finished: else its network would be lost.
+    is_untold = config.recipe.patience > 0 and epoch > max(records, default=0)
+    return is_untold or epoch == _last_epoch(config, records)
+
+
+def _last_epoch(config: Config, records: Mapping[int, EpochRecord]) -> int:
+    """Return the epoch that a run ends with: that of its recipe, or an earlier one by what its log tells."""
+    known = EarlyStop(config.recipe.patience)
+    for epoch in sorted(records.keys() - {AFTER_NORM}):
+        known = known.after(records[epoch].held_out, epoch)
+        if known.ends(epoch):
+            return epoch
+    return config.recipe.epochs
 
 
 def recovered_summary(path: Path, config: Config, parts: Parts, float_net: FloatNet) -> dict[str, Any]:
@@ -58,17 +74,18 @@ def recovered_summary(path: Path, config: Config, parts: Parts, float_net: Float
         QexpError: the log does not tell how the last epoch went.
     """
     records = _records(path / "metrics.jsonl")
+    end = _last_epoch(config, records)
     after_norm = records.pop(AFTER_NORM, None)
-    last = after_norm if config.recipe.norm_batches else records.get(config.recipe.epochs)
+    last = after_norm if config.recipe.norm_batches else records.get(end)
     if last is None or last.hard is None or last.soft is None:
         raise QexpError(
             f"its summary.json is lost, and metrics.jsonl does not tell what its last epoch gave: {path}; qexp eval "
             "measures its network again, overwrite=true trains it again"
         )
-    images, _ = parts.source.prepare(data_root(config.data_dir), download=False)
+    images = parts.source.prepare(data_root(config.data_dir), download=False)[0] - config.recipe.holdout
     model = build_network(config, parts, read_checkpoint(path / LAST)["model"], source=str(path / LAST))
-    steps = config.recipe.epochs * count_batches(images, config.recipe.batch_size, drop_single=True)
-    quantizers.anneal(model, Progress(steps, steps, config.recipe.epochs - 1, config.recipe.epochs))
+    per_epoch, epochs = count_batches(images, config.recipe.batch_size, drop_single=True), config.recipe.epochs
+    quantizers.anneal(model, Progress(end * per_epoch, epochs * per_epoch, end - 1, epochs))
     env = runs.read_json(path / "env.json") or {}
     return summarize(model, config, last, _course(records), train_images=images, float_net=float_net, env=env)
 
@@ -86,10 +103,11 @@ def _records(log: Path) -> dict[int, EpochRecord]:
 
 def _record(values: Mapping[str, Any]) -> EpochRecord:
     """Return a record; raises whatever Python does of values that are none."""
-    metrics = {key: values[key] and Metrics(**values[key]) for key in ("train", "hard", "soft")}
+    measured = {key: values[key] for key in ("train", "hard", "soft")} | {"held_out": values.get("held_out")}
+    metrics = {key: own and Metrics(**own) for key, own in measured.items()}
     record = EpochRecord(**{key: value for key, value in values.items() if key != "gap"} | metrics)
     numbers = [record.epoch, record.time_seconds, record.time_images_per_second]
-    for one in (record.train, record.hard, record.soft):
+    for one in metrics.values():
         numbers += [one.loss, one.top1, one.top5, one.images] if one else []
     for group in (record.oscillation, record.before_norm):
         numbers += (group or {}).values()
@@ -100,9 +118,9 @@ def _record(values: Mapping[str, Any]) -> EpochRecord:
 
 def _course(records: Mapping[int, EpochRecord]) -> _Course:
     """Return the best epoch as the checkpointer finds it, the first of several, and the time of all epochs."""
-    best, top1, soft = 0, -1.0, -1.0
+    best, top1, score, soft = 0, -1.0, -1.0, -1.0
     for epoch in sorted(records):
-        hard, own_soft = records[epoch].hard, records[epoch].soft
-        if hard and own_soft and hard.top1 > top1:
-            best, top1, soft = epoch, hard.top1, own_soft.top1
-    return _Course(best, top1, soft, sum(record.time_seconds for record in records.values()), [])
+        hard, own_soft, held_out = records[epoch].hard, records[epoch].soft, records[epoch].held_out
+        if hard and own_soft and (held_out or hard).top1 > score:
+            best, top1, score, soft = epoch, hard.top1, (held_out or hard).top1, own_soft.top1
+    return _Course(best, top1, score, soft, sum(record.time_seconds for record in records.values()), [])

@@ -7,6 +7,7 @@ from typing import Any
 
 from qexp.config.config import Config
 from qexp.config.places import data_root
+from qexp.data.augment import Mixed
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
@@ -38,7 +39,9 @@ class Session:
         self.device = pick_device(config.device)
         set_threads(config, parts)
         seed_everything(config.seed)
-        self.data = parts.source.load(data_root(config.data_dir))
+        self.data, self._classes = parts.source.load(data_root(config.data_dir)), parts.source.classes
+        if config.recipe.holdout:
+            self.data = self.data.holding_out(config.recipe.holdout, config.seed)
         found = weights.load_network(checkpoint_file) if checkpoint_file else None
         state = found.state if found else None
         self.recorded_codes = found.codes if found and _has_same_codes(found.run, config) else None
@@ -56,14 +59,30 @@ class Session:
             seed=config.seed,
             crop=recipe.crop,
             flip=recipe.flip,
+            randaugment=recipe.randaugment,
             workers=config.workers,
         )
+
+    @property
+    def mixed_batches(self) -> Batches:
+        """What is trained on: training images, mixed with each other where the recipe says so."""
+        recipe, classes = self.config.recipe, self._classes
+        if not (recipe.mixup or recipe.cutmix):
+            return self.train_batches
+        mixes = {"mixup": recipe.mixup, "cutmix": recipe.cutmix}
+        return Mixed(self.train_batches, classes=classes, seed=self.config.seed, **mixes)
 
     @cached_property
     def test_batches(self) -> Batches:
         """Test images, in order."""
         size, workers = self.config.recipe.eval_batch_size, self.config.workers
         return self.data.test_batches(size, device=self.device, workers=workers)
+
+    @cached_property
+    def held_out_batches(self) -> Batches:
+        """The training images that are held out, in order; only where the recipe says so."""
+        size, workers = self.config.recipe.eval_batch_size, self.config.workers
+        return self.data.held_out_batches(size, device=self.device, workers=workers)
 
 
 def _has_same_codes(run: Mapping[str, Any] | None, config: Config) -> bool:

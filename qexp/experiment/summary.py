@@ -56,12 +56,14 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 class Course(Protocol):
-    """How a training went: its best epoch, and how long it took."""
+    """How a training went: its best epoch, by its score on held-out images if any, and how long it took."""
 
     @property
     def best_epoch(self) -> int: ...
     @property
     def best_top1(self) -> float: ...
+    @property
+    def best_score(self) -> float: ...
     @property
     def best_soft(self) -> float: ...
     @property
@@ -100,6 +102,7 @@ def summarize(
     return {
         **_computed(config, train_images),
         **_measured(last, course, config.tracking.eval_interval),
+        "held_out": _held_out(last, course),
         **_compared(last, float_net, is_float=config.is_float),
         **_network(model),
         "layers": None if coverage is None else coverage.as_data(),
@@ -125,7 +128,20 @@ def _computed(config: Config, train_images: int) -> dict[str, Any]:
         "init": config.init,
         "protocol": config.protocol,
         "epochs": config.recipe.epochs,
+        "ema": config.recipe.ema,
         "train_images": train_images,
+    }
+
+
+def _held_out(last: EpochRecord, course: Course) -> dict[str, Any] | None:
+    """Return what held-out images say of the last epoch, and of the best one, which they chose."""
+    if last.held_out is None:
+        return None
+    return {
+        "images": last.held_out.images,
+        "top1_hard": last.held_out.top1,
+        "loss": last.held_out.loss,
+        "best_top1_hard": course.best_score,
     }
 
 
@@ -133,6 +149,8 @@ def _measured(last: EpochRecord, course: Course, eval_interval: int) -> dict[str
     hard, soft = last.hard, last.soft
     assert hard is not None and soft is not None, "the last epoch always has an evaluation"  # noqa: PT018
     return {
+        "epochs_trained": last.epoch,
+        "stopped_early": last.epoch < last.epochs,
         "test_images": hard.images,
         "top1_hard": hard.top1,
         "top5_hard": hard.top5,

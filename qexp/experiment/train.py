@@ -15,7 +15,7 @@ from qexp.engine.checkpointer import Checkpointer, strip_training_state
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, determinism, make_step
 from qexp.experiment.code_check import code_warning
-from qexp.experiment.evaluate import evaluate_session, evaluate_start
+from qexp.experiment.evaluate import evaluate_held_out, evaluate_session, evaluate_start
 from qexp.experiment.firmness import session_firmness
 from qexp.experiment.float_net import FloatNet, of_checkpoint, record_float_net, recorded_float_net
 from qexp.experiment.reestimation import with_new_norms
@@ -28,6 +28,7 @@ from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
 from qexp.utils.printing import say
 from qexp.utils.signals import StopRequest
+from qexp.utils.text import plural
 
 METRICS = "metrics.jsonl"
 
@@ -73,7 +74,10 @@ def train(
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
-            last = with_new_norms(session, ready(), path, callbacks)
+            last = ready()
+            if last.epoch < last.epochs:
+                tell(f"stopped early: {plural(config.recipe.patience, 'epoch')} without a better held-out accuracy")
+            last = with_new_norms(session, last, path, callbacks)
             firmness = session_firmness(session) if config.firmness else None
         summary = summarize(
             session.model,
@@ -136,11 +140,13 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
     return partial(
         fit,
         model,
-        session.train_batches,
+        session.mixed_batches,
         step=make_step(model, config.recipe, compiled=config.compile),
         anneal=partial(quantizers.anneal, model),
         evaluate=partial(evaluate_session, session),
+        held_out=partial(evaluate_held_out, session) if config.recipe.holdout else None,
         epochs=config.recipe.epochs,
+        patience=config.recipe.patience,
         eval_interval=config.tracking.eval_interval,
         stuck_after=config.stuck_after,
         oscillation=quantizers.OscillationMeter(model),

@@ -113,8 +113,9 @@ def _is_alike(config: Config, path: Path, summary: dict) -> bool:
 
 def _speed_of(summary: dict, origin: str) -> Speed:
     """Return training speed, and what is left of the run's time shared out over the test images evaluated."""
-    evaluated = math.ceil(summary["epochs"] / summary["eval_interval"]) * summary["test_images"]
-    trained = summary["epochs"] * summary["train_images"] / summary["time_images_per_second"]
+    epochs = summary.get("epochs_trained", summary["epochs"])
+    evaluated = math.ceil(epochs / summary["eval_interval"]) * summary["test_images"]
+    trained = epochs * summary["train_images"] / summary["time_images_per_second"]
     rest = max(summary["time_seconds"] - trained, 0.0) / evaluated
     return Speed(summary["time_images_per_second"], rest, f"as in {origin}")
 

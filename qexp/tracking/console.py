@@ -17,12 +17,14 @@ def make_progress(console: Console, *, epochs: int, steps: int) -> Callback:
 def epoch_line(record: EpochRecord) -> str:
     """Return one epoch in one line."""
     width = len(str(record.epochs))
-    test = f"  test {record.hard.top1:5.2f} %" if record.hard else ""
+    averaged = " averaged" if record.is_averaged else ""
+    test = f"  test{averaged} {record.hard.top1:5.2f} %" if record.hard else ""
+    held_out = f"  held out {record.held_out.top1:5.2f} %" if record.held_out else ""
     soft = f" soft {record.soft.top1:5.2f}" if record.soft and record.soft is not record.hard else ""
     penalty = f" penalty {record.penalty:.3f}" if record.penalty else ""
     return (
         f"epoch {record.epoch:{width}}/{record.epochs}  loss {record.train.loss:.4f}{penalty}"
-        f"  train {record.train.top1:5.2f} %{test}{soft}"
+        f"  train {record.train.top1:5.2f} %{test}{soft}{held_out}"
         f"  {record.time_seconds:.1f} s  {record.time_images_per_second:,.0f} images/s"
     )
 

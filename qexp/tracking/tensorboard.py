@@ -87,6 +87,8 @@ class TensorBoard(Callback):
                 "accuracy/top5_soft": record.soft.top5,
                 "accuracy/quantizer_gap": record.gap,
             }
+        if record.held_out:
+            values |= {"loss/held_out": record.held_out.loss, "accuracy/top1_held_out": record.held_out.top1}
         values |= {f"oscillation/{name}": value for name, value in (record.oscillation or {}).items()}
         values |= {f"quantizer/{name}": value for name, value in self.stats().items()}
         for name, value in values.items():

@@ -58,6 +58,9 @@ class EpochRecord:
         None  # top1_hard and top1_soft, where batch norm was estimated again since
     )
 
+    held_out: Metrics | None = None  # hard, of the images that were held out of training, where some are
+    is_averaged: bool = False  # hard, soft and held_out are of the average of the weights, see `WeightAverage`
+
     @property
     def gap(self) -> float | None:
         """The quantizer gap: soft minus hard top-1, in points."""

@@ -48,9 +48,9 @@ class Progress:
 class OptimizerOptions:
     """How the parameters of one role are optimized."""
 
-    name: Literal["sgd", "adam"]
+    name: Literal["sgd", "adam", "adamw"]
     lr: NonNegative
-    momentum: Fraction  # for adam: beta1
+    momentum: Fraction  # for adam and adamw: beta1
     nesterov: bool
     weight_decay: NonNegative
 

@@ -139,6 +139,10 @@ OTHER_VALUES = [
     *(("precision", "bfloat16"), ("precision", "float16"), ("accumulate", 2), ("accumulate", 4)),
     *(("schedule.end", 0.01), ("schedule.end", 0.1), ("dampening", 0.1), ("dampening", 1), ("freezing", 0.01)),
     ("norm_batches", 10),
+    *(("clip_norm", 1.0), ("clip_norm", 0.5), ("ema", 0.9), ("ema", 0.999)),
+    *(("holdout", 10), ("holdout", 20), ("patience", 1), ("patience", 5)),
+    *(("randaugment", 9), ("randaugment", 1)),
+    *(("mixup", 0.2), ("mixup", 1), ("cutmix", 0.2), ("cutmix", 1)),
 ]
 
 

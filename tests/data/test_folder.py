@@ -13,6 +13,7 @@ import torchvision
 from PIL import Image
 from torchvision import transforms as v1
 from torchvision.transforms import functional as F
+from torchvision.transforms import v2
 
 from qexp.data import folder as module
 from qexp.data.batches import draw_seed
@@ -117,6 +118,20 @@ def test_training_images_are_random_windows_as_a_loop_makes_them(tree: Path, fli
         expected = [literal_window(files[i], draw_seed(3, number, int(i) + 1), 16, flip) for i in order]
         assert np.array_equal(denormalized(batches, images).numpy(), np.stack(expected))
         assert [sorted(COUNTS["train"])[label] for label in labels] == [files[i].parent.name for i in order]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.process)])
+def test_randaugment_comes_after_window_and_flip(tree: Path, workers: int) -> None:
+    batches = for_training(tree, flip=True, randaugment=9, workers=workers)
+    files = sorted((tree / "imagenet" / "train").glob("*/*.JPEG"))
+    transform = v2.RandAugment(num_ops=2, magnitude=9)
+    images, _ = epoch(batches, 1)
+    order = torch.randperm(15, generator=torch.Generator().manual_seed(draw_seed(3, 1)))
+    expected = []
+    for index in order:
+        window = literal_window(files[index], draw_seed(3, 1, int(index) + 1), 16, True)
+        expected.append(np.asarray(transform(Image.fromarray(window))))  # goes on with the same generator
+    assert np.array_equal(denormalized(batches, images).numpy(), np.stack(expected))
 
 
 def test_batches_are_floats_and_channels_last(tree: Path) -> None:

@@ -99,6 +99,15 @@ def test_a_crop_that_would_have_no_effect_is_refused(tree: Path) -> None:
     source("digits").check_crop(4)
 
 
+def test_randaugment_needs_channels_that_pictures_have() -> None:
+    for channels in (1, 3):
+        source("synthetic", channels=channels).check_randaugment(9)
+    source("synthetic", channels=2).check_randaugment(0)
+    with pytest.raises(UsageError) as caught:
+        source("synthetic", channels=2).check_randaugment(9)
+    assert str(caught.value) == "recipe.randaugment=9: is for images of 1 or 3 channels; those of synthetic have 2"
+
+
 # From the command line
 
 COMMAND = (

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import normalize, to_tensor
+from torchvision.transforms import v2
+from torchvision.transforms.functional import normalize, pil_to_tensor, to_pil_image, to_tensor
 
+from qexp.data.batches import draw_seed
 from qexp.data.images import Images
 from qexp.data.loader import Loader
 from qexp.utils.errors import UsageError
@@ -104,3 +106,49 @@ def test_without_augmentation_images_stay_as_they_are() -> None:
 def test_wrong_number_of_statistics_is_refused() -> None:
     with pytest.raises(ValueError, match="3 values each, got 1 and 3"):
         Loader(random_images(3), mean=[0.5], std=[1, 1, 1], batch_size=2, device=CPU)
+
+
+# RandAugment
+
+
+def augmenting(images: Images, magnitude: int, channels: int = 3) -> Loader:
+    """A loader that leaves bytes as they are."""
+    scale: dict = {"mean": [0] * channels, "std": [1 / 255] * channels}
+    options: dict = {"batch_size": 4, "device": CPU, "seed": 3, "crop": 1, "flip": True, "shuffle": True}
+    return Loader(images, **scale, **options, randaugment=magnitude)
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    return images.round().to(torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "magnitude"), [(3, 32, 32, 9), (3, 6, 5, 30), (1, 8, 8, 14), (1, 1, 1, 1)]
+)
+def test_randaugment_is_torchvision_s_on_every_image_after_flip_and_crop(
+    channels: int, height: int, width: int, magnitude: int
+) -> None:
+    """Its random numbers are a function of (seed, epoch, image), and no others are drawn."""
+    images = random_images(10, height, width, channels)
+    plain, found = augmenting(images, 0, channels), augmenting(images, magnitude, channels)
+    transform = v2.RandAugment(num_ops=2, magnitude=magnitude)
+    for number in range(6):
+        torch.manual_seed(number)
+        before = torch.get_rng_state()
+        pairs = list(zip(plain.epoch(number), found.epoch(number), strict=True))
+        assert torch.equal(torch.get_rng_state(), before)
+        for (own, labels), (augmented, same_labels) in pairs:
+            assert torch.equal(labels, same_labels)
+            assert augmented.is_contiguous(memory_format=torch.channels_last)
+            for image, label, other in zip(as_bytes(own), labels, as_bytes(augmented), strict=True):
+                torch.manual_seed(draw_seed(3, number, int(label) + 1))
+                assert torch.equal(pil_to_tensor(transform(to_pil_image(image))), other)
+        (own, _), (augmented, _) = pairs[0]
+        assert height == 1 or not torch.equal(own, augmented)
+
+
+def test_randaugment_begins_in_the_middle_of_an_epoch_as_it_goes_on_there() -> None:
+    loader = augmenting(random_images(10), 9)
+    whole = [images for images, _ in loader.epoch(1)]
+    assert all(map(torch.equal, whole[2:], (images for images, _ in loader.epoch(1, 2))))
+    assert not torch.equal(whole[0], next(loader.epoch(2))[0])

@@ -91,6 +91,74 @@ def test_no_part_is_a_single_image(count, parts):
     assert seen == parts
 
 
+# Gradients that are clipped
+
+
+def clipped(model, largest, images, labels):
+    """A step of torch's own clip over all parameters; return the norm before it."""
+    step = make(model)
+    for part in step.parts(images, labels):
+        step.backward(step.forward(part))
+    norm = nn.utils.clip_grad_norm_(model.parameters(), largest)
+    step.update()
+    return norm.item()
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.9, 2.0])
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_gradients_are_clipped_as_torch_does_it_over_all_parameters(precision, factor):
+    """After unscaling, SGD's and Adam's parameters together; a norm below the largest changes no bit."""
+    images, labels = batch()
+    model = network("daq")
+    norm = clipped(copy.deepcopy(model), 1e9, images, labels)
+    ours, reference = copy.deepcopy(model), copy.deepcopy(model)
+    make(ours, clip_norm=factor * norm, precision=precision)(images, labels)
+    clipped(reference, factor * norm, images, labels)
+    if precision == "float32":
+        assert_same(dict(ours.named_parameters()), dict(reference.named_parameters()))
+        found = torch.cat([grad.flatten() for grad in gradients(ours).values()]).norm().item()
+        assert found == pytest.approx(min(factor, 1) * norm, rel=1e-4)
+    else:
+        plain = copy.deepcopy(model)
+        make(plain, precision=precision)(images, labels)
+        if factor > 1:
+            assert_same(dict(ours.named_parameters()), dict(plain.named_parameters()))
+            return
+        (own, free), start = (one.get_parameter("2.weight") for one in (ours, plain)), model.get_parameter("2.weight")
+        decayed = start * (1 - 0.1 * 0.01)
+        assert (own - decayed).norm().item() == pytest.approx(factor * (free - decayed).norm().item(), rel=0.02)
+
+
+def test_clipping_sees_the_whole_batch_and_not_its_parts():
+    images, labels = batch(dtype=torch.float64)
+    model = network("daq", activation_bits=32, dtype=torch.float64)
+    whole, parts = copy.deepcopy(model), copy.deepcopy(model)
+    make(whole, clip_norm=0.05)(images, labels)
+    make(parts, clip_norm=0.05, accumulate=3)(images, labels)
+    assert_same(dict(parts.named_parameters()), dict(whole.named_parameters()), rtol=1e-5, atol=1e-7)
+    assert torch.cat([grad.flatten() for grad in gradients(parts).values()]).norm().item() == pytest.approx(
+        0.05, rel=1e-4
+    )
+
+
+def test_a_clipped_float16_step_that_overflows_changes_nothing():
+    """In one optimizer alone: without care, the other one's gradients would become 0 or NaN and be stepped with."""
+    model = network("daq")
+    step, start = make(model, clip_norm=1.0, precision="float16"), copy.deepcopy(model.state_dict())
+    scale = step.state_dict()["scaler"]
+    for part in step.parts(*batch()):
+        step.backward(step.forward(part))
+    (first, *_), (second, *_) = (
+        [p for g in one.param_groups for p in g["params"]] for one in step.optimizers.optimizers
+    )
+    first.grad.view(-1)[0] = float("inf")
+    assert second.grad.isfinite().all()
+    step.update()
+    now = step.state_dict()["scaler"]
+    assert (scale["scale"], now["scale"]) == (65536.0, 32768.0)
+    assert_same(dict(model.state_dict()), start)
+
+
 # Half precision
 
 

@@ -54,3 +54,34 @@ def test_missing_data_are_named_beside_a_mistake_in_another_part(qexp: Qexp, wor
     assert len(lines) == 2
     assert any("model.width=-1" in line for line in lines)
     assert any("cifar10: neither" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("recipe.patience=3",), "recipe.patience=3: needs images to judge by; recipe.holdout=N keeps some"),
+        (
+            ("recipe.holdout=511",),
+            "recipe.holdout=511: at most 502, so that each of 10 classes keeps an image to train on; the dataset has "
+            "512 training images",
+        ),
+        (
+            ("recipe.holdout=502", "recipe.batch_size=11"),
+            "recipe.batch_size=11: the dataset has 10 training images besides recipe.holdout=502",
+        ),
+        (("recipe.holdout=-1",), "recipe.holdout=-1: must be at least 0"),
+        (("recipe.ema=1",), "recipe.ema=1.0: must be at most 0.999999"),
+        (("recipe.clip_norm=inf",), "recipe.clip_norm=inf: must be a finite number"),
+        (("recipe.cutmix=101",), "recipe.cutmix=101.0: must be at most 100"),
+        (("recipe.randaugment=31",), "recipe.randaugment=31: must be at most 30"),
+        (("recipe.randaugment=0.5",), "recipe.randaugment=0.5: expected an integer"),
+        (
+            ("dataset.channels=2", "dataset.mean=[0,0]", "dataset.std=[1,1]", "recipe.randaugment=9"),
+            "recipe.randaugment=9: is for images of 1 or 3 channels; those of synthetic have 2",
+        ),
+    ],
+)
+def test_options_of_a_recipe_that_cannot_be_are_refused_in_one_line(
+    qexp: Qexp, words: tuple[str, ...], expected: str
+) -> None:
+    assert refused(qexp, "dataset=synthetic", "model=resnet20", *words) == [expected]

@@ -1,5 +1,6 @@
 """A finished run that has lost its summary gets it again from its checkpoint and its log; nothing is trained."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from qexp.engine.step import Step
 from support.commands import STE, TINY, Sweep, Train
 from support.run_files import files_of, state, summary
+from support.short_runs import HELD_OUT
+
+FORWARD = Step.forward
 
 
 def without_times(found: dict) -> dict:
@@ -71,6 +75,42 @@ def test_float_and_annealed_networks_get_their_summaries_again(train: Train, swe
         assert train(*words).code == 0
         assert without_times(summary(path)) == without_times(before)
         assert state(path) == "done"
+
+
+STOPPED = ("quantizer=fp", *HELD_OUT[1:], "recipe.epochs=5", "recipe.ema=0.9")
+
+
+@pytest.fixture
+def stopped(train: Train, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped early and has lost its summary; nothing may be trained any more."""
+    with monkeypatch.context() as undone:
+        undone.setattr(Step, "forward", FORWARD)
+        assert "stopped early: " in train(*STOPPED).out
+    (path,) = workspace.glob("runs/*/*/*/*")
+    (path / "kept.json").write_text((path / "summary.json").read_text())
+    (path / "summary.json").unlink()
+    return path
+
+
+@pytest.mark.training
+def test_a_run_that_was_stopped_early_gets_its_summary_again(train: Train, stopped: Path) -> None:
+    before = json.loads((stopped / "kept.json").read_text())
+    assert (before["stopped_early"], before["epochs"], before["ema"]) == (True, 5, 0.9)
+    assert before["epochs_trained"] < 5
+    assert "it is made again from last.pt and metrics.jsonl" in train(*STOPPED).out
+    assert without_times(summary(stopped)) == without_times(before)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("lines", [0, 1])
+def test_a_run_that_was_stopped_early_is_not_trained_again_without_its_log(
+    train: Train, stopped: Path, lines: int
+) -> None:
+    log = (stopped / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "metrics.jsonl").write_text("".join(log[:lines]))
+    result = train(*STOPPED)
+    assert result.code == 1
+    assert "metrics.jsonl does not tell what its last epoch gave" in result.errors[0]
 
 
 @pytest.mark.parametrize(

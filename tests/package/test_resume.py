@@ -85,6 +85,28 @@ def test_all_that_has_a_state_goes_on_with_it(references: References, tmp_path: 
     assert difference(references.of(case), found) is None
 
 
+@pytest.mark.parametrize("kill", ["before the first step", "in an evaluation", "after the last checkpoint"])
+def test_an_average_with_everything_around_it_goes_on_from_any_moment(
+    references: References, tmp_path: Path, kill: str
+) -> None:
+    """Also from a last.pt whose network has new batch-norm statistics and is not the one that was trained."""
+    found = kill_and_go_on("everything", KILLS[kill], tmp_path)
+    assert difference(references.of("everything"), found) is None
+    assert found["summary.json"]["before_norm"] is not None
+    assert found["metrics.jsonl"][0]["is_averaged"]
+
+
+def test_a_run_that_is_stopped_early_stops_there_after_a_kill(references: References, tmp_path: Path) -> None:
+    """The best accuracy was in the epoch before the kill, and is not forgotten; nor is the end, after it."""
+    for number, kill in enumerate((kill_at(Step, "forward", 5), KILLS["after the last checkpoint"])):
+        found = kill_and_go_on("held out", kill, tmp_path / str(number))
+        assert difference(references.of("held out"), found) is None
+    summary = found["summary.json"]
+    assert (summary["epochs"], summary["epochs_trained"], summary["stopped_early"]) == (3, 2, True)
+    assert (summary["train_images"], summary["held_out"]["images"]) == (48, 16)
+    assert [one["epoch"] for one in found["metrics.jsonl"]] == [1, 2]
+
+
 def test_a_clip_that_was_searched_in_the_last_step_is_not_searched_again(
     references: References, tmp_path: Path
 ) -> None:

@@ -23,6 +23,17 @@ from support.shared import made_once
 # Three epochs of four steps, and a checkpoint after every second one: in the middle and at the end of epochs.
 SHORT = (*TINY, "recipe.epochs=3", "recipe.batch_size=16", "checkpoint.steps=2", "tracking.step_interval=1")
 METHODS = {name: (f"quantizer={name}", "init=scratch") for name in methods.NAMES}
+# Three steps an epoch, and no better accuracy after the first of them: the second is the last.
+HELD_OUT = (
+    *("quantizer=ste", "recipe.holdout=16", "recipe.patience=1", "recipe.optimizer.weight.lr=1e-6", "init=scratch"),
+    "seed=4",
+)
+# Averaged, clipped, mixed, augmented, with AdamW and images held out.
+EVERYTHING = (
+    *("recipe.ema=0.9", "recipe.clip_norm=0.5", "recipe.mixup=0.3", "recipe.cutmix=1", "recipe.randaugment=9"),
+    *("recipe.holdout=16", "recipe.patience=2", "recipe.label_smoothing=0.1", "recipe.accumulate=2"),
+    *("recipe.optimizer.weight.name=adamw", "recipe.optimizer.weight.lr=0.01"),
+)
 # What else has a state of its own: clips searched again, an attribute beside the buffers, a learned clip, dropout, the
 # scaler of a loss in half precision, gradients in parts.
 OTHERS = {
@@ -34,6 +45,12 @@ OTHERS = {
     "parts": ("quantizer=dqa", "recipe.accumulate=2", "init=scratch"),
     "dampening": ("quantizer=daq", "recipe.dampening=0.1", "init=scratch"),
     "freezing": ("quantizer=daq", "recipe.freezing=0.001", "init=scratch"),
+    "clipped": ("quantizer=daq", "recipe.clip_norm=0.5", "recipe.precision=float16", "init=scratch"),
+    "averaged": ("quantizer=dqa", "recipe.ema=0.9", "init=scratch"),
+    "mixed": ("quantizer=daq", "recipe.mixup=0.3", "recipe.cutmix=1", "recipe.accumulate=2", "init=scratch"),
+    "randaugment": ("quantizer=fp", "recipe.randaugment=9", "init=scratch"),
+    "held out": HELD_OUT,
+    "everything": (*EVERYTHING, "quantizer=daq", "recipe.norm_batches=2", "recipe.freezing=0.001", "init=scratch"),
     "norms": ("quantizer=dqa", "recipe.norm_batches=6", "init=scratch"),
     "step schedule": ("quantizer=ste", "recipe.schedule.name=step", "recipe.schedule.milestones=[0.5]", "init=scratch"),
 }
