@@ -1,5 +1,6 @@
 """The `qexp` command: finds the subcommand, and turns every error into one line and an exit code."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from types import FrameType
 
 import qexp
 from qexp.cli.output import exit_code, lasting_output
+from qexp.config.trust import error_in_own_code, trusting
 from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.signals import handling
 from qexp.utils.text import one_line, suggest
@@ -38,20 +40,23 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 
 RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
 COMMANDS = ("train", "eval", "table", "runs", "doctor")
+RUN_CODE = ("train", "eval", "table")  # of the user's own, where `trust=` names its package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, debug = (words or ["help"])[0], "--debug" in words
+    words = [word for word in words[1:] if word != "--debug"]
     with lasting_output() as output:
         try:
             if name not in COMMANDS:
                 code = _answer(name)
             else:
                 command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
-                with handling(_leave):
-                    code = command([word for word in words[1:] if word != "--debug"], debug=debug)
+                os.environ["QEXP_DEBUG"] = "1" if debug else ""
+                with handling(_leave), trusting(words, takes_words=name in RUN_CODE) as rest:
+                    code = _carry_out(command, rest, debug)
         except QexpError as error:
             if debug:
                 traceback.print_exc()
@@ -62,6 +67,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = error.exit_code if isinstance(error, Interrupted) else 130
         output.flush()
         return exit_code(output, code)
+
+
+def _carry_out(command: Callable[..., int], words: Sequence[str], debug: bool) -> int:
+    """Return the exit code of a command; what the user's own code raises is one line, and all else is our mistake."""
+    try:
+        return command(words, debug=debug)
+    except QexpError:
+        raise
+    except Exception as error:
+        if (found := error_in_own_code(error)) is None:
+            raise
+        raise UsageError(found) from error
 
 
 def _answer(word: str) -> int:

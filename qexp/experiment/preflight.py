@@ -15,6 +15,7 @@ from qexp.config.config import Config, Recipe, Section
 from qexp.config.identity import OF_CODES
 from qexp.config.places import data_root, starting_checkpoint, store_root
 from qexp.config.schema import Invalid, Problem, attempt
+from qexp.config.trust import error_in_own_code
 from qexp.data.datasets import Source
 from qexp.engine import weights
 from qexp.experiment.build import Parts, assemble, build_network, build_source, pick_device, resolve
@@ -206,7 +207,7 @@ def piece_sizes(images: int, batch_size: int, accumulate: int) -> tuple[int, int
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return error_in_own_code(error) or next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_image_memory(source: Source, train: int, test: int) -> None:

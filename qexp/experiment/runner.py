@@ -13,6 +13,7 @@ from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
 from qexp.experiment.other_data import check_data_as_before
+from qexp.experiment.own_code import changed_code
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
 from qexp.utils.printing import say
@@ -95,7 +96,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
     if summary and not config.overwrite:
         if before != "done" or not runs.is_stripped(path):
             _finish(path)
-        return RunOutcome("skipped", str(path), summary)
+        return _skipped(path, config, summary, way.console)
     if summary or (config.overwrite and before in FAILED):
         runs.clear(path)
     try:
@@ -136,6 +137,13 @@ def _recovered(path: Path, config: Config, way: _Way) -> dict[str, Any] | None:
     runs.write_json(path / "summary.json", summary)
     say(way.console, f"{path}: its summary.json was lost; it is made again from last.pt and metrics.jsonl")
     return summary
+
+
+def _skipped(path: Path, config: Config, summary: dict[str, Any], console: Console) -> RunOutcome:
+    """Return the outcome of a run that was done before, and say where its own code is not what it was."""
+    if changed := changed_code(path, config):
+        say(console, f"warning: {path}: {changed}; overwrite=true trains it again")
+    return RunOutcome("skipped", str(path), summary)
 
 
 @contextmanager

@@ -7,10 +7,12 @@ from typing import Any
 
 from qexp.config.config import Config
 from qexp.config.places import data_root
+from qexp.config.trust import is_own
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
 from qexp.experiment.build import Parts, build_network, pick_device, place
+from qexp.experiment.own_parts import check_dataset
 from qexp.experiment.threads import set_threads
 from qexp.utils.signals import StopRequest
 
@@ -38,6 +40,8 @@ class Session:
         set_threads(config, parts)
         seed_everything(config.seed)
         self.data = parts.source.load(data_root(config.data_dir))
+        if is_own(config.dataset.target):
+            check_dataset(self.data, parts.source)
         network = weights.load_network(checkpoint_file) if checkpoint_file else None
         state = network.state if network else None
         self.recorded_codes = network.codes if network and _has_same_codes(network.run, config) else None
