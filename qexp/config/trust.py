@@ -88,10 +88,11 @@ def trusting(words: Sequence[str], *, takes_words: bool = True) -> Iterator[list
     sources = dict.fromkeys(names, NAMES)
     for word in words:
         key, _, value = word.partition("=")
-        if key != "trust":
+        if key != "trust" or word == key:
             rest.append(word)
             continue
-        named = [name.strip() for name in re.sub(r"^\[(.*)\]$", r"\1", value.strip()).split(",")]
+        inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        named = [name.strip(" ") for name in inside.split(",")]
         sources |= dict.fromkeys(named, "trust")
     for name, source in sources.items():
         if problem := name_problem(name):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -178,18 +179,26 @@ def _tried(name: str, parts: Parts, smallest: int) -> tuple[nn.Module, int]:
 
     with torch.device("meta"):
         try:
-            model = parts.build_model().train()
+            model: Any = parts.build_model()
         except _RAISED as error:
             raise UsageError(f"{name}: cannot be built ({_first_line(error)})") from error
+        if not isinstance(model, nn.Module):
+            kind = "nothing" if model is None else f"an object of the class {type(model).__name__}"
+            raise UsageError(f"{name}: must return a torch.nn.Module, and returned {kind}")
+        model.train()
         hooks = [module.register_forward_hook(note) for module in model.modules()]
         try:
-            model(torch.empty(count, channels, size, size))
+            logits = model(torch.empty(count, channels, size, size))
         except _RAISED as error:
             batch = f"{plural(smallest, 'image')} of {size}x{size} pixels"
             advice = "; take a larger recipe.batch_size" if smallest == 1 else ""
             raise UsageError(f"{name}: cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
     for hook in hooks:
         hook.remove()
+    expected = (count, parts.source.classes)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UsageError(f"{name}: gives {found} for {plural(count, 'image')}, and must give logits {expected}")
     return model, max(per_image)
 
 
