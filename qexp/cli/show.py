@@ -126,7 +126,7 @@ def _origin(entry: Entry) -> Rows:
     for name, state in _group(known, "own").items():
         told = [f"version {state['version']}"] if isinstance(state, Mapping) and state.get("version") else []
         digest = state.get("digest") if isinstance(state, Mapping) else None
-        rows.append(("own code", ", ".join([str(name), *told, f"source files {digest} (of their SHA-256)"])))
+        rows.append(("own code", ", ".join([str(name), *told, f"code {digest} (of their SHA-256)"])))
     device = entry.summary.get("device", known.get("device"))
     if device is not None:
         details = [known.get("device_name"), known.get("cpu")]

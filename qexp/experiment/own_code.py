@@ -1,8 +1,8 @@
 """Which code of the user's own a run was trained with, and that it has changed since."""
 
+import ast
 import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,33 +20,71 @@ def own_targets(config: Config) -> list[str]:
 
 
 def own_code(config: Config) -> dict[str, dict[str, str | None]]:
-    """Return the version of each own package that a run names, and 16 hexadecimal digits for its source files.
+    """Return the version of each own package that a run names, and 16 hexadecimal digits for the code that it uses.
 
-    All Python files of the package count, those that a run does not import as well: which it does may change.
+    That is the source of the modules that its parts lie in, and of all in the same package that these import, as far as
+    an import statement says so; another part of the package may change meanwhile.
     """
-    return {name: _state(name) for name in dict.fromkeys(map(package_of, own_targets(config)))}
+    targets = own_targets(config)
+    return {
+        name: _state(name, [one for one in targets if package_of(one) == name]) for name in map(package_of, targets)
+    }
 
 
-def _state(name: str) -> dict[str, str | None]:
+def _state(package: str, targets: Sequence[str]) -> dict[str, str | None]:
     try:
-        told = version(name)
+        told = version(package)
     except PackageNotFoundError:  # a folder beside the configuration
         told = None
-    spec = find_package(name)
-    return {"version": told, "digest": None if spec is None else _digest(spec)}
+    spec = find_package(package)
+    return {"version": told, "digest": None if spec is None else _digest(spec, targets)}
 
 
-def _digest(spec: ModuleSpec) -> str:
-    """Return the digest of the names and contents of a package's Python files."""
-    found = hashlib.sha256()
-    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    files = [(path, path.relative_to(folder)) for folder in folders for path in folder.rglob("*.py")]
-    if not folders and spec.origin:
-        files = [(Path(spec.origin), Path(Path(spec.origin).name))]
-    for path, name in sorted(files, key=lambda pair: pair[1].as_posix()):
-        if path.is_file():
-            found.update(os.fsencode(name.as_posix()) + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return found.hexdigest()[:16]
+def _digest(spec: ModuleSpec, targets: Sequence[str]) -> str:
+    """Return the digest of the names and contents of the modules that some targets need."""
+    found, waiting = dict[str, bytes](), [target.rpartition(".")[0] for target in targets]
+    while waiting:
+        module = waiting.pop()
+        waiting += [parent] if (parent := module.rpartition(".")[0]) else []
+        path = None if module in found else _file_of(spec, module)
+        if path is not None:
+            found[module] = path.read_bytes()
+            waiting += _imports(found[module], module, spec.name, is_package=path.name == "__init__.py")
+    digest = hashlib.sha256()
+    for module, content in sorted(found.items()):
+        digest.update(module.encode() + b"\0" + hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16]
+
+
+def _file_of(spec: ModuleSpec, module: str) -> Path | None:
+    """Return the file of a module of a package, None where there is none."""
+    parts = module.split(".")[1:]
+    if not parts and spec.origin:
+        return Path(spec.origin)
+    for folder in spec.submodule_search_locations or ():
+        for path in (Path(folder, *parts).with_suffix(".py"), Path(folder, *parts, "__init__.py")):
+            if parts and path.is_file():
+                return path
+    return None
+
+
+def _imports(source: bytes, module: str, package: str, *, is_package: bool) -> Iterator[str]:
+    """Yield what a module imports of its own package; more names than there are modules."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return
+    inside = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = inside[: len(inside) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            names = [origin, *(f"{origin}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if package_of(name) == package)
 
 
 def changed_code(path: Path, config: Config) -> str | None:

@@ -60,7 +60,7 @@ def test_it_is_trained_listed_shown_and_evaluated(
     listed, shown = qexp("runs"), qexp("runs", "show", path.name.partition("-")[2])
     assert "homemade" not in sys.modules
     assert "fading W4A4" in listed.out or "fading-w4a4" in listed.out
-    assert "own code         homemade, source files" in shown.out
+    assert "own code         homemade, code" in shown.out
     hash_ = path.name.partition("-")[2]
     refused = qexp("eval", hash_)
     assert (refused.code, len(refused.errors)) == (2, 1)
