@@ -172,7 +172,8 @@ def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     """Return the tree with the fingerprint of the user's own data, which are part of what a run computes."""
     found = None
     with suppress(RuntimeError):  # ~somebody, which the check of the data refuses
-        found = fingerprint(values["dataset"].target, data_root(values["data_dir"]))
+        section = values["dataset"]
+        found = fingerprint(section.target, data_root(values["data_dir"]), section.options)
     dataset = {key: value for key, value in tree["dataset"].items() if key != "digest"}
     return {**tree, "dataset": dataset if found is None else {**dataset, "digest": found}}
 
