@@ -12,6 +12,7 @@ from rich.console import Console
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
+from qexp.config.trust import error_in_own_code
 from qexp.experiment.other_data import check_data_as_before
 from qexp.experiment.own_code import changed_code
 from qexp.utils import atomic
@@ -206,5 +207,5 @@ def _try_status(path: Path, state: runs.State, message: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Return an unexpected error in one line; error.txt has all of it."""
-    return next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")
+    """Return an unexpected error in one line, with its place where it is one of own code; error.txt has all of it."""
+    return error_in_own_code(error) or next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")

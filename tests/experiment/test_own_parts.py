@@ -12,7 +12,6 @@ from qexp.config import trust
 from qexp.config.config import Section
 from qexp.config.schema import Invalid
 from qexp.experiment.build import build_source
-from qexp.experiment.own_code import own_code
 from qexp.experiment.own_parts import check_dataset, own_part
 from qexp.utils.errors import UsageError
 from support.commands import Configure, Qexp
@@ -246,48 +245,3 @@ def test_data_that_make_no_batches_are_refused() -> None:
         UsageError, match=r"^train_batches\(batch_size: int\) -> None: must take batch_size, device, seed"
     ):
         check_dataset(Half(), Source())  # type: ignore[arg-type]
-
-
-CODE = {
-    "part.py": "from mine import near\nfrom . import beside\nfrom .deep.down import z\nimport torch\n",
-    "near.py": "import mine.far as f\n",
-    "far.py": "def later():\n    from .last import q\n",
-    "last.py": "q = 1\n",
-    "beside.py": "",
-    "deep/__init__.py": "",
-    "deep/down.py": "from ..upper import u\nz = u\n",
-    "upper.py": "from mine.part import x  # round and round\nu = 1\n",
-    "stranger.py": "x = 1\n",
-    "deep/stranger.py": "x = 1\n",
-}
-
-
-def test_the_digest_is_of_the_code_that_a_run_uses(write: Callable[[str], None], configure: Configure) -> None:
-    """Through import statements of every form, in functions as well; and of nothing else."""
-    write("")
-    Path("mine/deep").mkdir()
-    for name, text in CODE.items():
-        Path("mine", name).write_text(text)
-    config = replace(configure(), quantizer=Section("x", "mine.part.X"))
-    assert own_code(configure()) == {}
-    first = own_code(config)
-    assert list(first) == ["mine"]
-    assert first["mine"]["version"] is None
-    counted = []
-    for name in (*CODE, "__init__.py"):
-        with Path("mine", name).open("a") as file:
-            file.write("# a thought\n")
-        counted += [name] if own_code(config) != first else []
-        Path("mine", name).write_text(CODE.get(name, ""))
-        assert own_code(config) == first
-    assert counted == [*(name for name in CODE if "stranger" not in name), "__init__.py"]
-
-
-def test_a_single_file_is_a_package_too(workspace: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(trust.NAMES, "alone")
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    config = replace(configure(), quantizer=Section("x", "alone.X"))
-    Path("alone.py").write_text("x = 1")
-    first = own_code(config)["alone"]["digest"]
-    Path("alone.py").write_text("x = 2")
-    assert own_code(config)["alone"]["digest"] != first

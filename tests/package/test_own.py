@@ -91,6 +91,20 @@ def test_a_run_with_other_code_says_so(qexp: Qexp, own: Path, only_run: OnlyRun)
     assert qexp(*words("recipe.epochs=1")).out.startswith("already done")
 
 
+@pytest.mark.training
+def test_what_fails_in_a_run_is_told_with_its_place(qexp: Qexp, own: Path, only_run: OnlyRun) -> None:
+    """A data set that cannot be read, in the run's one line, its status and its error.txt."""
+    source = own / "homemade" / "squares.py"
+    source.write_text(source.read_text().replace("return self._draw(128, 1)", "return [][3], self._draw(128, 1)"))
+    failed = qexp(*words())
+    assert failed.code == 1
+    line = "homemade/squares.py, line 24: IndexError: list index out of range"
+    assert line in failed.out + failed.err
+    path = only_run("fading")
+    assert json.loads((path / "status.json").read_text())["message"] == line
+    assert "Traceback" in (path / "error.txt").read_text()
+
+
 SAVES = ("checkpoint.steps=2", "recipe.batch_size=16")
 MOMENTS: dict[str, Prepare] = {
     "in the middle of an epoch": kill_at(Step, "forward", 12),
