@@ -60,6 +60,15 @@ def test_other_words_are_no_names(name: str) -> None:
         trust.trusting([f"trust={name}"]).__enter__()
 
 
+def test_a_package_that_nobody_named_is_told_how_to_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(trust.NAMES, "mine,other")
+    assert trust.trust_problem("mine.part.X") is None
+    assert trust.trust_problem("mines.part.X") == (
+        "is of the package mines, of which nothing is run unless you name it: trust=mines"
+    )
+    assert trust.trust_words() == ["trust=[mine,other]"]
+
+
 def test_a_wrong_name_in_the_environment_is_told_of_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(trust.NAMES, "a,os")
     with pytest.raises(UsageError, match=r"^QEXP_TRUST=os: "):
