@@ -3,7 +3,8 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
@@ -56,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             else:
                 command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
                 os.environ["QEXP_DEBUG"] = "1" if debug else ""
-                with handling(_leave), trusting(words, takes_words=name in RUN_CODE) as rest:
-                    code = _carry_out(command, rest, debug)
+                takes_trust = name in RUN_CODE
+                with handling(_leave), trusting(words, takes_words=takes_trust) as rest, _own_errors_in_a_line():
+                    code = command(rest, debug=debug)
         except QexpError as error:
             if debug:
                 traceback.print_exc()
@@ -70,10 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(output, code)
 
 
-def _carry_out(command: Callable[..., int], words: Sequence[str], debug: bool) -> int:
-    """Return the exit code of a command; what the user's own code raises is one line, and all else is our mistake."""
+@contextmanager
+def _own_errors_in_a_line() -> Iterator[None]:
+    """Let what the user's own code raises be one line; all else that is none of ours is a mistake of qexp's."""
     try:
-        return command(words, debug=debug)
+        yield
     except QexpError:
         raise
     except Exception as error:
