@@ -48,6 +48,10 @@ OF_RUNS = (
     "package/test_damaged_runs",
     "cli/test_sweep",
     "tables/test_join",
+    "config/test_trust",
+    "experiment/test_own_parts",
+    "experiment/test_own_code",
+    "data/test_photographs",
 )
 
 
@@ -489,6 +493,29 @@ MISTAKES = (
         "augment.py",
         "with torch.random.fork_rng(devices=[]):",
         "with torch.no_grad():",
+        "data",
+    ),
+    Mistake("trust: every package may be imported", "trust.py", "if package in trusted():", "if package:", "config"),
+    Mistake("trust: every name is looked for", "trust.py", " or fullname not in trusted()", "", "config"),
+    Mistake(
+        "own parts: nobody asks whether they are trusted",
+        "own_parts.py",
+        "trust_problem(target) or _absent(target)",
+        "_absent(target)",
+        "experiment",
+    ),
+    Mistake(
+        "own code: imports of the package are not followed",
+        "own_code.py",
+        "waiting += _imports(",
+        "_ = _imports(",
+        "experiment",
+    ),
+    Mistake(
+        "folder: a split by chance that is another one in every process",
+        "photographs.py",
+        "np.random.RandomState([self.split_seed, label])",
+        "np.random",
         "data",
     ),
     Mistake("sweep: failures exit with 0", "closing.py", "    return 3\n\n\ndef", "    return 0\n\n\ndef", "cli"),

@@ -12,6 +12,7 @@ from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
 from qexp.cli.text import grid, named_rows
+from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.runs import model_width
 from qexp.utils.errors import Diverged, QexpError
@@ -68,7 +69,8 @@ def report_sweep(records: Sequence[JobRecord], jobs: int, words: Sequence[str], 
     for record in failed:
         print(f"  {record.outcome.state}: {' '.join(record.overrides)}  ({where_to_look(record.outcome)})")
     flags = without(words, [*overrides, *(word for word in words if word in ("-m", "--multirun"))])
-    print(f"again, without those that are done: {shlex.join(['qexp', 'train', *retry_words(words, flags, records)])}")
+    again = ["qexp", "train", *retry_words(words, flags, records), *trust_words()]
+    print(f"again, without those that are done: {shlex.join(again)}")
     return 3
 
 

@@ -1,6 +1,7 @@
 """`qexp eval`: evaluate a run's checkpoint again, or a file that a paper's authors published."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from qexp.config.identity import RUNTIME, with_younger_options
 from qexp.config.places import find_run, store_root
 from qexp.config.schema import Invalid, Problem
 from qexp.config.yaml_files import load_yaml
+from qexp.experiment.own_code import check_trust
 from qexp.utils.errors import UsageError
 from qexp.utils.text import UNFIT, differing_codes, one_line, percent, suggest
 
@@ -61,6 +63,7 @@ class EvalRequest:
     checkpoint: str | None
     format: str | None
     overrides: tuple[str, ...]
+    words: tuple[str, ...]
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
@@ -70,11 +73,16 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     parser.add_argument("words", nargs="*", metavar="RUN", help="a run directory, or the beginning of a run's hash")
     parser.add_argument("--firmness", action="store_true", help="weights on a threshold take their side by coin")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", help="a folder of YAML files of your own, with what lies beside it"
+    )
     arguments = parser.parse(words)
+    if arguments.config_dir == "":
+        raise UsageError("--config-dir: names nothing")
     request = understand(arguments.words)
     try:
         if request.run is not None:
-            result, text = run_result(request, firmness=arguments.firmness)
+            result, text = run_result(request, firmness=arguments.firmness, config_dir=arguments.config_dir)
         else:
             result, text = file_result(request)
     except Invalid as error:
@@ -101,7 +109,8 @@ def understand(words: Sequence[str]) -> EvalRequest:
             named[key] = value  # as it stands: a path may hold what Hydra's grammar takes for something else
         else:
             overrides.append(word)
-    request = EvalRequest(words[0] if has_run else None, named.get("checkpoint"), named.get("format"), tuple(overrides))
+    run, checkpoint, format_ = words[0] if has_run else None, named.get("checkpoint"), named.get("format")
+    request = EvalRequest(run, checkpoint, format_, tuple(overrides), tuple(words))
     if problem := _contradiction(request):
         raise UsageError(problem)
     return request
@@ -132,14 +141,16 @@ def _contradiction(request: EvalRequest) -> str | None:
     return None
 
 
-def run_result(request: EvalRequest, *, firmness: bool) -> tuple[dict[str, Any], str]:
+def run_result(request: EvalRequest, *, firmness: bool, config_dir: str | None = None) -> tuple[dict[str, Any], str]:
     """Return the result for a run's checkpoint, as data and as text; raise UsageError or Invalid."""
     name = request.checkpoint or "last"
-    with composing() as composer:
+    with composing(config_dir) as composer:
         overrides = _checked(composer, request.overrides, CHANGEABLE_OF_A_RUN)
         store = next((str(o.value()) for o in overrides if o.key_or_group == "runs_dir"), None)
         path = _find_run(store, str(request.run))
         config = _recorded(composer, path, overrides)
+    flags = [] if config_dir is None else ["--config-dir", config_dir]
+    check_trust(config, path, shlex.join(["qexp", "eval", *flags, *request.words]))
     from qexp.experiment import evaluate  # imports torch
 
     result = evaluate.evaluate_run(config, path, name, firmness=firmness, each=_SHOWN)
@@ -149,6 +160,8 @@ def run_result(request: EvalRequest, *, firmness: bool) -> tuple[dict[str, Any],
         *_rows(result),
         ("recorded top-1", percent(result["recorded_top1_hard"])),
     ]
+    if "code_changed" in result:
+        rows.append(("WARNING", result["code_changed"]))
     return result, named_rows(head, rows)
 
 

@@ -1,13 +1,16 @@
 """The `qexp` command: finds the subcommand, and turns every error into one line and an exit code."""
 
+import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
 import qexp
 from qexp.cli.output import exit_code, lasting_output
+from qexp.config.trust import error_in_own_code, trusting
 from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.signals import handling
 from qexp.utils.text import one_line, suggest
@@ -20,6 +23,7 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
   qexp runs [TEXT ...]             list the runs in the store; runs show RUN, runs rm RUN: one of them, remove it
   qexp models [NAME]               the networks; --coverage: which of their layers are quantized, and why not
+  qexp new KIND NAME               a method, model, data set or table of your own: a small package with a test
   qexp doctor                      check the installation, the devices and the folders
 
   qexp COMMAND --help              more on a command;  qexp train --help lists every option
@@ -38,21 +42,25 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 """
 
 RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
-COMMANDS = ("train", "eval", "table", "runs", "models", "doctor")
+COMMANDS = ("train", "eval", "table", "runs", "models", "new", "doctor")
+RUN_CODE = ("train", "eval", "table", "models")  # of the user's own, where `trust=` names its package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name, debug = (words or ["help"])[0], "--debug" in words
+    words = [word for word in words[1:] if word != "--debug"]
     with lasting_output() as output:
         try:
             if name not in COMMANDS:
                 code = _answer(name)
             else:
                 command: Callable[..., int] = import_module(f"qexp.cli.{name}").main
-                with handling(_leave):
-                    code = command([word for word in words[1:] if word != "--debug"], debug=debug)
+                os.environ["QEXP_DEBUG"] = "1" if debug else ""
+                takes_trust = name in RUN_CODE
+                with handling(_leave), trusting(words, takes_words=takes_trust) as rest, _own_errors_in_a_line():
+                    code = command(rest, debug=debug)
         except QexpError as error:
             if debug:
                 traceback.print_exc()
@@ -63,6 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = error.exit_code if isinstance(error, Interrupted) else 130
         output.flush()
         return exit_code(output, code)
+
+
+@contextmanager
+def _own_errors_in_a_line() -> Iterator[None]:
+    """Let what the user's own code raises be one line; all else that is none of ours is a mistake of qexp's."""
+    try:
+        yield
+    except QexpError:
+        raise
+    except Exception as error:
+        if (found := error_in_own_code(error)) is None:
+            raise
+        raise UsageError(found) from error
 
 
 def _answer(word: str) -> int:

@@ -126,6 +126,10 @@ def _origin(entry: Entry) -> Rows:
         rows.append(("versions", ", ".join(listed)))
     if git := _group(entry.summary, "git") or _group(known, "git"):
         rows.append(("git", _git(git)))
+    for name, state in _group(known, "own").items():
+        told = [f"version {state['version']}"] if isinstance(state, Mapping) and state.get("version") else []
+        digest = state.get("digest") if isinstance(state, Mapping) else None
+        rows.append(("own code", ", ".join([str(name), *told, f"code {digest} (of their SHA-256)"])))
     device = entry.summary.get("device", known.get("device"))
     if device is not None:
         details = [known.get("device_name"), known.get("cpu")]

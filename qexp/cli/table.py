@@ -13,6 +13,7 @@ from qexp.cli.text import grid
 from qexp.config.compose import composing
 from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
+from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome, run_experiment
 from qexp.tables import (
     OWN,
@@ -23,6 +24,7 @@ from qexp.tables import (
     as_markdown,
     cells,
     comma_separated,
+    find_table,
     join,
     markdown,
     missing_runs,
@@ -41,6 +43,7 @@ examples:
   qexp table dqa/1 --dry-run                       what is missing, how long it takes, and the command of each row
   qexp table dqa/1 --run --protocol short --rows 'c10_fp,c10_minmax*' --seeds 0,1,2
   qexp table dqa/1 --format md > table.md
+  qexp table --config-dir conf trust=my_package mine/1 --run     conf/paper/mine/1.yaml, of methods of your own
 """
 FORMATS = ("text", "md", "csv")
 
@@ -48,37 +51,40 @@ FORMATS = ("text", "md", "csv")
 def main(words: Sequence[str], *, debug: bool = False, folder: Path | None = None) -> int:
     """Print, or train and print; return the exit code. `folder` holds the tables, by default those of qexp."""
     arguments = _arguments(words)
-    folder = folder or conf_dir() / "paper"
+    folders = [folder or conf_dir() / "paper"]
+    if arguments.config_dir is not None:
+        folders.append(Path(arguments.config_dir) / "paper")
     names = [word for word in arguments.words if "=" not in word]
     overrides = tuple(word for word in arguments.words if "=" in word)
     request = TableRequest(arguments.rows, _seeds(arguments.seeds), _protocol(arguments.protocol), overrides)
     if len(names) > 1:
         raise UsageError(f"{' '.join(names)}: one table at a time; options have the form key=value")
     if not names and (arguments.run or arguments.dry_run or arguments.rows):
-        raise UsageError(f"which table? there are {', '.join(table_names(folder))}")
+        raise UsageError(f"which table? there are {', '.join(known for one in folders for known in table_names(one))}")
     try:
-        return _one(folder, names[0], request, arguments, debug) if names else _all(folder, request, arguments.format)
+        return _one(folders, names[0], request, arguments, debug) if names else _all(folders, request, arguments)
     except Invalid as error:
         return _refuse(map(str, error.problems))
 
 
-def _one(folder: Path, name: str, request: TableRequest, arguments: argparse.Namespace, debug: bool) -> int:
-    joined, failures = _joined(folder, name, request), 0
+def _one(folders: Sequence[Path], name: str, request: TableRequest, arguments: argparse.Namespace, debug: bool) -> int:
+    joined, failures = _joined(folders, name, request, arguments.config_dir), 0
     if (arguments.run or arguments.dry_run) and (problems := _check(joined, fetch=not arguments.dry_run)):
         return _refuse(problems)
     if arguments.dry_run:
-        print(missing_runs(joined))
+        own = [] if arguments.config_dir is None else ["--config-dir", arguments.config_dir]
+        print(missing_runs(joined, [*own, *trust_words()]))
         return 0
     if arguments.run:
         failures = _run(joined, arguments.format, debug=debug)
-        joined = _joined(folder, name, request)
+        joined = _joined(folders, name, request, arguments.config_dir)
     _print(joined, arguments.format)
     return 3 if failures else 0
 
 
-def _joined(folder: Path, name: str, request: TableRequest) -> JoinedTable:
-    with composing() as composer:
-        return join(folder, name, request, composer)
+def _joined(folders: Sequence[Path], name: str, request: TableRequest, config_dir: str | None) -> JoinedTable:
+    with composing(config_dir) as composer:
+        return join(find_table(folders, name), name, request, composer)
 
 
 def _refuse(problems: Iterable[str]) -> int:
@@ -94,12 +100,15 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", metavar="N,N", help="seeds of the runs (default: those of the table)")
     parser.add_argument("--protocol", default=OWN, metavar="NAME", help="paper (default), short or smoke")
     parser.add_argument("--format", default="text", metavar="NAME", help="text (default), md or csv")
+    parser.add_argument("--config-dir", metavar="DIR", help="tables, methods, models, data sets of your own: DIR/paper")
     parser.add_argument("--run", action="store_true", help="train what is missing, one run after another")
     parser.add_argument("--dry-run", action="store_true", help="print what is missing, how long it takes, the commands")
     arguments = parser.parse(words)
     if arguments.format not in FORMATS:
         hint = suggest(arguments.format, FORMATS)
         raise UsageError(f"--format {arguments.format}: must be {', '.join(FORMATS)}{hint}")
+    if arguments.config_dir == "":
+        raise UsageError("--config-dir: names nothing")
     return arguments
 
 
@@ -155,12 +164,12 @@ def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:
 # Printing
 
 
-def _all(folder: Path, request: TableRequest, format: str) -> int:
+def _all(folders: Sequence[Path], request: TableRequest, arguments: argparse.Namespace) -> int:
     """Print the names of all tables and how many of their rows are done."""
     headers, numeric = ["table", "title", "rows", "done", "citation"], ["rows", "done"]
-    rows = []
-    with composing() as composer:
-        for name in table_names(folder):
+    rows, format = [], arguments.format
+    with composing(arguments.config_dir) as composer:
+        for folder, name in [(one, name) for one in folders for name in table_names(one)]:
             joined = join(folder, name, request, composer)
             done = sum(line.state == "done" for line in joined.lines)
             rows.append([name, joined.table.title, str(len(joined.lines)), str(done), joined.table.citation])

@@ -13,6 +13,7 @@ from qexp.config.fingerprint import fingerprint
 from qexp.config.identity import float_parent, identity, is_float, normalized, run_key
 from qexp.config.places import data_root, file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem
+from qexp.config.trust import is_own, trust_problem
 from qexp.utils.errors import UsageError
 from qexp.utils.text import method_label, model_label, suggest
 from qexp.utils.types import (
@@ -37,7 +38,7 @@ Decay = Annotated[float, Range(low=0, high=0.999999)]  # an average with a decay
 
 @dataclass(frozen=True)
 class Section:
-    """A dataset, model or quantizer: its name, the qexp class or function that makes it, and that one's options."""
+    """A dataset, model or quantizer: its name, the class or function that makes it, and that one's options."""
 
     name: str
     target: str
@@ -197,7 +198,8 @@ def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
     """Return the tree with the fingerprint of the user's own data, which are part of what a run computes."""
     found = None
     with suppress(RuntimeError):  # ~somebody, which the check of the data refuses
-        found = fingerprint(values["dataset"].target, data_root(values["data_dir"]))
+        section = values["dataset"]
+        found = fingerprint(section.target, data_root(values["data_dir"]), section.options)
     dataset = {key: value for key, value in tree["dataset"].items() if key != "digest"}
     return {**tree, "dataset": dataset if found is None else {**dataset, "digest": found}}
 
@@ -205,10 +207,12 @@ def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, 
 def recorded_config(tree: Mapping[str, Any]) -> Config:
     """Return the configuration that a run left on record; the checkpoint that it began with may be gone.
 
+    Its parts may be of packages that are not trusted: to read a record imports nothing.
+
     Raises:
         Invalid: with every problem.
     """
-    values, digest = _typed(tree), None
+    values, digest = _typed(tree, is_record=True), None
     with suppress(UsageError, OSError):
         if start := starting_checkpoint(values["init"], values["runs_dir"]):
             digest = file_digest(start)
@@ -223,13 +227,13 @@ def float_parent_of(config: Config) -> Config:
 def _made(tree: Mapping[str, Any], digest: str | None) -> Config:
     """Return the configuration of a checked tree, which is normalized first: there is one set of values."""
     tree = normalized(tree)
-    return Config(**_typed(tree), tree=tree, start_digest=digest)
+    return Config(**_typed(tree, is_record=True), tree=tree, start_digest=digest)
 
 
-def _typed(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _typed(tree: Mapping[str, Any], *, is_record: bool = False) -> dict[str, Any]:
     """Return the fields of a configuration that options set, each of its type; raise Invalid."""
     plain = {key: value for key, value in tree.items() if key not in SECTIONS}
-    sections, problems = parse_sections(tree)
+    sections, problems = parse_sections(tree, is_record=is_record)
     known = {key: hint for key, (hint, _) in schema.options(Config).items() if key not in (*SECTIONS, *_MADE)}
     problems += [_unknown(key, plain[key], known) for key in plain.keys() - known.keys()]
     values: dict[str, Any] = {}
@@ -246,17 +250,24 @@ def _typed(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(key: str, value: Any, known: Iterable[str]) -> Problem:
+    if key == "trust":
+        return Problem(key, "counts as a word of the command, trust=NAME, or in QEXP_TRUST; no file can say it", value)
     nested = [f"{group}.{key}" for group, kind in GROUPS.items() if key in schema.options(kind)]
     close = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, [*known, *SECTIONS])
     return Problem(key, f"unknown option{close or '; qexp train --help lists the options'}", value)
 
 
-def parse_sections(raw: Mapping[str, Any]) -> tuple[dict[str, Section], list[Problem]]:
-    """Return the dataset, model and quantizer sections that are well-formed, and what is wrong with the others."""
+def parse_sections(raw: Mapping[str, Any], *, is_record: bool = False) -> tuple[dict[str, Section], list[Problem]]:
+    """Return the dataset, model and quantizer sections that are well-formed, and what is wrong with the others.
+
+    Args:
+        raw: the tree.
+        is_record: of a run, which is only read: parts of packages that are not trusted are well-formed there.
+    """
     sections, problems = {}, []
     for name in SECTIONS:
         try:
-            sections[name] = _section(name, raw.get(name))
+            sections[name] = _section(name, raw.get(name), is_record)
         except Invalid as error:
             problems += error.problems
     return sections, problems
@@ -267,7 +278,7 @@ _TARGET = re.compile(r"qexp(\.[A-Za-z][A-Za-z0-9_]*)+")  # no private modules, c
 PLACES = {"dataset": "qexp.data.", "model": "qexp.models.", "quantizer": "qexp.quantizers."}
 
 
-def _section(key: str, raw: Any) -> Section:
+def _section(key: str, raw: Any, is_record: bool) -> Section:
     if not isinstance(raw, Mapping):
         raise Invalid([Problem(key, "expected the name of a choice", raw)])
     options = dict(raw)
@@ -278,8 +289,12 @@ def _section(key: str, raw: Any) -> Section:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         message = "must be a word of at most 64 letters, digits, '_', '-' and '.'"
         problems.append(Problem(f"{key}.name", message, name))
-    if not isinstance(target, str) or not target.startswith(PLACES[key]) or not _TARGET.fullmatch(target):
-        problems.append(Problem(f"{key}._target_", f"must name a {key} in {PLACES[key][:-1]}", target))
+    if isinstance(target, str) and is_own(target):
+        if not is_record and (problem := trust_problem(target)):
+            problems.append(Problem(f"{key}._target_", problem, target))
+    elif not isinstance(target, str) or not target.startswith(PLACES[key]) or not _TARGET.fullmatch(target):
+        where = f"{PLACES[key][:-1]}, or in a package of your own"
+        problems.append(Problem(f"{key}._target_", f"must name a {key} in {where}", target))
     if problems:
         raise Invalid(problems)
     return Section(str(name), str(target), options)

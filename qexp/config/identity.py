@@ -19,7 +19,11 @@ RUNTIME = (
     *("device", "threads", "workers", "compile", "channels_last", "recompute", "deterministic", "firmness"),
     *("data_dir", "runs_dir", "overwrite", "on_error", "stuck_after", "checkpoint", "tracking", "bits", "protocol"),
 )
-INDIRECT = (("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits"))
+# Where images lie is no part either: the fingerprint of their names and sizes stands for them.
+INDIRECT = (
+    *(("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits")),
+    ("dataset", "path"),
+)
 
 # Options of a recipe that are younger than the first runs, `a.b` for one in a group, with the value that means "as
 # before": at that value they are not part of the key, and where a stored configuration lacks them they have it.

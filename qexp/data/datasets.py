@@ -19,7 +19,7 @@ from qexp.data.loader import InMemory
 from qexp.utils.errors import UsageError
 from qexp.utils.types import Count, Fraction, Positive, Range
 
-__all__ = ["MNIST", "Cifar10", "Cifar100", "Dataset", "Digits", "Images", "Source", "Synthetic"]
+__all__ = ["MNIST", "Cifar10", "Cifar100", "Dataset", "Digits", "Images", "MemorySource", "Source", "Synthetic"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,24 +117,39 @@ class Source(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MemorySource(Source):
-    """Images that fit into memory."""
+class MemorySource(Source):
+    """Images that fit into memory: a subclass says how many there are and reads them."""
 
     def memory_bytes(self, train: int, test: int) -> int:
         return (train + test) * self.image_size**2 * self.channels
 
     def load(self, data_dir: Path) -> InMemory:
         self.prepare(data_dir)
-        train, test = self._read(data_dir)
+        train, test = self.read(data_dir)
+        for split, images in (("train", train), ("test", test)):
+            self._check_images(split, images)
         return InMemory(train.first(self.train_size), test.first(self.test_size), self.classes, self.mean, self.std)
 
     @abstractmethod
-    def _read(self, data_dir: Path) -> tuple[Images, Images]:
-        """Read all training and test images."""
+    def read(self, data_dir: Path) -> tuple[Images, Images]:
+        """Read all training and test images: bytes (N, image_size, image_size, channels), labels from 0 to classes - 1.
+
+        The sizes that the options ask for are cut out of what is read, from the beginning.
+        """
+
+    def _check_images(self, split: str, found: Images) -> None:
+        """Raise UsageError for images or labels of another kind than the data set says."""
+        images, labels = found.images, found.labels
+        shape = (len(labels), self.image_size, self.image_size, self.channels)
+        if images.dtype != np.uint8 or images.shape != shape or not len(labels):
+            expected = f"uint8 (N, {', '.join(map(str, shape[1:]))})"
+            raise UsageError(f"{self.name}: {split} images are {images.dtype} {images.shape}, expected {expected}")
+        if labels.dtype != np.int64 or labels.ndim != 1 or labels.min() < 0 or labels.max() >= self.classes:
+            raise UsageError(f"{self.name}: {split} labels must be int64 (N,), from 0 to {self.classes - 1}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Digits(_MemorySource):
+class Digits(MemorySource):
     """1,797 grey 8x8 images of handwritten digits that come with scikit-learn.
 
     Values 0..16 become bytes by rounding x * 255 / 16. The set has no official split: the images are shuffled once, by
@@ -149,7 +164,7 @@ class Digits(_MemorySource):
     def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         return 1437, 360
 
-    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+    def read(self, data_dir: Path) -> tuple[Images, Images]:
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:
@@ -163,7 +178,7 @@ class Digits(_MemorySource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FileSource(_MemorySource):
+class _FileSource(MemorySource):
     """Images in `<data_dir>/<name>/{train,test}.npz` where these exist, else in torchvision's files."""
 
     download: ClassVar[Download]
@@ -186,7 +201,7 @@ class _FileSource(_MemorySource):
             )
         return self.official_counts
 
-    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+    def read(self, data_dir: Path) -> tuple[Images, Images]:
         if pair := npz.find_pair(data_dir / self.name):
             train, test = (npz.read(path, self._shape) for path in pair)
             return train, test
@@ -230,7 +245,7 @@ class MNIST(_FileSource):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthetic(_MemorySource):
+class Synthetic(MemorySource):
     """Random patterns, one per class, in random noise: quick to make and easy to learn.
 
     Everything is a function of the options. Pattern values lie in 64..192 (bytes), the noise has a standard deviation
@@ -252,7 +267,7 @@ class Synthetic(_MemorySource):
         values = (train + test + self.classes) * self.image_size**2 * self.channels
         return 24 * values  # pattern, noise and their sum, in double precision
 
-    def _read(self, data_dir: Path) -> tuple[Images, Images]:
+    def read(self, data_dir: Path) -> tuple[Images, Images]:
         shape = (self.classes, self.image_size, self.image_size, self.channels)
         patterns = np.random.RandomState([self.seed, 0]).uniform(64, 192, shape)
         return self._draw(patterns, self.train_size, stream=1), self._draw(patterns, self.test_size, stream=2)

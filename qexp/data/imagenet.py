@@ -47,10 +47,14 @@ class ImageNet(Source):
 
     def load(self, data_dir: Path) -> "_Folders":
         self._check_statistics()
-        return _Folders(self, data_dir / self.name)
+        return _Folders(self, self.root(data_dir))
+
+    def root(self, data_dir: Path) -> Path:
+        """Return the folder that holds the images."""
+        return data_dir / self.name
 
     def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
-        root = data_dir / self.name
+        root = self.root(data_dir)
         if not download and not root.exists():
             return self.official_counts
         train, test = self.find(root, "train"), self.find(root, "val")
@@ -60,7 +64,8 @@ class ImageNet(Source):
                 for has, lacks in ((train, test), (test, train))
                 if (names := sorted({*has.classes} - {*lacks.classes}))
             ]
-            raise UsageError(f"{root}: train and val have different classes; {'; '.join(lacking)}")
+            splits = " and ".join(files.folder.name for files in (train, test))
+            raise UsageError(f"{root}: {splits} have different classes; {'; '.join(lacking)}")
         return len(train), len(test)
 
     def find(self, root: Path, split: str) -> ImageFiles:
@@ -77,9 +82,12 @@ class ImageNet(Source):
             )
         if not (root / split).is_dir():
             raise UsageError(f"{self.name}: there is no folder {root / split}; {expected}")
-        files = find_images(root / split)
-        if len(files.classes) != self.classes:
-            raise UsageError(f"dataset.classes={self.classes}: {root / split} has {len(files.classes)} class folders")
+        return self.check_classes(find_images(root / split))
+
+    def check_classes(self, files: ImageFiles) -> ImageFiles:
+        """Return the images; raise UsageError where they are not in as many classes as there must be."""
+        if (found := len(files.classes)) != self.classes:
+            raise UsageError(f"dataset.classes={self.classes}: {files.folder} has {found} class folders")
         return files
 
     def chosen(self, root: Path, split: str) -> ImageFiles:

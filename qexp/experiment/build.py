@@ -19,12 +19,14 @@ from qexp.config import schema
 from qexp.config.config import PLACES, Config, Recipe, Section
 from qexp.config.places import file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem, attempt
+from qexp.config.trust import is_own
 from qexp.data.datasets import Source
 from qexp.engine import weights
 from qexp.engine.average import WeightAverage
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import cosine, make_schedule
 from qexp.engine.step import Step, cross_entropy
+from qexp.experiment.own_parts import check_source, own_part
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError
 
@@ -45,8 +47,12 @@ def resolve(section: Section, key: str) -> tuple[Callable, dict[str, Any]]:
     """Return the class or function that a section names, and its checked options.
 
     Raises:
-        Invalid: no such thing in the part of qexp that is for it, or options that do not fit it.
+        Invalid: no such thing in the part of qexp that is for it, or in a package of the user's own that is trusted;
+            or options that do not fit it.
     """
+    if is_own(section.target):
+        own = own_part(key, section.target)
+        return own, schema.parse(own, section.options, key)
     module, _, attribute = section.target.rpartition(".")
     try:
         if not section.target.startswith(PLACES[key]):
@@ -70,7 +76,10 @@ def _is_a(key: str, target: Any) -> bool:
 def build_source(config: Config) -> Source:
     """Return the dataset's source; raise Invalid."""
     target, options = resolve(config.dataset, "dataset")
-    return cast(Source, target(**options))
+    source = cast(Source, target(**options))
+    if is_own(config.dataset.target):
+        check_source(source, config.dataset.target)
+    return source
 
 
 def build_method(config: Config) -> quantizers.Method:

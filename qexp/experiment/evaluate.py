@@ -18,6 +18,7 @@ from qexp.experiment.build import assemble, build_network, load_float, place
 from qexp.experiment.code_check import codes_as_data
 from qexp.experiment.daq_files import DaqFile, Translation, translate
 from qexp.experiment.firmness import Each, session_firmness
+from qexp.experiment.own_code import changed_code
 from qexp.experiment.preflight import check_evaluation
 from qexp.experiment.session import Session
 from qexp.experiment.threads import considerate_waits
@@ -81,6 +82,7 @@ def evaluate_run(
         "run": str(path),
         "checkpoint": checkpoint,
         **_measured(session, each if firmness else None),
+        **({"code_changed": changed} if (changed := changed_code(path, config)) else {}),
         "recorded_top1_hard": recorded.get("top1_hard" if checkpoint == "last" else "best_top1_hard"),
     }
 

@@ -46,7 +46,8 @@ def _tree(trees: StoredTrees, path: Path) -> dict[str, Any] | None:
 
 def data_place(config: Config) -> str:
     """Return what stands for the folder of datasets in env.json, which holds no paths."""
-    return hashlib.sha256(os.fsencode(os.path.realpath(data_root(config.data_dir)))).hexdigest()[:16]
+    folder = data_root(config.data_dir) / str(config.dataset.options.get("path") or "")
+    return hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:16]
 
 
 def _without_digest(tree: Any) -> Any:

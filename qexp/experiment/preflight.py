@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from qexp.config.config import Config, Recipe, Section
 from qexp.config.identity import OF_CODES
 from qexp.config.places import data_root, starting_checkpoint, store_root
 from qexp.config.schema import Invalid, Problem, attempt
+from qexp.config.trust import error_in_own_code
 from qexp.data.datasets import Source
 from qexp.engine import weights
 from qexp.experiment.build import Parts, assemble, build_covered, build_network, build_source, pick_device, resolve
@@ -227,18 +228,26 @@ def _tried(name: str, parts: Parts, smallest: int) -> Trial:
 
     with torch.device("meta"):
         try:
-            model = parts.build_model().train()
+            model: Any = parts.build_model()
         except _RAISED as error:
             raise UsageError(f"{name}: cannot be built ({_first_line(error)})") from error
+        if not isinstance(model, nn.Module):
+            kind = "nothing" if model is None else f"an object of the class {type(model).__name__}"
+            raise UsageError(f"{name}: must return a torch.nn.Module, and returned {kind}")
+        model.train()
         hooks = [module.register_forward_hook(note) for module in model.modules()]
         try:
-            model(torch.empty(count, channels, size, size))
+            logits = model(torch.empty(count, channels, size, size))
         except _RAISED as error:
             batch = f"{plural(smallest, 'image')} of {size}x{size} pixels"
             advice = "; take a larger recipe.batch_size" if smallest == 1 else ""
             raise UsageError(f"{name}: cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
     for hook in hooks:
         hook.remove()
+    expected = (count, parts.source.classes)
+    if not isinstance(logits, Tensor) or logits.shape != expected:
+        found = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UsageError(f"{name}: gives {found} for {plural(count, 'image')}, and must give logits {expected}")
     names = (name for name, module in model.named_modules() if module in called)
     return Trial(model, max(per_image), frozenset(names))
 
@@ -257,7 +266,7 @@ def piece_sizes(images: int, batch_size: int, accumulate: int) -> tuple[int, int
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return error_in_own_code(error) or next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _check_image_memory(source: Source, train: int, test: int) -> None:

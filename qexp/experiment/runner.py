@@ -12,8 +12,10 @@ from rich.console import Console
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
+from qexp.config.trust import error_in_own_code
 from qexp.experiment.float_net import FloatNet, known_float_net, of_parent, recorded_float_net
 from qexp.experiment.other_data import check_data_as_before
+from qexp.experiment.own_code import changed_code
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
 from qexp.utils.printing import say
@@ -96,7 +98,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
     if summary and not config.overwrite:
         if before != "done" or not runs.is_stripped(path):
             _finish(path)
-        return RunOutcome("skipped", str(path), summary)
+        return _skipped(path, config, summary, way.console)
     if summary or (config.overwrite and before in FAILED):
         runs.clear(path)
     try:
@@ -140,6 +142,13 @@ def _recovered(path: Path, config: Config, way: _Way) -> dict[str, Any] | None:
     runs.write_json(path / "summary.json", summary)
     say(way.console, f"{path}: its summary.json was lost; it is made again from last.pt and metrics.jsonl")
     return summary
+
+
+def _skipped(path: Path, config: Config, summary: dict[str, Any], console: Console) -> RunOutcome:
+    """Return the outcome of a run that was done before, and say where its own code is not what it was."""
+    if changed := changed_code(path, config):
+        say(console, f"warning: {path}: {changed}; overwrite=true trains it again")
+    return RunOutcome("skipped", str(path), summary)
 
 
 @contextmanager
@@ -192,5 +201,5 @@ def _try_status(path: Path, state: runs.State, message: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """Return an unexpected error in one line; error.txt has all of it."""
-    return next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")
+    """Return an unexpected error in one line, with its place where it is one of own code; error.txt has all of it."""
+    return error_in_own_code(error) or next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")

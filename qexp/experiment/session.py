@@ -7,11 +7,13 @@ from typing import Any
 
 from qexp.config.config import Config
 from qexp.config.places import data_root
+from qexp.config.trust import is_own
 from qexp.data.augment import Mixed
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
 from qexp.experiment.build import Parts, build_covered, pick_device, place
+from qexp.experiment.own_parts import check_dataset
 from qexp.experiment.threads import set_threads
 from qexp.utils.signals import StopRequest
 
@@ -40,6 +42,8 @@ class Session:
         set_threads(config, parts)
         seed_everything(config.seed)
         self.data, self._classes = parts.source.load(data_root(config.data_dir)), parts.source.classes
+        if is_own(config.dataset.target):
+            check_dataset(self.data, parts.source)
         if config.recipe.holdout:
             self.data = self.data.holding_out(config.recipe.holdout, config.seed)
         found = weights.load_network(checkpoint_file) if checkpoint_file else None

@@ -12,6 +12,7 @@ from qexp.config.config import Config
 from qexp.experiment.environment import environment
 from qexp.experiment.float_net import FloatNet
 from qexp.experiment.other_data import data_place
+from qexp.experiment.own_code import own_code, told_change
 from qexp.utils.callback import EpochRecord
 
 # What has to be the same for a run that resumes to be equal, bit for bit, to one that was not interrupted.
@@ -35,11 +36,15 @@ def record_environment(
         "recompute": config.recompute,
         "data_place": data_place(config),
     }
+    if own := own_code(config):
+        now["own"] = own
     before = runs.read_json(path / "env.json")
     if before:
         earlier = before.pop("earlier", [])
         ours, theirs = (dict(_leaves({key: env.get(key) for key in SAME_BITS})) for env in (now, before))
         changes = [f"{key} {theirs.get(key)} -> {ours.get(key)}" for key in ours if ours[key] != theirs.get(key)]
+        if changed := told_change(before.get("own"), own):
+            warn(f"warning: {changed.replace('trained', 'begun')}; its result is of both")
         if changes:
             warn(f"warning: this run began elsewhere ({', '.join(changes)}); the last bits of its result may differ")
         now["earlier"] = [*earlier, before]

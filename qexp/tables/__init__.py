@@ -2,7 +2,7 @@
 
 from qexp.tables.format import around, as_csv, as_markdown, cells, comma_separated, markdown, missing_runs
 from qexp.tables.join import JoinedTable, TableRequest, join
-from qexp.tables.published import OWN, protocols, table_names
+from qexp.tables.published import OWN, find_table, protocols, table_names
 
 __all__ = [
     "OWN",
@@ -13,6 +13,7 @@ __all__ = [
     "as_markdown",
     "cells",
     "comma_separated",
+    "find_table",
     "join",
     "markdown",
     "missing_runs",

@@ -190,8 +190,13 @@ def around(joined: JoinedTable) -> tuple[str, str]:
     return f"{joined.name}  {joined.table.title}\n{joined.table.citation}", "\n".join(below)
 
 
-def missing_runs(joined: JoinedTable) -> str:
-    """Return how many runs of a table are missing, about how long they take, and the command of each row."""
+def missing_runs(joined: JoinedTable, flags: Sequence[str] = ()) -> str:
+    """Return how many runs of a table are missing, about how long they take, and the command of each row.
+
+    Args:
+        joined: the table.
+        flags: that each command needs, such as --config-dir.
+    """
     missing = [run.config for _, run in joined.missing()]
     parents = _missing_parents(missing)
     if not (count := len(missing) + len(parents)):
@@ -207,7 +212,7 @@ def missing_runs(joined: JoinedTable) -> str:
         lines.append(f"  {one.what}: {plural(one.count, 'run')}, about {duration(one.seconds)} ({speed})")
     for line in joined.lines:
         if own := [run for other, run in joined.missing() if other is line]:
-            command = _command(own[0].job.overrides, [run.config.seed for run in own])
+            command = _command([*flags, *own[0].job.overrides], [run.config.seed for run in own])
             lines.append(f"\n# {line.row.id}: {line.row.label}\n{command}")
     return "\n".join(lines)
 

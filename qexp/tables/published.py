@@ -13,7 +13,7 @@ from qexp.config.explain import COMPOSITION_ERRORS, explain
 from qexp.config.places import conf_dir
 from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import UsageError
-from qexp.utils.text import suggest
+from qexp.utils.text import UNFIT, suggest
 from qexp.utils.types import Count, NonNegative, NonNegativeInt, Range
 
 OWN = "paper"  # the protocol under which a number is held against the paper's
@@ -76,8 +76,28 @@ class Table:
 
 
 def table_names(folder: Path) -> list[str]:
-    """Return the names of all tables in a folder, such as `dqa/1`."""
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    """Return the names of all tables in a folder, such as `dqa/1`; what no terminal can show is no name."""
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return sorted(name for name in names if not UNFIT.search(name))
+
+
+def find_table(folders: Sequence[Path], name: str) -> Path:
+    """Return the folder that holds a table.
+
+    Raises:
+        UsageError: none does, or several do.
+    """
+    holding = [folder for folder in folders if name in table_names(folder)]
+    if not holding:
+        raise _no_table(name, [known for folder in folders for known in table_names(folder)])
+    if len(holding) > 1:
+        raise UsageError(f"{holding[1] / name}.yaml: there is a table {name} in qexp already; give it another name")
+    return holding[0]
+
+
+def _no_table(name: str, known: Sequence[str]) -> UsageError:
+    hint = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
+    return UsageError(f"no table '{name}'{hint}")
 
 
 def load_table(folder: Path, name: str) -> Table:
@@ -86,10 +106,8 @@ def load_table(folder: Path, name: str) -> Table:
     Raises:
         UsageError: there is no such table, or its file is wrong.
     """
-    known = table_names(folder)
-    if name not in known:
-        hint = suggest(name, known) or f"; there are {', '.join(known) or 'none'}"
-        raise UsageError(f"no table '{name}'{hint}")
+    if name not in (known := table_names(folder)):
+        raise _no_table(name, known)
     path = folder / f"{name}.yaml"
     try:
         table = Table(**schema.parse(Table, load_yaml(path)))

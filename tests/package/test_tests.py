@@ -10,7 +10,14 @@ import qexp
 TESTS, PACKAGE = Path(__file__).resolve().parents[1], Path(qexp.__file__).parent
 FILES = sorted(TESTS.rglob("*.py"))
 SHARED = {path.stem for path in FILES if path.parent.name == "support"}
-OF_NO_FOLDER = {"golden", "package", "scripts", "stores", "support"}  # what is of the whole package, and files
+OF_NO_FOLDER = {
+    "golden",
+    "own_package",
+    "package",
+    "scripts",
+    "stores",
+    "support",
+}  # of the whole, files
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
