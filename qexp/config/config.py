@@ -6,8 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
-from omegaconf import OmegaConf
-
 from qexp.config import schema
 from qexp.config.fingerprint import fingerprint
 from qexp.config.identity import float_parent, identity, is_float, normalized, run_key
@@ -298,8 +296,3 @@ def _section(key: str, raw: Any, is_record: bool) -> Section:
     if problems:
         raise Invalid(problems)
     return Section(str(name), str(target), options)
-
-
-def to_yaml(raw: Mapping[str, Any]) -> str:
-    """Return the tree as YAML text."""
-    return OmegaConf.to_yaml(OmegaConf.create(dict(raw)))

@@ -1,6 +1,7 @@
 """YAML files, read as data of a size and depth that can be meant: an alias counts as all that it stands for."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def parse_text(text: str) -> Any:
     """Return what a YAML text holds, as plain data; raises whatever YAML and OmegaConf raise."""
     return OmegaConf.to_container(OmegaConf.create(text))
+
+
+def to_yaml(raw: Mapping[str, Any]) -> str:
+    """Return the tree as YAML text."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(raw)))
 
 
 def read_text(path: Path) -> str:

@@ -1,11 +1,8 @@
 """Configuration -> the objects of a run: dataset, model, method, network, training step, on their device."""
 
-import ctypes
 import importlib
 import inspect
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +28,6 @@ from qexp.models import pretrained
 from qexp.utils.errors import UsageError
 
 _OF_DATA = ["classes", "channels", "image_size"]  # the first parameters of every model
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -111,29 +107,6 @@ def assemble(config: Config) -> Parts:
         raise Invalid(problems)
     build, options = model
     return Parts(source, partial(build, source.classes, source.channels, source.image_size, **options), method)
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device that `name` means; `auto` is CUDA where there is one.
-
-    Raises:
-        UsageError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"device={name}: must be auto, cpu, cuda, cuda:NUMBER or mps") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device={name}: no CUDA device here; device=cpu or device=auto will run")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA devices, counted from 0")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(f"device={name}: no MPS device here; device=cpu or device=auto will run")
-    if device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"device={name}: must be auto, cpu, cuda, cuda:NUMBER or mps")
-    return device
 
 
 def starting_file(config: Config) -> Path | None:
@@ -218,38 +191,6 @@ def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, T
     return {**counters, **state}
 
 
-def place(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
-    """Return `model` on its device, in the memory layout and with the treatment of activations asked for."""
-    quantizers.recompute(model, config.recompute)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = not config.deterministic  # else each process may choose other algorithms
-    else:
-        keep_freed_memory()
-    if config.channels_last:
-        return model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))  # batches come channels last
-    return model.to(device)
-
-
-@contextmanager
-def determinism(enabled: bool) -> Iterator[None]:
-    """With `enabled`, allow only operations that give the same bits twice; others raise RuntimeError."""
-    if not enabled:
-        yield
-        return
-    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
-    before, kept = torch.are_deterministic_algorithms_enabled(), (cudnn.deterministic, memory.fill_uninitialized_memory)
-    # cuBLAS reads this when the process uses it for the first time.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    cudnn.deterministic, memory.fill_uninitialized_memory = True, False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        cudnn.deterministic, memory.fill_uninitialized_memory = kept
-
-
 def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> Step:
     """Return the training step of a recipe; call it when the model is on its device and calibrated.
 
@@ -294,16 +235,3 @@ def _freezing(model: nn.Module, last: float, schedules: list[Callable[[float], N
     first = quantizers.FIRST_THRESHOLD
     schedules.append(lambda done: setattr(freezing, "threshold", cosine(done, first, last)))
     return freezing
-
-
-def keep_freed_memory() -> bool:
-    """Let the process keep what it frees for its next allocation; return whether the C library can (glibc).
-
-    By default glibc maps every tensor of 32 MB or more anew, and gives it back when it is freed: the kernel then clears
-    each of its pages again in each step. docs/PERFORMANCE.md has the times with and without.
-    """
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # not Linux, or another C library
-        return False
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, -1))

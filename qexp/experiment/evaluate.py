@@ -14,9 +14,10 @@ from qexp.config.config import Config
 from qexp.config.schema import Invalid
 from qexp.engine import weights
 from qexp.engine.metrics import measure_accuracy
-from qexp.experiment.build import assemble, build_network, load_float, place
+from qexp.experiment.build import assemble, build_network, load_float
 from qexp.experiment.code_check import codes_as_data
 from qexp.experiment.daq_files import DaqFile, Translation, translate
+from qexp.experiment.device import place
 from qexp.experiment.firmness import Each, session_firmness
 from qexp.experiment.own_code import changed_code
 from qexp.experiment.preflight import check_evaluation

@@ -19,7 +19,8 @@ from qexp.config.schema import Invalid, Problem, attempt
 from qexp.config.trust import error_in_own_code
 from qexp.data.datasets import Source
 from qexp.engine import weights
-from qexp.experiment.build import Parts, assemble, build_covered, build_network, build_source, pick_device, resolve
+from qexp.experiment.build import Parts, assemble, build_covered, build_network, build_source, resolve
+from qexp.experiment.device import pick_device
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError, cannot_write
 from qexp.utils.text import plural

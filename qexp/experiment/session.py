@@ -12,7 +12,8 @@ from qexp.data.augment import Mixed
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
-from qexp.experiment.build import Parts, build_covered, pick_device, place
+from qexp.experiment.build import Parts, build_covered
+from qexp.experiment.device import pick_device, place
 from qexp.experiment.own_parts import check_dataset
 from qexp.experiment.threads import set_threads
 from qexp.utils.signals import StopRequest

@@ -19,7 +19,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from qexp.config.config import Config
-from qexp.experiment.build import Parts, pick_device
+from qexp.experiment.build import Parts
+from qexp.experiment.device import pick_device
 
 WORTH_A_THREAD = 8e6  # multiplications of a layer in one batch; with fewer, waiting costs as much as a thread brings
 SAID_BY = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")

@@ -9,12 +9,14 @@ from typing import Any
 from rich.console import Console
 
 from qexp import quantizers, runs
-from qexp.config.config import Config, to_yaml
+from qexp.config.config import Config
+from qexp.config.yaml_files import to_yaml
 from qexp.engine import weights
 from qexp.engine.checkpointer import Checkpointer, strip_training_state
 from qexp.engine.loop import fit
-from qexp.experiment.build import Parts, determinism, make_step
+from qexp.experiment.build import Parts, make_step
 from qexp.experiment.code_check import code_warning
+from qexp.experiment.device import determinism
 from qexp.experiment.evaluate import evaluate_held_out, evaluate_session, evaluate_start
 from qexp.experiment.firmness import session_firmness
 from qexp.experiment.float_net import FloatNet, of_checkpoint, record_float_net, recorded_float_net

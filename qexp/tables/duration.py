@@ -15,7 +15,8 @@ from qexp.config.config import Config
 from qexp.config.places import data_root, store_root
 from qexp.config.yaml_files import load_yaml
 from qexp.engine.loop import fit
-from qexp.experiment.build import assemble, build_network, build_source, make_step, pick_device, place
+from qexp.experiment.build import assemble, build_network, build_source, make_step
+from qexp.experiment.device import pick_device, place
 from qexp.experiment.evaluate import evaluate_both
 from qexp.experiment.threads import set_threads
 from qexp.utils.callback import Metrics

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from qexp import quantizers
 from qexp.config.compose import composing
 from qexp.config.config import Config
-from qexp.experiment.build import assemble, build_network, make_step, place
+from qexp.experiment.build import assemble, build_network, make_step
+from qexp.experiment.device import place
 from qexp.quantizers import daq
 from qexp.utils.types import Progress
 

@@ -10,11 +10,11 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from qexp import runs
-from qexp.config.config import parse_config, recorded_config, to_yaml
+from qexp.config.config import parse_config, recorded_config
 from qexp.config.identity import INDIRECT, RUNTIME, YOUNGER, float_parent, normalized, run_key, with_younger_options
 from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
-from qexp.config.yaml_files import load_yaml
+from qexp.config.yaml_files import load_yaml, to_yaml
 from support.commands import Configure
 from support.trees import changed, leaves, other, remove, without_younger
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from qexp import runs
-from qexp.config.config import Config, to_yaml
+from qexp.config.config import Config
 from qexp.config.fingerprint import _of_classes
+from qexp.config.yaml_files import to_yaml
 from qexp.experiment.other_data import check_data_as_before, data_place
 from qexp.utils.errors import UsageError
 from support.commands import Configure, Qexp

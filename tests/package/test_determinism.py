@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from qexp import runs
-from qexp.experiment.build import determinism
+from qexp.experiment.device import determinism
 from support.commands import TINY
 from support.crashes import command, difference, only_run, result, run_child
 

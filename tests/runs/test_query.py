@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from qexp import runs
-from qexp.config.config import to_yaml
 from qexp.config.identity import float_parent, run_key
+from qexp.config.yaml_files import to_yaml
 from qexp.runs import query
 from qexp.utils.errors import QexpError
 from support.commands import Qexp

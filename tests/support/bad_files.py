@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from qexp.config.compose import composing
-from qexp.config.config import to_yaml
+from qexp.config.yaml_files import to_yaml
 
 Prepare = Callable[[Path], object]
 SMALL = ("dataset=synthetic", "model=resnet20", "quantizer=fp", "device=cpu")

@@ -9,7 +9,7 @@ from torch import nn
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import make_schedule
 from qexp.engine.step import Step, cross_entropy
-from qexp.experiment.build import place
+from qexp.experiment.device import place
 from qexp.models.resnet_cifar import resnet20
 from qexp.quantizers import (
     cached_weights,
