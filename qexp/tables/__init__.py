@@ -1,6 +1,6 @@
 """The papers' tables: published rows, joined with runs, and how they look."""
 
-from qexp.tables.format import around, as_csv, as_markdown, cells, comma_separated, markdown, missing_runs
+from qexp.tables.format import around, as_csv, as_markdown, cells, missing_runs
 from qexp.tables.join import JoinedTable, TableRequest, join
 from qexp.tables.published import OWN, protocols, table_names
 
@@ -12,9 +12,7 @@ __all__ = [
     "as_csv",
     "as_markdown",
     "cells",
-    "comma_separated",
     "join",
-    "markdown",
     "missing_runs",
     "protocols",
     "table_names",
