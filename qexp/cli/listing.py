@@ -97,7 +97,11 @@ def _column(runs: Sequence[ListedRun], name: str) -> Column:
 
 
 def _notes(runs: Sequence[ListedRun], found: Variation) -> list[str]:
-    notes = [f"* {NOT_CONVERGED}"] if any(run.entry.result.get("unsettled") for run in runs) else []
+    notes = (
+        [f"* {NOT_CONVERGED}; qexp runs show tells where"]
+        if any(run.entry.result.get("unsettled") for run in runs)
+        else []
+    )
     for key, others in found.along.items():
         listed = f"{few(others)}; qexp runs compare A B shows all"
         notes.append(f"with {key} there differ {plural(len(others), 'option')} more: {listed}")

@@ -47,10 +47,10 @@ def test_every_option_that_varies_has_a_column(qexp: Qexp, swept: dict[str, str]
     (head,) = [line for line in out.splitlines() if "hash" in line]
     assert head.split()[:7] == ["hash", "model", "quantizer", "seed", "quantizer.penalty", "recipe", LR]
     found = {row[0]: row[3:] for row in ([w for w in row if w != "x0.25"] for row in rows(out))}
-    assert found[swept["one"]][2:6] == ["0", "5.0", "digits", "0.1"]
-    assert found[swept["two"]][2:6] == ["0", "5.0", "digits", "0.03"]
-    assert found[swept["three"]][2:6] == ["0", "1", "digits", "0.1"]
-    assert found[swept["four"]][2:7] == ["0", "-", "daq", "0.1", "94.00"]
+    assert found[swept["one"]][1:5] == ["0", "5.0", "digits", "0.1"]
+    assert found[swept["two"]][1:5] == ["0", "5.0", "digits", "0.03"]
+    assert found[swept["three"]][1:5] == ["0", "1", "digits", "0.1"]
+    assert found[swept["four"]][1:6] == ["0", "-", "daq", "0.1", "94.00"]
     assert found[swept["five"]][-1] == "interrupted"
 
 
