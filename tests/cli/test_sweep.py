@@ -14,8 +14,8 @@ import pytest
 
 from qexp import runs
 from qexp.cli.closing import retry_words, summary_line
+from qexp.cli.exchange import Exchange, exchange
 from qexp.cli.jobs import JobRecord
-from qexp.cli.sweep import Exchange, exchange
 from qexp.engine.step import Step
 from qexp.experiment.runner import RunOutcome
 from qexp.runs.locks import holding
