@@ -140,7 +140,7 @@ def _remove_folder(folder: Path) -> None:
     with suppress(OSError):
         for entry in folder.iterdir():
             if re.fullmatch(
-                r"((job|begun)-\d{6}(-\d+)?\.json|only|stop|halt|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?",
+                r"((job|begun)-\d{6}(-\d+)?\.json|only|stop|halt|plan\.json|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?",
                 entry.name,
             ):
                 entry.unlink()

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -20,11 +21,13 @@ from qexp.cli.closing import say_how_it_ended
 from qexp.cli.exchange import Exchange, exchange, in_progress
 from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main
+from qexp.cli.progress import Plan, read_plan
 from qexp.cli.text import WIDTH_OF_A_PIPE
 from qexp.config.config import parse_config
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.utils import signals
 from qexp.utils.errors import Interrupted, QexpError, UsageError
+from qexp.utils.printing import say
 from qexp.utils.signals import StopRequest
 
 # What jobs in other processes are told besides their folder: whether to show tracebacks, the command's own process.
@@ -32,13 +35,14 @@ DEBUG, MAIN = "QEXP_DEBUG", "QEXP_MAIN"
 
 
 def run_elsewhere(
-    words: Sequence[str], store: Path, *, debug: bool
+    words: Sequence[str], store: Path, plan: Plan | None, *, debug: bool
 ) -> tuple[list[JobRecord], int, BaseException | None]:
     """Let a launcher of Hydra's run the jobs of a command.
 
     Args:
         words: of the command, Hydra's flags first.
         store: the run store.
+        plan: of the sweep, None where its jobs are not known before it runs.
         debug: show tracebacks.
 
     Returns:
@@ -48,6 +52,8 @@ def run_elsewhere(
     with exchange(store) as shared, signals.handling(partial(_on_signal, shared)):
         stopped: BaseException | None = None
         code = 0
+        if plan is not None:
+            plan.leave(shared.folder)
         try:
             code = launch_until_all_ended(shared, words)
         except (Interrupted, KeyboardInterrupt) as error:
@@ -123,6 +129,16 @@ def _on_signal(shared: Exchange, number: int, frame: FrameType | None) -> None:
     signals.say_on_stderr(f"\n{name}: the running jobs save their state and stop; Ctrl-C again does not wait\n")
 
 
+def _head(shared: Exchange, number: int) -> str:
+    """Return the line above a job: where the sweep is, and about how long the rest takes at its pace so far."""
+    plan, records = read_plan(shared.folder), shared.records()
+    if plan is None or number >= len(plan.names):
+        return f"job {number + 1}"
+    trained = sum(record.outcome.state == "done" for record in records)
+    ended = [record.number for record in records]
+    return plan.head(number, seconds=plan.seconds_left_together(trained, ended, time.time()))
+
+
 def job_elsewhere(tree: DictConfig) -> float:
     """Carry out one job inside Hydra, in whatever process its launcher chose; return hard top-1 for sweepers."""
     plain: Any = OmegaConf.to_container(tree, resolve=True)
@@ -138,6 +154,7 @@ def job_elsewhere(tree: DictConfig) -> float:
     ends: list[JobEnd] = []
     with suppress(QexpError):  # a full disk: the end of the job says it
         shared.begin(JobRecord(number, overrides, begun, stops_others=config.on_error == "stop"))
+    say(console, f"\n{_head(shared, number)}")
     found = run_to_its_end(ends, config, console, debug=debug, stop=stop)
     end = ends[0]
     try:

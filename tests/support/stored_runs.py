@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def rows(out: str) -> list[list[str]]:
     """The words of each row of a printed table."""
     lines = out.splitlines()
     rule = next((at for at, line in enumerate(lines) if line.startswith(" ─")), len(lines))
-    return [line.split() for line in lines[rule + 1 :] if line.startswith("  ") and line.strip()]
+    return [line.split() for line in takewhile(str.strip, lines[rule + 1 :])]
 
 
 def listed(out: str) -> list[str]:
