@@ -18,6 +18,7 @@ from qexp.cli.checks import by_job, check_jobs
 from qexp.cli.closing import report_run, report_sweep, say_how_it_ended, without
 from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main, job_arguments, parse_flags
+from qexp.cli.option_help import help_page
 from qexp.cli.progress import plan_of
 from qexp.cli.sweep import job_elsewhere, run_elsewhere
 from qexp.cli.text import with_progress
@@ -54,12 +55,13 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     command = Command([*without(words, flags.overrides), *flags.overrides], flags, debug)
     only_tells = flags.help or flags.hydra_help or flags.info or flags.shell_completion
     has_options = bool(flags.overrides) and not flags.shell_completion  # install=bash is none
-    if only_tells and not (flags.config_dir or flags.config_name or has_options):
+    if only_tells and not (flags.help or flags.config_dir or flags.config_name or has_options):
         return hydra_main(command.words, job_elsewhere)
     with composing(flags.config_dir, flags.config_name or "train") as composer:
         overrides, problems = composer.parse(flags.overrides)
         lists, more = composer.expand(overrides, multirun=command.is_sweep)
         jobs = [composer.job(own) for own in with_progress(lists, "reading jobs")]
+        page = help_page(jobs[0], composer, flags.config_dir) if flags.help and not flags.hydra_help else None
     lines = [*map(str, (*problems, *more)), *by_job(jobs, [job.problems for job in jobs])]
     parts: list[Parts | None] = []
     if not (flags.cfg or only_tells):
@@ -69,6 +71,9 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         for line in lines:
             print(f"qexp train: error: {line}", file=sys.stderr)
         return UsageError.exit_code
+    if page is not None:
+        print(page)
+        return 0
     if flags.cfg or only_tells:
         return hydra_main(command.words, job_elsewhere)
     if dry_run:
