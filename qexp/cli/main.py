@@ -18,8 +18,9 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp train [key=value ...]       train one network; -m trains every combination of the given values
   qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
-  qexp runs [TEXT ...]             list the runs in the store; runs show RUN, runs rm RUN: one of them, remove it
+  qexp runs [TEXT ...]             list the runs in the store, or means; runs show, compare, rm: one, two, remove
   qexp doctor                      check the installation, the devices and the folders
+  qexp completion SHELL            what lets bash, zsh or fish complete all these words
 
   qexp COMMAND --help              more on a command;  qexp train --help lists every option
   qexp --version
@@ -37,7 +38,7 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 """
 
 RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
-COMMANDS = ("train", "eval", "table", "runs", "doctor")
+COMMANDS = ("train", "eval", "table", "runs", "doctor", "completion")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
