@@ -35,7 +35,7 @@ REPLIES = [
     ("qexp train --dr", "--dry-run"),
     ("qexp table dqa", "dqa/1 dqa/2 dqa/3 dqa/4"),
     ("qexp table dqa/1 --protocol s", "short smoke"),
-    ("qexp runs comp", "compare"),
+    ("qexp runs compa", "compare"),
     ("qexp runs show abc", "abcdefgh"),
     ("qexp runs --state done,f", "done,failed"),
     ("qexp runs --group quantizer,b", "quantizer,bits"),
