@@ -7,13 +7,10 @@ python scripts/configuration.py --check    only say whether it is up to date; ex
 import argparse
 import sys
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from qexp.config.identity import INDIRECT, RUNTIME, YOUNGER
+from qexp.config.option_files import Option, read_options
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF, PAGE = ROOT / "conf", ROOT / "docs" / "configuration.md"
@@ -24,7 +21,6 @@ GROUPS = {
     "recipe": "How a network is trained. The recipe follows the dataset unless the command names one.",
     "protocol": "How much of it: what a protocol sets wins over the recipe and the dataset.",
 }
-NOT_OPTIONS = ("defaults", "hydra", "_target_", "name")
 
 BEGINNING = """\
 # Configuration
@@ -35,41 +31,6 @@ only place where defaults stand, and a test says when it is out of date. Edit th
 An option is set by `key=value` behind `qexp train`, a group is chosen by `group=name`; `qexp train --cfg job` with the
 same words prints the whole configuration, and `--config-dir DIR` adds a folder of YAML files of your own.
 """
-
-
-@dataclass(frozen=True)
-class Option:
-    """One line of a YAML file: the dotted key, its value as it is written, and the comment beside it."""
-
-    key: str
-    value: str
-    comment: str
-
-
-def read_options(path: Path) -> list[Option]:
-    """Return the options in a YAML file, in their order; what is written between braces counts as one."""
-    text = path.read_text()
-    lines, root = text.splitlines(), yaml.compose(text, Loader=yaml.SafeLoader)
-    assert isinstance(root, yaml.MappingNode)
-
-    def walk(node: yaml.MappingNode, prefix: str) -> Iterator[Option]:
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            if name in NOT_OPTIONS:
-                continue
-            if isinstance(value, yaml.MappingNode) and not value.flow_style:
-                yield Option(name, "", comment_after(lines[key.end_mark.line], key.end_mark.column))
-                yield from walk(value, f"{name}.")
-            else:
-                written = text[value.start_mark.index : value.end_mark.index]
-                yield Option(name, written, comment_after(lines[value.end_mark.line], value.end_mark.column))
-
-    return list(walk(root, ""))
-
-
-def comment_after(line: str, column: int) -> str:
-    """Return the comment behind a column of a line, without its sign."""
-    return line[column:].partition("# ")[2].strip()
 
 
 def heading(path: Path) -> tuple[str, str]:

@@ -11,13 +11,17 @@ from rich.console import Console
 from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
-from qexp.cli.text import grid, named_rows
+from qexp.cli.listing import as_lines, listing
+from qexp.cli.run_values import ListedRun
+from qexp.cli.text import named_rows
 from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome
-from qexp.runs import model_width
+from qexp.runs.query import Entry
+from qexp.runs.stored_trees import StoredTrees
+from qexp.runs.variation import OptionReader
 from qexp.utils.errors import Diverged, QexpError
 from qexp.utils.printing import say
-from qexp.utils.text import NOT_CONVERGED, few, method_label, model_label, percent, plural, unconverged_warning
+from qexp.utils.text import few, method_label, model_label, percent, plural, unconverged_warning
 
 
 def say_how_it_ended(outcome: RunOutcome, console: Console) -> None:
@@ -60,8 +64,6 @@ def report_sweep(records: Sequence[JobRecord], jobs: int, words: Sequence[str], 
     outcomes = [record.outcome for record in records]
     if outcomes:
         print(sweep_table(outcomes))
-    if any(outcome.summary and outcome.summary["unsettled"] for outcome in outcomes):
-        print(f"* {NOT_CONVERGED}; the run's own report names where")
     print(summary_line(records, jobs))
     failed = [record for record in records if record.outcome.state in FAILED]
     if not failed:
@@ -157,30 +159,7 @@ def _origin(summary: dict[str, Any]) -> str:
 
 
 def sweep_table(outcomes: Sequence[RunOutcome]) -> str:
-    """Return the table that closes a sweep."""
-    numeric = ("float", "top-1", "difference", "gap", "kB", "time")
-    headers = ("dataset", "model", "quantizer", "seed", *numeric, "state", "run")
-    return grid(headers, map(_sweep_row, outcomes), numeric, title=plural(len(outcomes), "run"))
-
-
-def _sweep_row(outcome: RunOutcome) -> list[str]:
-    *_, dataset, model, method, run = outcome.path.split("/")
-    summary = outcome.summary
-    if summary is None:
-        seed = run.partition("-")[0].lstrip("s")
-        named = model_label(model, model_width(Path(outcome.path)))
-        return [dataset, named, method, seed, *["-"] * 6, outcome.state, run.partition("-")[2]]
-    return [
-        dataset,
-        _model(summary),
-        _label(summary) + ("*" if summary["unsettled"] else ""),
-        str(summary["seed"]),
-        percent(summary["float_top1"]),
-        percent(summary["top1_hard"]),
-        "-" if summary["difference"] is None else percent(summary["difference"], signed=True),
-        percent(summary["quantizer_gap"], signed=True),
-        f"{summary['weight_kilobytes']:,.1f}",
-        f"{summary['time_seconds']:.0f} s",
-        outcome.state,
-        run.partition("-")[2],
-    ]
+    """Return the table that closes a sweep: what varies in it, the results, and how each job ended."""
+    reader, trees = OptionReader(), StoredTrees()
+    found = [ListedRun(Entry(Path(one.path), trees), reader, one.state) for one in outcomes]
+    return as_lines(listing(found, states=True), plural(len(outcomes), "run"))

@@ -21,10 +21,11 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp train [key=value ...]       train one network; -m trains every combination of the given values
   qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
-  qexp runs [TEXT ...]             list the runs in the store; runs show RUN, runs rm RUN: one of them, remove it
+  qexp runs [TEXT ...]             list the runs in the store, or means; runs show, compare, rm: one, two, remove
   qexp models [NAME]               the networks; --coverage: which of their layers are quantized, and why not
   qexp new KIND NAME               a method, model, data set or table of your own: a small package with a test
   qexp doctor                      check the installation, the devices and the folders
+  qexp completion SHELL            what lets bash, zsh or fish complete all these words
 
   qexp COMMAND --help              more on a command;  qexp train --help lists every option
   qexp --version
@@ -42,7 +43,7 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 """
 
 RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
-COMMANDS = ("train", "eval", "table", "runs", "models", "new", "doctor")
+COMMANDS = ("train", "eval", "table", "runs", "models", "new", "doctor", "completion")
 RUN_CODE = ("train", "eval", "table", "models")  # of the user's own, where `trust=` names its package
 
 

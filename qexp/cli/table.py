@@ -23,15 +23,14 @@ from qexp.tables import (
     as_csv,
     as_markdown,
     cells,
-    comma_separated,
     find_table,
     join,
-    markdown,
     missing_runs,
     protocols,
     table_names,
 )
 from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.formats import comma_separated, markdown
 from qexp.utils.printing import say
 from qexp.utils.text import suggest
 

@@ -29,7 +29,7 @@ def grid(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequenc
     lines, console = [list(headers), *map(list, rows)], make_console()
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     if sum(widths) + 3 * len(widths) + 1 <= console.width and not any("\n" in cell for line in lines for cell in line):
-        return _aligned(lines, widths, [name in numeric for name in headers], title)
+        return aligned(lines, [name in numeric for name in headers], title)
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     for name in headers:
         table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
@@ -40,8 +40,16 @@ def grid(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequenc
     return captured.get().rstrip("\n")
 
 
-def _aligned(lines: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[bool], title: str) -> str:
-    """Return what rich makes of a table that needs no folding; rich takes seconds for thousands of rows."""
+def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool], title: str = "", heads: int = 1) -> str:
+    """Return what rich makes of a table that needs no folding; rich takes seconds for thousands of rows.
+
+    Args:
+        lines: cells, those of the header first.
+        right: of each column, whether it is aligned to the right.
+        title: above it.
+        heads: how many of the lines are header.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
     def shown(line: Sequence[str]) -> str:
         cells = []
@@ -53,7 +61,8 @@ def _aligned(lines: Sequence[Sequence[str]], widths: Sequence[int], right: Seque
 
     inner = sum(widths) + 3 * len(widths) - 1
     head, blank = [f"{title:<{inner + 2}}"] if title else [], " " * (inner + 2)
-    return "\n".join([*head, blank, shown(lines[0]), f" {'─' * inner} ", *map(shown, lines[1:]), blank])
+    above = [*head, blank, *map(shown, lines[:heads])]
+    return "\n".join([*above, f" {'─' * inner} ", *map(shown, lines[heads:]), blank])
 
 
 def named_rows(head: str, rows: Iterable[tuple[str, str]], width: int = 17) -> str:

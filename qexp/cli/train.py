@@ -1,6 +1,7 @@
 """`qexp train`: every job checked, then carried out here or handed to a launcher of Hydra's."""
 
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from qexp.cli.checks import by_job, check_jobs
 from qexp.cli.closing import report_run, report_sweep, say_how_it_ended, without
 from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main, job_arguments, parse_flags
+from qexp.cli.option_help import help_page
+from qexp.cli.progress import plan_of
 from qexp.cli.sweep import job_elsewhere, run_elsewhere
 from qexp.cli.text import with_progress
 from qexp.config.compose import Job, composing, is_basic_launcher, is_basic_sweeper
@@ -52,12 +55,13 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     command = Command([*without(words, flags.overrides), *flags.overrides], flags, debug)
     only_tells = flags.help or flags.hydra_help or flags.info or flags.shell_completion
     has_options = bool(flags.overrides) and not flags.shell_completion  # install=bash is none
-    if only_tells and not (flags.config_dir or flags.config_name or has_options):
+    if only_tells and not (flags.help or flags.config_dir or flags.config_name or has_options):
         return hydra_main(command.words, job_elsewhere)
     with composing(flags.config_dir, flags.config_name or "train") as composer:
         overrides, problems = composer.parse(flags.overrides)
         lists, more = composer.expand(overrides, multirun=command.is_sweep)
         jobs = [composer.job(own) for own in with_progress(lists, "reading jobs")]
+        page = help_page(jobs[0], composer, flags.config_dir) if flags.help and not flags.hydra_help else None
     lines = [*map(str, (*problems, *more)), *by_job(jobs, [job.problems for job in jobs])]
     parts: list[Parts | None] = []
     if not (flags.cfg or only_tells):
@@ -67,13 +71,17 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         for line in lines:
             print(f"qexp train: error: {line}", file=sys.stderr)
         return UsageError.exit_code
+    if page is not None:
+        print(page)
+        return 0
     if flags.cfg or only_tells:
         return hydra_main(command.words, job_elsewhere)
     if dry_run:
         return _print_plan(jobs)
     if command.is_sweep and not _runs_here(jobs[0]):
         store = store_root(jobs[0].config.runs_dir if jobs[0].config else None)
-        records, code, stopped = run_elsewhere(command.words, store, debug=debug)
+        plan = plan_of([job.checked for job in jobs]) if _knows_its_jobs(jobs[0]) else None
+        records, code, stopped = run_elsewhere(command.words, store, plan, debug=debug)
         return _report(command, records, len(jobs), stopped) or code
     return _run_here(command, jobs, parts, composer.loader)
 
@@ -81,6 +89,10 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
 def _runs_here(job: Job) -> bool:
     """Whether the jobs of a sweep are all known, and run one after another in this process."""
     return job.hydra is None or (is_basic_launcher(job.hydra) and is_basic_sweeper(job.hydra))
+
+
+def _knows_its_jobs(job: Job) -> bool:
+    return job.hydra is not None and is_basic_sweeper(job.hydra)
 
 
 def _print_plan(jobs: Sequence[Job]) -> int:
@@ -100,15 +112,19 @@ def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | No
     console, records = Console(), []
     ends: list[JobEnd] = []
     stopped: BaseException | None = None
+    trained: list[float] = []
+    plan = plan_of([job.checked for job in jobs]) if command.is_sweep else None
     try:
         for number, (job, own) in enumerate(zip(jobs, parts, strict=True)):
-            if command.is_sweep:
-                say(console, f"\n{number + 1}/{len(jobs)}  {' '.join(job.overrides)}")
+            if plan is not None:
+                say(console, f"\n{plan.head(number, seconds=plan.seconds_left(trained, range(number)))}")
+            began = time.monotonic()
             task = partial(run_to_its_end, ends, job.checked, console, parts=own, debug=command.debug)
             with _hydras_errors_in_a_line():
                 _ = run_job(task, **job_arguments(job, loader, number if command.is_sweep else None)).return_value
             end = ends[-1]
             records.append(JobRecord(number, job.overrides, end.outcome, end.code))
+            trained += [time.monotonic() - began] if end.outcome.state == "done" else []
             if command.is_sweep:
                 say_how_it_ended(end.outcome, console)
             stopped = end.stopped

@@ -5,6 +5,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -169,6 +171,26 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
         group, key = _place(recipe, path)
         group.setdefault(key, usual)
     return {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
+
+
+def usual_tree(dataset: str, model: str, quantizer: str, recipe: str, protocol: str) -> dict[str, Any] | None:
+    """Return the tree that a run has where nothing but these is chosen; None where qexp has no such YAML file."""
+    chosen = {"dataset": dataset, "model": model, "quantizer": quantizer, "recipe": recipe}
+    files = {group: conf_dir() / group / f"{name}.yaml" for group, name in (*chosen.items(), ("protocol", protocol))}
+    if any(file not in set(file.parent.glob("*.yaml")) for file in files.values()):
+        return None
+    tree = OmegaConf.merge(_file(conf_dir() / "train.yaml"), {group: _file(files[group]) for group in chosen})
+    found: Any = OmegaConf.to_container(OmegaConf.merge(tree, _file(files["protocol"])), resolve=True)
+    return normalized(found)
+
+
+@cache
+def _file(path: Path) -> Any:
+    """Return the options in one of qexp's own YAML files."""
+    tree: Any = OmegaConf.load(path)
+    for key in {"defaults", "hydra"} & set(tree):
+        del tree[key]
+    return tree
 
 
 def _place(recipe: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:

@@ -21,6 +21,11 @@ def conf_dir() -> Path:
     )
 
 
+def choices(group: str) -> list[str]:
+    """Return the names that a group of qexp's own YAML files offers."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
 def store_root(runs_dir: str | None) -> Path:
     """Return the run store: `runs_dir`, else $QEXP_RUNS, else ./runs."""
     return Path(runs_dir or os.environ.get("QEXP_RUNS") or "runs").expanduser()

@@ -24,6 +24,7 @@ from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
+from qexp.runs.variation import OptionReader, shown
 from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
@@ -201,25 +202,18 @@ def _callbacks(
 
 def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
     config, model = session.config, session.model
-    flat = {
-        "dataset": config.dataset.name,
-        "model": config.model.name,
-        **({} if config.width is None else {"width": config.width}),
-        "quantizer": config.quantizer.name,
-        "weight_bits": config.weight_bits,
-        "activation_bits": config.activation_bits,
-        "init": config.init,
-        "protocol": config.protocol,
-        "seed": config.seed,
-        "epochs": config.recipe.epochs,
+    flat = {key: value for key, value in OptionReader().options(config.tree).items() if value is not None}
+    flat |= {
+        "epochs": config.recipe.epochs,  # under their short names, as in the runs before
         "batch_size": config.recipe.batch_size,
         "lr": config.recipe.optimizer.weight.lr,
+        **({} if config.width is None else {"width": config.width}),
     }
     return TensorBoard(
         path,
         at=at,
         config_text=to_yaml(config.tree),
-        hyperparameters=flat,
+        hyperparameters={key: value if isinstance(value, int | float) else shown(value) for key, value in flat.items()},
         step_interval=config.tracking.step_interval,
         histogram_interval=config.tracking.histogram_interval,
         stats=partial(quantizers.stats, model),

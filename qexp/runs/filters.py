@@ -1,6 +1,11 @@
-"""What `key=value` on a command line means for a value that a run has."""
+"""What `key=value` on a command line means for a value that a run has, and what is said where no run has it."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+from qexp.utils.errors import UsageError
+from qexp.utils.text import printable, suggest
 
 
 def fits(value: Any, text: str) -> bool:
@@ -19,3 +24,25 @@ def _is(value: Any, text: str) -> bool:
     if isinstance(value, list):
         return text.replace(" ", "") == f"[{','.join(map(str, value))}]"
     return str(value) == text
+
+
+def unknown_key(root: Path, known: Iterable[str], key: str) -> UsageError:
+    """Return the error for a key that no run of a store has, with the nearest of those that they have."""
+    keys = list(dict.fromkeys(known))
+    nested = [other for other in keys if other.endswith(f".{key}") or other.startswith(f"{key}.")]
+    hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, keys)
+    return UsageError(f"no run in {root} has '{printable(key)}'{hint}")
+
+
+def unknown_text(root: Path, names: Iterable[str], text: str, also: Iterable[str] = ()) -> UsageError:
+    """Return the error for a word that is in the path of no run: it is more likely misspelled than meant.
+
+    Args:
+        root: the store.
+        names: of its runs, their paths in it.
+        text: the word.
+        also: other words that may have been meant.
+    """
+    parts = {part for name in names for folder in name.split("/") for part in (folder, *folder.split("-"))}
+    hint = suggest(text, [*also, *sorted(parts)])
+    return UsageError(f"'{printable(text)}': no run in {root} has that in its path{hint}")

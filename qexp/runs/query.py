@@ -18,11 +18,11 @@ from qexp.config.config import recorded_config
 from qexp.config.identity import float_parent, run_key, with_younger_options
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
-from qexp.runs.filters import fits
+from qexp.runs.filters import fits, unknown_key, unknown_text
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.files import bytes_of, read_tail
-from qexp.utils.text import few, is_number, method_label, model_label, suggest
+from qexp.utils.text import few, is_number, method_label, model_label
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
 STATES = (*get_args(runs.State), DAMAGED)
@@ -195,7 +195,9 @@ def find(root: Path, text: str) -> Entry:
     return found[0] if len(found) == 1 else Entry(find_run(root, text))
 
 
-def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tuple[list[Entry], list[Entry]]:
+def select(
+    root: Path, words: Sequence[str], states: Sequence[str] = (), *, also: Sequence[str] = ()
+) -> tuple[list[Entry], list[Entry]]:
     """Return the runs that fit all filters, and all runs of the store.
 
     Args:
@@ -204,9 +206,10 @@ def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tupl
             with the configuration and the summary, `key=one,other` with several values; anything else has to be part
             of the path in the store.
         states: any of these; empty for all.
+        also: words that a word that fits no run may be a misspelling of.
 
     Raises:
-        UsageError: a key that no run has.
+        UsageError: a key that no run has, or a word that is in the path of none.
     """
     every = entries(root)
     named: list[Entry] = []
@@ -219,6 +222,9 @@ def select(root: Path, words: Sequence[str], states: Sequence[str] = ()) -> tupl
         else:
             texts.append(word.removeprefix(f"{root}/"))
     _check_keys(root, every, [key for key, _ in pairs])
+    for text in texts:
+        if every and not any(text in entry.name for entry in every):
+            raise unknown_text(root, [entry.name for entry in every], text, also)
     found = [
         entry
         for entry in every
@@ -240,10 +246,7 @@ def _named(every: Sequence[Entry], word: str) -> list[Entry]:
 def _check_keys(root: Path, every: Sequence[Entry], keys: Sequence[str]) -> None:
     for key in keys:
         if every and not any(entry.values(key) for entry in every):
-            known = list({key: None for entry in every for key in entry.known_keys()})
-            nested = [other for other in known if other.endswith(f".{key}") or other.startswith(f"{key}.")]
-            hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, known)
-            raise UsageError(f"no run in {root} has '{key}'{hint}")
+            raise unknown_key(root, [key for entry in every for key in entry.known_keys()], key)
 
 
 def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:

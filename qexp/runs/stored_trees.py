@@ -12,6 +12,7 @@ _KEY = re.compile(r"([A-Za-z_][\w.-]*):(?: (.+))?")
 _WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # which YAML takes for something else
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,15})(?:\.\d+)?")
 _REACHES_FURTHER = re.compile(r"\$\{|(?:^|[\s\[{,:-])[&*]", re.MULTILINE)  # references, anchors and aliases
+_NEXT_KEY = re.compile(r"\n(?=[^ \n-])")  # a line at the margin that is no item of a list
 
 
 class _Unusual(Exception):
@@ -27,16 +28,29 @@ class StoredTrees:
 
     def __init__(self) -> None:
         self._parsed: dict[str, Any] = {}
+        self._parts: dict[str, dict[str, Any]] = {}
 
     def load(self, path: Path) -> dict[str, Any]:
         """Return the tree in a file; raise as `load_yaml`."""
         try:
             text = read_regular(path, MOST_BYTES).decode()
-            if _REACHES_FURTHER.search(text):
-                raise _Unusual
-            return self._mapping(text.removesuffix("\n").split("\n"), 0)
+            found: dict[str, Any] = {}
+            for part in _NEXT_KEY.split(text.removesuffix("\n")):
+                ((key, value),) = self._part(part).items()
+                if key in found:
+                    raise _Unusual
+                found[key] = value
+            return found
         except (_Unusual, ValueError):
             return load_yaml(path)
+
+    def _part(self, text: str) -> dict[str, Any]:
+        """Return the mapping of one key at the margin and what belongs to it."""
+        if text not in self._parts:
+            if _REACHES_FURTHER.search(text):
+                raise _Unusual
+            self._parts[text] = self._mapping(text.split("\n"), 0)
+        return self._parts[text]
 
     def _mapping(self, lines: Sequence[str], depth: int) -> dict[str, Any]:
         """Return the mapping that lines spell, the indentation of `depth` levels taken off in mind."""

@@ -1,6 +1,6 @@
 """The papers' tables: published rows, joined with runs, and how they look."""
 
-from qexp.tables.format import around, as_csv, as_markdown, cells, comma_separated, markdown, missing_runs
+from qexp.tables.format import around, as_csv, as_markdown, cells, missing_runs
 from qexp.tables.join import JoinedTable, TableRequest, join
 from qexp.tables.published import OWN, find_table, protocols, table_names
 
@@ -12,10 +12,8 @@ __all__ = [
     "as_csv",
     "as_markdown",
     "cells",
-    "comma_separated",
     "find_table",
     "join",
-    "markdown",
     "missing_runs",
     "protocols",
     "table_names",

@@ -170,15 +170,3 @@ def _evaluation_seconds(model: nn.Module, images: Tensor, labels: Tensor) -> flo
     started = time.perf_counter()
     evaluate_both(model, lambda: batches)
     return (time.perf_counter() - started) / len(images)
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that suits it: `40 s`, `25 min`, `5.2 h`, `3.4 days`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    days = seconds / 86400
-    return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"

@@ -1,7 +1,5 @@
 """How a paper's table looks with our numbers in it: as text, as a table for GitHub, as CSV."""
 
-import csv
-import io
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,26 +8,11 @@ from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.tables.join import FIRM, JoinedTable, Line
 from qexp.tables.published import OWN, Row, protocol_values
-from qexp.utils.text import NOT_CONVERGED, plural
+from qexp.utils.formats import comma_separated, markdown
+from qexp.utils.text import NOT_CONVERGED, plural, time_span
 
 UNFIRM = "†"
 OTHER_RECIPE = "‡"
-
-
-def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str]) -> str:
-    """Return a table as GitHub reads it."""
-    rules = ["---:" if name in numeric else "---" for name in headers]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|").replace("*", "\\*") for cell in row) + " |"
-        for row in (headers, rules, *rows)
-    )
-
-
-def comma_separated(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return a table as CSV; None is an empty cell."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([headers, *rows])
-    return out.getvalue().rstrip("\n")
 
 
 def cells(joined: JoinedTable) -> tuple[list[str], list[list[str]], list[str]]:
@@ -201,15 +184,15 @@ def missing_runs(joined: JoinedTable, flags: Sequence[str] = ()) -> str:
     parents = _missing_parents(missing)
     if not (count := len(missing) + len(parents)):
         return f"{joined.name}: nothing is missing"
-    from qexp.tables.duration import duration, estimates  # imports torch
+    from qexp.tables.duration import estimates  # imports torch
 
     found = estimates([*parents, *missing])
     floats = f", {len(parents)} of them float nets that others start from" if parents else ""
-    total = duration(sum(one.seconds for one in found))
+    total = time_span(sum(one.seconds for one in found))
     lines = [f"{joined.name}: {plural(count, 'run')} missing{floats}; about {total} one after another"]
     for one in found:
         speed = f"{one.speed.images_per_second:,.0f} images/s, {one.speed.origin}"
-        lines.append(f"  {one.what}: {plural(one.count, 'run')}, about {duration(one.seconds)} ({speed})")
+        lines.append(f"  {one.what}: {plural(one.count, 'run')}, about {time_span(one.seconds)} ({speed})")
     for line in joined.lines:
         if own := [run for other, run in joined.missing() if other is line]:
             command = _command([*flags, *own[0].job.overrides], [run.config.seed for run in own])

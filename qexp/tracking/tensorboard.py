@@ -1,5 +1,6 @@
 """TensorBoard: everything of a run in one event file."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,22 @@ from qexp.utils.callback import Callback, EpochRecord, StepRecord
 EVENT_FILE = "events.out.tfevents.qexp"  # one name, whatever the clock says: a resumed run appends to it
 
 _SIZES = 1e-12 * 1.1 ** np.arange(774)
+_BLOCK = re.compile(r"([^./]+(?:\.\d+)?)[./](.+)")  # layer1.0 of layer1.0.conv1, conv1 of conv1.weight
+
 BINS = np.concatenate([-_SIZES[::-1], [0.0], _SIZES])  # TensorFlow's, up to about 1e20
+
+
+def in_a_group(kind: str, name: str) -> str:
+    """Return a tag such as `quantizer layer1.0/conv1/weight/upper`: the layers of a block in one group.
+
+    TensorBoard folds what has the same words before the first slash.
+
+    Args:
+        kind: of what is drawn.
+        name: a layer, then behind a dot or a slash what is drawn of it.
+    """
+    found = _BLOCK.fullmatch(name)
+    return f"{kind} {found[1]}/{found[2]}" if found else f"{kind}/{name}"
 
 
 class TensorBoard(Callback):
@@ -90,13 +106,13 @@ class TensorBoard(Callback):
         if record.held_out:
             values |= {"loss/held_out": record.held_out.loss, "accuracy/top1_held_out": record.held_out.top1}
         values |= {f"oscillation/{name}": value for name, value in (record.oscillation or {}).items()}
-        values |= {f"quantizer/{name}": value for name, value in self.stats().items()}
+        values |= {in_a_group("quantizer", name): value for name, value in self.stats().items()}
         for name, value in values.items():
             self._add(pack.scalar(name, value), record.epoch)
         every = self.histogram_interval
         if every and (record.epoch % every == 0 or record.epoch in (1, record.epochs)):
             for name, tensor in self.weights().items():
-                self._add(pack.histogram(f"weights/{name}", tensor.float().cpu().numpy(), BINS), record.epoch)
+                self._add(pack.histogram(in_a_group("weights", name), tensor.float().cpu().numpy(), BINS), record.epoch)
 
     def position(self) -> Mapping[str, int]:
         return self.journal.position()

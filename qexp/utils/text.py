@@ -61,6 +61,18 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def time_span(seconds: float) -> str:
+    """Return a time in the unit that suits it: `40 s`, `25 min`, `5.2 h`, `3.4 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    days = seconds / 86400
+    return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"
+
+
 def method_label(quantizer: str, weight_bits: Any, activation_bits: Any) -> str:
     """Return `daq W2A2`."""
     return f"{quantizer} W{weight_bits}A{activation_bits}"

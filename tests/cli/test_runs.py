@@ -13,14 +13,9 @@ import pytest
 from qexp import runs
 from support.commands import Qexp, Sweep
 from support.processes import held_elsewhere
-from support.stored_runs import SUMMARY, listed, make
+from support.stored_runs import SUMMARY, listed, make, rows
 
 # list
-
-
-def cells(line: str) -> list[str]:
-    """The words of a row, without the width of its model."""
-    return line.replace(" x0.25", "").split()
 
 
 def test_without_a_word_every_run_is_listed(qexp: Qexp, store: dict[str, Path]) -> None:
@@ -31,13 +26,13 @@ def test_without_a_word_every_run_is_listed(qexp: Qexp, store: dict[str, Path]) 
 
 
 def test_a_row_holds_accuracies_and_for_unfinished_runs_how_far_they_came(qexp: Qexp, store: dict[str, Path]) -> None:
-    lines = [cells(line) for line in qexp("runs").out.splitlines() if " resnet18 " in line]
-    start = ["digits", "resnet18"]
-    assert lines == [
-        [*start, "br-w4a4", "2", *["-"] * 6, "diverged", "dddddddd"],
-        [*start, "daq-w2a2", "0", "98.61", "%", "98.06", "%", "+0.56", "20", "12", "s", "short", "done", "abcdefgh"],
-        [*start, "dqa-w2a2", "1", *["-"] * 3, "7/20", "-", "-", "interrupted", "bbbbbbbb"],
-        [*start, "ste-w1a1", "0", *["-"] * 6, "failed", "cccccccc"],
+    out = qexp("runs").out
+    assert out.startswith("4 runs: digits, resnet18 x0.25, protocol short\n")
+    assert rows(out) == [
+        ["dddddddd", "br", "W4A4", "2", *["-"] * 7, "diverged"],
+        [*["abcdefgh", "daq", "W2A2", "0", "98.61", "%", "98.06", "%", "+0.56", "-0.11", "-", "20", "12", "s", "done"]],
+        ["bbbbbbbb", "dqa", "W2A2", "1", *["-"] * 5, "7/20", "-", "interrupted"],
+        ["cccccccc", "ste", "W1A1", "0", *["-"] * 7, "failed"],
     ]
 
 
@@ -94,6 +89,19 @@ def test_runs_are_filtered_by_path_configuration_summary_and_state(
         (["rm", "--yes", "runs/"], "an empty word would fit every run"),
         (["rm", "--json", "daq"], "--json does not go with rm"),
         (["rm", "--yes", "epoch=20"], "no run in runs has 'epoch'"),
+        (["compare", "abcdefgh"], "compare takes two runs"),
+        (["compare", "abcdefgh", "pppp"], "no run 'pppp'"),
+        (["--sort", "epoch"], "no run in runs has 'epoch' (did you mean 'epochs'?)"),
+        (["--sort", "-lr"], "no run in runs has 'lr'"),
+        (["--columns", "hash,sead"], "no run in runs has 'sead' (did you mean 'seed'?)"),
+        (["--columns", "hash,,seed"], "--columns hash,,seed: a name is empty"),
+        (["--group", "quantiser"], "no run in runs has 'quantiser' (did you mean 'quantizer'?)"),
+        (["--group", ""], "--group : a name is empty"),
+        (["--group", "bits", "--sort", "seed"], "--sort seed: must be bits, mean, std, n with this --group"),
+        (["--group", "bits", "--columns", "seed"], "--columns does not go with --group"),
+        (["--format", "latx"], "--format latx: must be text, md, csv, json, latex (did you mean 'latex'?)"),
+        (["show", "--format", "md", "abcdefgh"], "--format does not go with show"),
+        (["--json", "--group", "bits"], "--json does not go with --group"),
         (["rm", "daq"], "would be removed, and there is nobody to ask: add --yes"),
     ],
 )
@@ -109,8 +117,23 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(
     assert sorted(Path("runs").rglob("*")) == before
 
 
-def test_a_misspelled_action_finds_no_runs_and_is_named(qexp: Qexp, store: dict[str, Path]) -> None:
-    assert qexp("runs", "lst").out == "no such runs in runs (did you mean 'list'?)\n"
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["lst"], " (did you mean 'list'?)"),
+        (["compar", "abc", "bbb"], " (did you mean 'compare'?)"),
+        (["daqq"], " (did you mean 'daq'?)"),
+        (["digits", "renset18"], " (did you mean 'resnet18'?)"),
+        (["rm", "--yes", "w2a3"], " (did you mean 'w2a2'?)"),
+        (["zzzzzz"], ""),
+    ],
+)
+def test_a_word_that_is_in_no_path_is_an_error(qexp: Qexp, store: dict[str, Path], words: list[str], hint: str) -> None:
+    result = qexp("runs", *words)
+    wrong = next(word for word in words if word not in ("rm", "--yes", "digits"))
+    assert (result.code, result.out) == (2, "")
+    assert result.err == f"qexp runs: error: '{wrong}': no run in runs has that in its path{hint}\n"
+    assert all(path.is_dir() for path in store.values())
 
 
 def test_an_empty_store_has_no_runs_whatever_is_asked(qexp: Qexp) -> None:
@@ -145,8 +168,8 @@ def test_a_run_that_is_running_says_so_and_how_far_it_is(qexp: Qexp, store: dict
     path = make("pact-w2a2/s0-eeeeeeee", epochs=3)
     (path / "summary.json").unlink()
     with held_elsewhere(path):
-        (row,) = [line for line in qexp("runs", "--state", "running").out.splitlines() if " resnet18 " in line]
-    assert cells(row)[4:] == ["-", "-", "-", "3/20", "-", "-", "running", "eeeeeeee"]
+        (row,) = rows(qexp("runs", "--state", "running").out)
+    assert row == ["eeeeeeee", "pact", "W2A2", "0", *["-"] * 5, "3/20", "-", "running"]
 
 
 DAMAGE: dict[str, Callable[[Path], Any]] = {
@@ -187,15 +210,15 @@ def test_damaged_files_beside_the_result_do_not_hide_it(
 
 def test_a_summary_of_another_time_is_shown_as_far_as_it_goes(qexp: Qexp, store: dict[str, Path]) -> None:
     (store["daq"] / "summary.json").write_text('{"top1_hard": 97.5, "epochs": 3, "time_seconds": "long", "seed": 0}')
-    (row,) = [cells(line) for line in qexp("runs", "daq").out.splitlines() if " resnet18 " in line]
-    assert row[4:] == ["97.50", "%", "-", "-", "3", "-", "-", "done", "abcdefgh"]
+    (row,) = rows(qexp("runs", "daq").out)
+    assert row == ["abcdefgh", "daq", "W2A2", "0", "97.50", "%", *["-"] * 4, "3", "-"]
     assert "top-1            97.50 %  hard, last epoch\n" in qexp("runs", "show", "abcdefgh").out
 
 
 def test_a_summary_beside_another_state_than_done_is_no_result(qexp: Qexp, store: dict[str, Path]) -> None:
     (store["ste"] / "summary.json").write_text(json.dumps(SUMMARY))
-    (row,) = [cells(line) for line in qexp("runs", "ste").out.splitlines() if " resnet18 " in line]
-    assert row[4:] == [*["-"] * 6, "failed", "cccccccc"]
+    (row,) = rows(qexp("runs", "ste").out)
+    assert row == ["cccccccc", "ste", "W1A1", "0", *["-"] * 7, "failed"]
     assert "98.61" not in qexp("runs", "show", "cccccccc").out
 
 
@@ -208,12 +231,12 @@ def test_odd_names_and_what_is_no_run_do_not_disturb_the_list(qexp: Qexp, store:
     (Path("runs") / ".jobs" / "1" / "2" / "3" / "config.yaml").touch()
     result = qexp("runs", "--state", "failed")
     assert result.code == 0
-    found = [cells(line) for line in result.out.splitlines() if " resnet18 " in line]
-    assert [row[2:4] + row[-1:] for row in found] == [
-        [":smile:", "0", "??"],
-        ["[bold]x", "-", "no-seed"],
-        ["ste-w1a1", "0", "cccccccc"],
+    assert [(row[0], row[1] == "resnet18") for row in rows(result.out)] == [
+        ("??", True),
+        ("no-seed", True),
+        ("cccccccc", True),
     ]
+    assert [name in result.out for name in (":smile:", "[bold]x")] == [True, True]
     assert len(json.loads(qexp("runs", "--json").out)) == 6
 
 
@@ -239,35 +262,30 @@ def test_a_reader_that_leaves_early_is_no_error(store: dict[str, Path], words: s
 # qexp runs, qexp doctor
 
 
-def rows(out: str) -> list[list[str]]:
-    return [cells(line) for line in out.splitlines() if " synthetic " in line]
-
-
 def test_runs_lists_the_store(qexp: Qexp, swept: Path, sweep: Sweep) -> None:
     result = qexp("runs")
     assert (result.code, result.err) == (0, "")
-    listed = rows(result.out)
-    assert [row[2] for row in listed] == ["daq-w2a2", "dqa-w2a2", "fp-w32a32"]
-    for row, method in zip(listed, ("daq", "dqa", "fp"), strict=True):
+    assert result.out.startswith("3 runs: synthetic, resnet20 x0.25, protocol paper\n")
+    for row, method in zip(rows(result.out), ("daq", "dqa", "fp"), strict=True):
         found = json.loads((sweep.run(method) / "summary.json").read_text())
-        assert row[3:6] == ["0", f"{found['top1_hard']:.2f}", "%"]
-        assert row[-3:] == ["paper", "done", found["key"]]
+        assert row[:4] == [found["key"], method, "W32A32" if method == "fp" else "W2A2", "0"]
+        assert row[4:6] == [f"{found['top1_hard']:.2f}", "%"]
 
 
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("daq",), ["daq-w2a2"]),
-        (("resnet20", "w2a2"), ["daq-w2a2", "dqa-w2a2"]),
+        (("daq",), ["daq"]),
+        (("resnet20", "w2a2"), ["daq", "dqa"]),
         (("daq", "dqa"), []),
-        (("--state", "done", "fp"), ["fp-w32a32"]),
+        (("--state", "done", "fp"), ["fp"]),
         (("--state", "failed"), []),
     ],
 )
 def test_runs_takes_filters(qexp: Qexp, swept: Path, words: tuple[str, ...], expected: list[str]) -> None:
     result = qexp("runs", *words)
     assert result.code == 0
-    assert [row[2] for row in rows(result.out)] == expected
+    assert [row[1] for row in rows(result.out)] == expected
     assert expected or result.out == f"no such runs in {swept}\n"
 
 
@@ -276,5 +294,5 @@ def test_runs_shows_unfinished_runs_and_takes_a_store(qexp: Qexp, tmp_path: Path
     path.mkdir(parents=True)
     runs.write_status(path, "running")
     (row,) = rows(qexp("runs", "--runs-dir", str(tmp_path / "mine")).out)
-    assert row == ["synthetic", "resnet20", "daq-w1a1", "3", *["-"] * 6, "interrupted", "0123abcd"]
+    assert row == ["0123abcd", "daq", "W1A1", "3", *["-"] * 7, "interrupted"]
     assert qexp("runs", "--state", "broken").code == 2

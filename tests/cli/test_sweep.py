@@ -14,8 +14,8 @@ import pytest
 
 from qexp import runs
 from qexp.cli.closing import retry_words, summary_line
+from qexp.cli.exchange import Exchange, exchange
 from qexp.cli.jobs import JobRecord
-from qexp.cli.sweep import Exchange, exchange
 from qexp.engine.step import Step
 from qexp.experiment.runner import RunOutcome
 from qexp.runs.locks import holding
@@ -25,6 +25,7 @@ from support.crashes import command, kill_at, run_child
 from support.endings import failing
 from support.processes import Command, held_elsewhere, wait_until
 from support.run_files import files_of, state, summary
+from support.stored_runs import rows
 
 SWEEP = ("train", "-m", *TINY, "tracking.tensorboard=false", "init=scratch", "quantizer=ste,daq,br", "recipe.epochs=2")
 FAILURE = "RuntimeError: out of luck"
@@ -314,7 +315,7 @@ def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run
 
 
 def states_in_table(out: str) -> list[str]:
-    return [line.split()[-2] for line in out.splitlines() if line.startswith("  synthetic ")]
+    return [row[-1] for row in rows(out)]
 
 
 def test_what_jobs_in_other_processes_found_comes_back(

@@ -13,20 +13,33 @@ from support.commands import STE, TINY, Configure, OnlyRun, Qexp, Sweep, Train
 from support.endings import failing
 from support.jobs import choices
 from support.run_files import state
+from support.stored_runs import rows
 
 
 def test_a_sweep_ends_with_a_table(sweep: Sweep) -> None:
-    table = sweep.out[sweep.out.index("\n2 runs") :].splitlines()
-    header = next(line.split() for line in table if "quantizer" in line)
-    assert " ".join(header) == "dataset model quantizer seed float top-1 difference gap kB time state run"
-    rows = [line for line in table if " synthetic " in line]
-    for row, method in zip(rows, ("daq", "dqa"), strict=True):
+    table = sweep.out[sweep.out.index("\n2 runs") + 1 :]
+    assert table.startswith("2 runs: synthetic, resnet20 x0.25, protocol paper\n")
+    header = next(line.split() for line in table.splitlines() if "quantizer" in line)
+    assert " ".join(header) == "hash quantizer seed top-1 float difference gap kB epochs time state"
+    for row, method in zip(rows(table), ("daq", "dqa"), strict=True):
         found = json.loads((sweep.run(method) / "summary.json").read_text())
-        assert f"{method} W2A2" in row
-        assert f"{found['float_top1']:.2f} %" in row
-        assert f"{found['top1_hard']:.2f} %" in row
-        assert f"{found['difference']:+.2f}" in row
-        assert row.split()[-2:] == ["done", found["key"]]
+        accuracies = [
+            f"{found['top1_hard']:.2f}",
+            "%",
+            f"{found['float_top1']:.2f}",
+            "%",
+            f"{found['difference']:+.2f}",
+        ]
+        assert row[:9] == [found["key"], method, "W2A2", "0", *accuracies]
+        assert row[-1] == "done"
+
+
+@pytest.mark.training
+def test_what_varies_in_a_sweep_has_a_column_in_its_table(train: Train) -> None:
+    result = train("-m", "quantizer=ste", "init=scratch", "recipe.optimizer.weight.lr=0.1,0.2")
+    header = next(line.split() for line in result.out.splitlines() if "hash" in line)
+    assert header[:5] == ["hash", "quantizer", "seed", "recipe.optimizer.weight.lr", "top-1"]
+    assert [row[4] for row in rows(result.out)] == ["0.1", "0.2"]
 
 
 def test_a_run_ends_with_a_report(qexp: Qexp, sweep: Sweep) -> None:

@@ -94,7 +94,7 @@ def test_ten_mistakes_are_ten_lines_each_with_its_answer(qexp: Qexp) -> None:
         "seed=-1": "must be at least 0",
         "recipe.optimizer.weight.lr=fast": "expected a number",
         "recipe.optimizer.norm.lr=nan": "must be a finite number",
-        "recipe.optimizer.weight.name=sdg": "must be one of sgd, adam (did you mean 'sgd'?)",
+        "recipe.optimizer.weight.name=sdg": "must be one of sgd, adam, adamw (did you mean 'sgd'?)",
         "recipe.schedule.milestones=[0.5,2]": "must be at most 1",
         "keep_float=first": "expected a list, such as [a,b]",
     }

@@ -185,7 +185,9 @@ def test_a_run_that_a_link_leads_to_stays(qexp: Qexp, store: dict[str, Path], tm
 
 def test_a_run_outside_of_the_store_is_not_removed(qexp: Qexp, store: dict[str, Path]) -> None:
     os.rename(store["daq"], "mine")
-    assert qexp("runs", "rm", "--yes", "mine").out == "no such runs in runs\n"
+    result = qexp("runs", "rm", "--yes", "mine")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "qexp runs: error: 'mine': no run in runs has that in its path\n"
     assert Path("mine", "summary.json").is_file()
 
 

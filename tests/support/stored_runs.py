@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,16 @@ def make(name: str, state: str | None = "done", *, summary: Any = None, epochs: 
     return path
 
 
+def rows(out: str) -> list[list[str]]:
+    """The words of each row of a printed table."""
+    lines = out.splitlines()
+    rule = next((at for at, line in enumerate(lines) if line.startswith(" ─")), len(lines))
+    return [line.split() for line in takewhile(str.strip, lines[rule + 1 :])]
+
+
 def listed(out: str) -> list[str]:
-    """The hashes in a printed table."""
-    return [line.split()[-1] for line in out.splitlines() if " resnet18 " in line]
+    """The hashes in a printed list of runs."""
+    return [row[0] for row in rows(out)]
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> None:

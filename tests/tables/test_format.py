@@ -5,14 +5,9 @@ import io
 from pathlib import Path
 
 from qexp.config.compose import Composer
-from qexp.tables.format import around, as_csv, as_markdown, cells, markdown, notes
+from qexp.tables.format import around, as_csv, as_markdown, cells, notes
 from qexp.tables.join import join
 from support.papers import asked, fabricate, paths
-
-
-def test_markdown_escapes_what_a_table_cannot_hold() -> None:
-    text = markdown(["a", "b"], [["x|y", "1*"]], ["b"])
-    assert text == "| a | b |\n| --- | ---: |\n| x\\|y | 1\\* |"
 
 
 def test_notes_are_below_the_table(folder: Path, composer: Composer) -> None:

@@ -6,6 +6,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from qexp.config.yaml_files import load_yaml
+from qexp.tracking.tensorboard import in_a_group
 from support.commands import Sweep
 
 
@@ -44,17 +46,18 @@ def test_the_scalars_are_those_of_the_metrics(sweep: Sweep, events: EventAccumul
 def test_learning_rates_of_every_role_and_statistics_of_every_quantizer_are_logged(events: EventAccumulator) -> None:
     tags = events.Tags()["scalars"]
     assert {"lr/weight", "lr/norm", "lr/attention"} <= set(tags)
-    for layer in ("layer1.0.conv1", "layer3.2.conv2"):
+    for layer in ("layer1.0/conv1", "layer3.2/conv2"):
         for side in ("weight", "input"):
-            named = [tag for tag in tags if tag.startswith(f"quantizer/{layer}/{side}/")]
+            named = [tag for tag in tags if tag.startswith(f"quantizer {layer}/{side}/")]
             assert any("temperature" in tag for tag in named)
             assert any("attention" in tag for tag in named)
-    assert not any(tag.startswith(("quantizer/conv1/", "quantizer/linear/")) for tag in tags)
+    assert not any(tag.startswith(("quantizer conv1/", "quantizer linear/")) for tag in tags)
 
 
 def test_weights_are_drawn_and_the_configuration_is_shown(sweep: Sweep, events: EventAccumulator) -> None:
     tags = events.Tags()
-    assert {f"weights/{name}.weight" for name in ("conv1", "layer1.0.conv1", "linear")} <= set(tags["histograms"])
+    names = ("conv1/weight", "layer1.0/conv1.weight", "linear/weight")
+    assert {f"weights {name}" for name in names} <= set(tags["histograms"])
     (text,) = events.Tensors("config/text_summary")
     shown = text.tensor_proto.string_val[0].decode()
     assert (sweep.run("dqa") / "config.yaml").read_text() in shown
@@ -65,9 +68,30 @@ def test_hparams_and_final_metrics_are_in_the_same_event_file(sweep: Sweep, even
     assert set(data) == {"_hparams_/experiment", "_hparams_/session_start_info", "_hparams_/session_end_info"}
     begin = HParamsPluginData.FromString(data["_hparams_/session_start_info"]).session_start_info.hparams
     assert (begin["quantizer"].string_value, begin["weight_bits"].number_value) == ("dqa", 2)
+    config = load_yaml(sweep.run("dqa") / "config.yaml")
+    assert begin["quantizer.penalty"].number_value == config["quantizer"]["penalty"]
+    assert begin["recipe.optimizer.attention.lr"].number_value == config["recipe"]["optimizer"]["attention"]["lr"]
+    assert begin["keep_float"].string_value == "[first,last]"
+    assert (begin["protocol"].string_value, begin["epochs"].number_value) == ("paper", 2)
+    assert "device" not in begin
     asked = HParamsPluginData.FromString(data["_hparams_/experiment"]).experiment.metric_infos
     found = json.loads((sweep.run("dqa") / "summary.json").read_text())
     assert "result/top1_hard" in {metric.name.tag for metric in asked}
     for metric in asked:
         (event,) = events.Scalars(metric.name.tag)
         assert event.value == pytest.approx(found[metric.name.tag.removeprefix("result/")], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("layer1.0.conv1/weight/upper", "quantizer layer1.0/conv1/weight/upper"),
+        ("layer1.0.conv1/output_scale", "quantizer layer1.0/conv1/output_scale"),
+        ("conv1.weight", "quantizer conv1/weight"),
+        ("features.17.conv.0.0.weight", "quantizer features.17/conv.0.0.weight"),
+        ("linear/weight/clip_2", "quantizer linear/weight/clip_2"),
+        ("odd", "quantizer/odd"),
+    ],
+)
+def test_the_layers_of_a_block_are_one_group(name: str, tag: str) -> None:
+    assert in_a_group("quantizer", name) == tag

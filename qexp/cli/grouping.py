@@ -1,0 +1,97 @@
+"""Means over runs: one row for those that have the same values under some names."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qexp.cli.listing import Column, Listing
+from qexp.cli.run_values import ListedRun, as_data, as_text, what_varies
+from qexp.runs.query import number
+from qexp.utils.text import few, plural
+
+MEASURED = ("mean", "std", "n")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished runs that have the same values under the names of a grouping.
+
+    Attributes:
+        values: under these names, for programs.
+        cells: the same for people.
+        top1: hard top-1 of each run after its last epoch, in percent.
+    """
+
+    values: tuple[object, ...]
+    cells: tuple[str, ...]
+    top1: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of hard top-1."""
+        return statistics.fmean(self.top1)
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation, over n - 1; None for a single run."""
+        return statistics.stdev(self.top1) if len(self.top1) > 1 else None
+
+    @property
+    def measured(self) -> dict[str, float | int | None]:
+        """Name -> value, for MEASURED."""
+        return {"mean": self.mean, "std": self.std, "n": len(self.top1)}
+
+
+def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group], list[str]]:
+    """Return groups of runs in the order of their first runs, and what has to be said of them."""
+    counted = [(run, top1) for run in runs if (top1 := number(run.entry.result, "top1_hard")) is not None]
+    members: dict[tuple[str, ...], list[tuple[ListedRun, float]]] = {}
+    for run, top1 in counted:
+        members.setdefault(tuple(as_text(run.value(name)) for name in names), []).append((run, top1))
+    groups = []
+    for cells, own in members.items():
+        values = tuple(as_data(own[0][0].value(name)) for name in names)
+        groups.append(Group(values, cells, tuple(top1 for _, top1 in own)))
+    notes = [f"hard top-1 of the last epoch, in percent, over {plural(len(counted), 'run')}"]
+    if missing := len(runs) - len(counted):
+        notes[0] += f"; without a result, and left out: {missing:,}"
+    if mixed := _mixed([[run for run, _ in own] for own in members.values()]):
+        notes.append(f"runs of one row differ in {few(mixed, 6)}")
+    return groups, notes
+
+
+def _mixed(groups: Sequence[Sequence[ListedRun]]) -> list[str]:
+    """Return in what runs of the same group differ, each once."""
+    found: dict[str, None] = {}
+    for group in groups:
+        varied = what_varies(group)
+        found |= dict.fromkeys((*varied.names, *varied.options))
+    return list(found)
+
+
+def in_order_of(groups: Sequence[Group], names: Sequence[str], name: str, *, falling: bool) -> list[Group]:
+    """Return groups by a name of the grouping, or by one of MEASURED; those that have nothing at the end."""
+
+    def value(group: Group) -> object:
+        return group.measured[name] if name in MEASURED else group.values[list(names).index(name)]
+
+    def order(group: Group) -> tuple[bool, float, str]:
+        found = value(group)
+        return not isinstance(found, int | float), float(found) if isinstance(found, int | float) else 0.0, str(found)
+
+    having = sorted((group for group in groups if value(group) is not None), key=order, reverse=falling)
+    return [*having, *(group for group in groups if value(group) is None)]
+
+
+def as_listing(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str]) -> Listing:
+    """Return groups as a table."""
+    columns = [Column(name, [group.cells[at] for group in groups]) for at, name in enumerate(names)]
+    columns.append(Column("mean", [f"{group.mean:.2f}" for group in groups], True))
+    columns.append(Column("std", ["-" if group.std is None else f"{group.std:.2f}" for group in groups], True))
+    columns.append(Column("n", [str(len(group.top1)) for group in groups], True))
+    return Listing(columns, [], notes)
+
+
+def group_rows(groups: Sequence[Group]) -> list[list[object]]:
+    """Return groups for programs."""
+    return [[*group.values, *group.measured.values()] for group in groups]

@@ -1,0 +1,83 @@
+"""`qexp runs --group`: means over runs, compared with those that numpy finds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from support.commands import Qexp
+from support.stored_runs import make, rows
+
+TOP1 = {"daq-w2a2": [90.0, 91.5, 95.25], "daq-w4a4": [97.0], "ste-w2a2": [88.0, 80.0]}
+
+
+@pytest.fixture
+def _store(workspace: Path) -> None:
+    for method, accuracies in TOP1.items():
+        for seed, top1 in enumerate(accuracies):
+            make(f"{method}/s{seed}-{method[:3]}{method[-1]}aaa{'abc'[seed]}", summary={"top1_hard": top1})
+    make("ste-w2a2/s5-ffffffff", "failed")
+    make("ste-w2a2/s6-eeeeeeee", "interrupted")
+
+
+@pytest.mark.usefixtures("_store")
+def test_means_deviations_and_numbers_are_those_of_the_finished_runs(qexp: Qexp) -> None:
+    found = json.loads(qexp("runs", "--group", "quantizer,bits", "--format", "json").out)
+    assert [(one["quantizer"], one["bits"]) for one in found] == [("daq", "W2A2"), ("daq", "W4A4"), ("ste", "W2A2")]
+    for one, accuracies in zip(found, TOP1.values(), strict=True):
+        assert one["mean"] == pytest.approx(np.mean(accuracies))
+        assert one["n"] == len(accuracies)
+        expected = np.std(accuracies, ddof=1) if len(accuracies) > 1 else None
+        assert one["std"] == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.usefixtures("_store")
+def test_a_single_run_has_no_deviation_and_what_is_left_out_is_counted(qexp: Qexp) -> None:
+    result = qexp("runs", "--group", "quantizer,bits")
+    assert rows(result.out)[:3] == [
+        ["daq", "W2A2", "92.25", "2.70", "3"],
+        ["daq", "W4A4", "97.00", "-", "1"],
+        ["ste", "W2A2", "84.00", "5.66", "2"],
+    ]
+    assert "in percent, over 6 runs; without a result, and left out: 2" in result.out
+    assert "runs of one row differ in seed\n" in result.out
+    assert result.err == ""
+
+
+@pytest.mark.usefixtures("_store")
+def test_what_a_mean_is_taken_over_is_told(qexp: Qexp) -> None:
+    """A mean over bit-widths is no mean over seeds."""
+    assert "runs of one row differ in seed\n" in qexp("runs", "--group", "quantizer,bits").out
+    out = qexp("runs", "w4a4", "--group", "quantizer").out
+    assert "differ in" not in out
+
+
+@pytest.mark.usefixtures("_store")
+@pytest.mark.parametrize(
+    ("sort", "order"),
+    [
+        ("mean", "ste daq daq"),
+        ("-mean", "daq daq ste"),
+        ("std", "daq ste daq"),
+        ("n", "daq ste daq"),
+        ("-n", "daq ste"),
+    ],
+)
+def test_groups_are_sorted_by_what_was_measured(qexp: Qexp, sort: str, order: str) -> None:
+    out = qexp("runs", "--group", "quantizer,bits", "--sort", sort).out
+    assert [row[0] for row in rows(out)][: len(order.split())] == order.split()
+
+
+@pytest.mark.usefixtures("_store")
+def test_groups_as_csv_keep_what_is_said_apart(qexp: Qexp) -> None:
+    result = qexp("runs", "--group", "seed", "--format", "csv")
+    assert result.out.splitlines()[0] == "seed,mean,std,n"
+    assert result.out.splitlines()[3] == "2,95.25,,1"
+    assert "left out: 2" in result.err
+
+
+def test_without_a_result_there_is_no_group(qexp: Qexp, workspace: Path) -> None:
+    assert qexp("runs", "--group", "quantizer").out == "no such runs in runs\n"
+    make("ste-w2a2/s5-ffffffff", "failed")
+    assert qexp("runs", "--group", "quantizer").out == "none of 1 run has a result\n"

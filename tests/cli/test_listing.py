@@ -1,0 +1,201 @@
+"""Tables of runs: every run can be told from the others, on 80 columns too."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from qexp import runs
+from qexp.cli.listing import Column, drawn, fitted
+from qexp.config.config import to_yaml
+from support.commands import Configure, Qexp
+from support.stored_runs import SUMMARY, make, rows
+
+LR = "recipe.optimizer.weight.lr"
+
+
+def stored(configure: Configure, *words: str, state: str = "done", top1: float = 90.0) -> str:
+    """A run of the store with a whole configuration; returns its hash."""
+    config = configure(*words)
+    path = runs.run_directory(config)
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text(to_yaml(config.tree))
+    runs.write_status(path, state)  # type: ignore[arg-type]
+    if state == "done":
+        named = {"key": config.key, "width": config.width, "protocol": config.protocol, "epochs": config.recipe.epochs}
+        runs.write_json(path / "summary.json", {**SUMMARY, **named, "top1_hard": top1})
+    return config.key
+
+
+@pytest.fixture
+def swept(workspace: Path, configure: Configure) -> dict[str, str]:
+    """Runs that differ in what has no column of its own: learning rate, penalty, recipe."""
+    return {
+        "one": stored(configure, "quantizer=dqa", f"{LR}=0.1", top1=91.0),
+        "two": stored(configure, "quantizer=dqa", f"{LR}=0.03", top1=92.0),
+        "three": stored(configure, "quantizer=dqa", "quantizer.penalty=1", top1=93.0),
+        "four": stored(configure, "quantizer=ste", "recipe=daq", top1=94.0),
+        "five": stored(configure, "quantizer=ste", state="interrupted"),
+    }
+
+
+def test_every_option_that_varies_has_a_column(qexp: Qexp, swept: dict[str, str]) -> None:
+    out = qexp("runs").out
+    (head,) = [line for line in out.splitlines() if "hash" in line]
+    assert head.split()[:7] == ["hash", "model", "quantizer", "seed", "quantizer.penalty", "recipe", LR]
+    found = {row[0]: row[3:] for row in ([w for w in row if w != "x0.25"] for row in rows(out))}
+    assert found[swept["one"]][1:5] == ["0", "5.0", "digits", "0.1"]
+    assert found[swept["two"]][1:5] == ["0", "5.0", "digits", "0.03"]
+    assert found[swept["three"]][1:5] == ["0", "1", "digits", "0.1"]
+    assert found[swept["four"]][1:6] == ["0", "-", "daq", "0.1", "94.00"]
+    assert found[swept["five"]][-1] == "interrupted"
+
+
+def test_a_protocol_that_changed_is_shown_as_changed(qexp: Qexp, workspace: Path, configure: Configure) -> None:
+    keys = [stored(configure, "dataset=cifar10", f"protocol={name}") for name in ("short", "smoke")]
+    out = qexp("runs").out
+    assert out.startswith("2 runs: cifar10\n")
+    assert sorted((row[0], row[6]) for row in rows(out)) == sorted(zip(keys, ("short", "smoke"), strict=True))
+
+
+COLUMNS = [
+    Column("hash", ["abcdefgh", "bbbbbbbb"]),
+    Column("model", ["resnet18 x0.25", "resnet20"], may_gather=True),
+    Column("quantizer", ["daq W2A2", "fp W32A32"]),
+    Column("seed", ["0", "12"]),
+    Column(LR, ["0.1", "0.03"], True, may_gather=True),
+    Column("keep_float", ["[first,last,layer1.0.conv1,layer1.0.conv2]", "-"], may_gather=True),
+    Column("top-1", ["98.61 %", "-"], True),
+    Column("difference", ["-0.50", "-"], True),
+    Column("time", ["12 s", "-"], True),
+    Column("state", ["done", "interrupted"]),
+]
+
+
+@pytest.mark.parametrize("width", [200, 160, 120, 100, 80, 77])
+@pytest.mark.parametrize("count", range(5, len(COLUMNS) + 1))
+def test_a_table_fits_its_terminal_and_loses_nothing_that_identifies(width: int, count: int) -> None:
+    columns, left_out = fitted(COLUMNS[:count], width)
+    lines = drawn(columns).splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert set(left_out) <= {"difference", "time"}
+    # What was folded is whole when its pieces are put together again.
+    text = "".join("".join(lines).split())
+    for column in COLUMNS[:count]:
+        if column.header not in left_out:
+            pieces = (column.header, *column.cells)
+            letters = {letter for piece in pieces for letter in piece if letter not in "- "}
+            assert letters <= set(text)
+    for word in ("abcdefgh", "bbbbbbbb", "daq W2A2", "fp W32A32", "98.61 %" if count > 6 else "seed"):
+        assert word in drawn(columns)
+
+
+def test_what_is_gathered_names_every_value() -> None:
+    columns, left_out = fitted(COLUMNS, 80)
+    assert left_out == ["time", "difference"]
+    assert [column.header for column in columns] == ["hash", "quantizer", "seed", "top-1", "state", "differs in"]
+    first, second = ("".join(cell.split()) for cell in columns[-1].cells)
+    assert first == f"model=resnet18x0.25{LR}=0.1keep_float=[first,last,layer1.0.conv1,layer1.0.conv2]"
+    assert second == f"model=resnet20{LR}=0.03"
+
+
+def test_headers_are_folded_before_anything_is_left_out() -> None:
+    columns, left_out = fitted([COLUMNS[0], COLUMNS[4], COLUMNS[8]], 40)
+    assert (left_out, columns[1].header) == ([], "recipe.\noptimizer.\nweight.\nlr")
+    lines = drawn(columns).splitlines()
+    assert [line.split() for line in lines[1:5]] == [
+        ["recipe."],
+        ["optimizer."],
+        ["weight."],
+        ["hash", "lr", "time"],
+    ]
+
+
+def test_a_terminal_is_told_what_it_has_no_room_for(
+    qexp: Qexp, swept: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    out = qexp("runs").out
+    assert max(map(cell_len, out.splitlines())) <= 80
+    assert all(key in out for key in swept.values())
+    assert "no room for kB, gap, time, epochs, float, difference; --columns or a wider" in out
+
+
+# Other formats, order, columns
+
+
+def test_csv_and_json_hold_numbers_and_every_option_that_varies(qexp: Qexp, swept: dict[str, str]) -> None:
+    objects = {one["key"]: one for one in json.loads(qexp("runs", "--format", "json").out)}
+    assert objects[swept["two"]][LR] == 0.03
+    assert objects[swept["four"]]["recipe"] == "daq"
+    assert objects[swept["four"]]["quantizer.penalty"] is None
+    assert (objects[swept["two"]]["top1_hard"], objects[swept["five"]]["top1_hard"]) == (92.0, None)
+    table = {row["key"]: row for row in csv.DictReader(io.StringIO(qexp("runs", "--format", "csv").out))}
+    assert table[swept["two"]][LR] == "0.03"
+    assert table[swept["five"]]["top1_hard"] == ""
+    assert list(next(iter(table.values()))) == list(next(iter(objects.values())))
+
+
+def test_an_empty_list_is_empty_in_every_format(qexp: Qexp, swept: dict[str, str]) -> None:
+    assert json.loads(qexp("runs", "seed=9", "--format", "json").out) == []
+    assert len(qexp("runs", "seed=9", "--format", "csv").out.splitlines()) == 1
+    for style in ("text", "md", "latex"):
+        assert qexp("runs", "seed=9", "--format", style).out == "no such runs in runs\n"
+
+
+def test_columns_are_those_that_are_named(qexp: Qexp, swept: dict[str, str]) -> None:
+    names = f"top-1,{LR},keep_float,threads,bits,hash"
+    out = qexp("runs", "--sort", "-top-1", "--columns", names, "--format", "csv").out
+    assert list(csv.reader(io.StringIO(out)))[:2] == [
+        names.split(","),
+        ["94.0", "0.1", "[first,last]", "0", "W2A2", swept["four"]],
+    ]
+    found = json.loads(qexp("runs", "--columns", "keep_float,best_epoch", "--format", "json", swept["one"]).out)
+    assert found == [{"keep_float": ["first", "last"], "best_epoch": 15}]
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("top-1", "one two three four five"),
+        ("-top-1", "four three two one five"),
+        (LR, "two"),
+        ("quantizer.penalty", "three"),
+        ("state", "one"),
+    ],
+)
+def test_runs_are_sorted_and_those_without_a_value_come_last(
+    qexp: Qexp, swept: dict[str, str], name: str, order: str
+) -> None:
+    out = qexp("runs", "--sort", name, "--columns", "hash").out
+    found = [row[0] for row in rows(out)]
+    if name == "state":
+        assert found[-1] == swept["five"]
+    else:
+        assert found[: len(order.split())] == [swept[one] for one in order.split()]
+
+
+def test_latex_and_markdown_are_tables_of_their_kinds(qexp: Qexp, swept: dict[str, str]) -> None:
+    text = qexp("runs", "quantizer=dqa", "--format", "latex").out
+    assert r"\begin{tabular}{lllrrrrrrrrr}" in text
+    assert r"weight.lr" in text
+    assert r"92.00 \%" in text
+    lines = qexp("runs", "quantizer=dqa", "--format", "md").out.splitlines()
+    assert lines[0] == "3 runs: digits, resnet18 x0.25, protocol paper"
+    assert {line.count("|") for line in lines[2:]} == {13}
+
+
+def test_odd_values_stay_on_their_line(qexp: Qexp, workspace: Path) -> None:
+    for key, name in (("aaaaaaaa", "a\\u202eb"), ("bbbbbbbb", "日本")):
+        path = make(f"daq-w2a2/s0-{key}")
+        text = (path / "config.yaml").read_text()
+        (path / "config.yaml").write_text(f'{text}note: "{name}"\n')
+    found = rows(qexp("runs").out)
+    assert [row[4] for row in found] == ["a?b", "日本"]
