@@ -333,8 +333,8 @@ MISTAKES = (
     Mistake(
         "signal: waits for an evaluation",
         "evaluate.py",
-        "session.stop.pausing(session.test_batches.epoch(0))",
-        "session.test_batches.epoch(0)",
+        "lambda: session.stop.pausing(session.test_batches.epoch(0))",
+        "lambda: session.test_batches.epoch(0)",
         "experiment",
     ),
     Mistake(

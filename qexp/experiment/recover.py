@@ -13,7 +13,7 @@ from qexp.config.places import data_root
 from qexp.data.batches import count_batches
 from qexp.engine.checkpointer import LAST, option_differences, read_checkpoint
 from qexp.engine.early_stop import EarlyStop
-from qexp.experiment.build import Parts, build_network
+from qexp.experiment.build import Parts, build_covered
 from qexp.experiment.float_net import FloatNet
 from qexp.experiment.summary import summarize
 from qexp.utils.callback import EpochRecord, Metrics
@@ -83,11 +83,21 @@ def recovered_summary(path: Path, config: Config, parts: Parts, float_net: Float
             "measures its network again, overwrite=true trains it again"
         )
     images = parts.source.prepare(data_root(config.data_dir), download=False)[0] - config.recipe.holdout
-    model = build_network(config, parts, read_checkpoint(path / LAST)["model"], source=str(path / LAST))
+    state = read_checkpoint(path / LAST)["model"]
+    model, coverage = build_covered(config, parts, state, source=str(path / LAST))
     per_epoch, epochs = count_batches(images, config.recipe.batch_size, drop_single=True), config.recipe.epochs
     quantizers.anneal(model, Progress(end * per_epoch, epochs * per_epoch, end - 1, epochs))
     env = runs.read_json(path / "env.json") or {}
-    return summarize(model, config, last, _course(records), train_images=images, float_net=float_net, env=env)
+    return summarize(
+        model,
+        config,
+        last,
+        _course(records),
+        train_images=images,
+        float_net=float_net,
+        env=env,
+        coverage=coverage,
+    )
 
 
 def _records(log: Path) -> dict[int, EpochRecord]:

@@ -86,7 +86,7 @@ def summarize(
     train_images: int,
     float_net: FloatNet,
     env: Mapping[str, Any],
-    coverage: quantizers.Coverage | None = None,
+    coverage: quantizers.Coverage,
     firmness: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what was measured and on what, as data; accuracies in percent, of the last epoch unless named best.
@@ -101,7 +101,7 @@ def summarize(
         train_images: how many there are.
         float_net: that it is held against.
         env: the environment.
-        coverage: what of the network is quantized, where it is known.
+        coverage: what of the network is quantized.
         firmness: of the network, where it was measured.
     """
     return {
@@ -110,7 +110,7 @@ def summarize(
         "held_out": _held_out(last, course),
         **_compared(last, float_net, is_float=config.is_float),
         **_network(model),
-        "layers": None if coverage is None else coverage.as_data(),
+        "layers": None if config.is_float else coverage.as_data(),
         "firmness": firmness,
         "deterministic": config.deterministic,
         **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},

@@ -77,10 +77,7 @@ def train(
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
-            last = ready()
-            if last.epoch < last.epochs:
-                tell(f"stopped early: {plural(config.recipe.patience, 'epoch')} without a better held-out accuracy")
-            last = with_new_norms(session, last, path, callbacks)
+            last = _trained(session, ready, path, callbacks, tell)
             firmness = session_firmness(session) if config.firmness else None
         summary = summarize(
             session.model,
@@ -102,6 +99,21 @@ def train(
     except QexpError as error:  # the result is whole, and only larger than it has to be
         tell(f"warning: {error}")
     return summary
+
+
+def _trained(
+    session: Session,
+    ready: Callable[[], EpochRecord],
+    path: Path,
+    callbacks: list[Callback],
+    tell: Callable[[str], None],
+) -> EpochRecord:
+    """Train, estimate batch norm again where the recipe asks for it, and return the record that the summary is of."""
+    last = ready()
+    if last.epoch < last.epochs:
+        patience = plural(session.config.recipe.patience, "epoch")
+        tell(f"stopped early: {patience} without a better held-out accuracy")
+    return with_new_norms(session, last, path, callbacks)
 
 
 def _float_net(path: Path, session: Session, start: Path | None, tell: Callable[[str], None]) -> FloatNet:

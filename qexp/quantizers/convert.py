@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
-from qexp.quantizers.choices import Choice, choose_bits
 from qexp.quantizers.coverage import Coverage, LayerCoverage
+from qexp.quantizers.layer_bits import Choice, choose_bits
 from qexp.quantizers.layers import QuantLayer, quantize_layer
 from qexp.quantizers.norms import kept_norms
 from qexp.quantizers.reach import layers_of, leave_fast_paths, named_otherwise, obstacles, other_weights, weights_of

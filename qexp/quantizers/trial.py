@@ -18,6 +18,11 @@ def check_method(method: Method, weight_bits: int, activation_bits: int) -> None
     Raises:
         ValueError: one fails, or returns what it must not; with the name of what was asked.
     """
+    with torch.enable_grad(), torch.device("cpu"):
+        _check_sides(method, weight_bits, activation_bits)
+
+
+def _check_sides(method: Method, weight_bits: int, activation_bits: int) -> None:
     sides = (("weight", weight_bits, method.weight), ("activation", activation_bits, method.activation))
     for side, bits, make in sides:
         if bits != FLOAT_BITS:

@@ -47,18 +47,14 @@ def look_up(job: Job) -> SeedRun:
     config = job.checked
     path = runs.run_directory(config)
     state, summary = _finished(path)
-    if summary and config.init != "scratch" and not config.is_float:
-        net = summary.get("float_net") or {}
-        changes = tuple(map(str, net.get("changes", ())))
-        return SeedRun(job, config, path, state, summary, _started_from(config, summary), changes)
-    _, baseline = _finished(runs.run_directory(float_parent_of(config)))
-    return SeedRun(job, config, path, state, summary, baseline["top1_hard"] if baseline else None)
-
-
-def _started_from(config: Config, summary: Mapping[str, Any]) -> float | None:
-    """Return the accuracy of the float net that a run started from; earlier versions knew that of init=fp alone."""
-    is_known = config.init == "fp" or isinstance(summary.get("float_net"), Mapping)
-    return summary["float_top1"] if is_known and is_number(summary.get("float_top1")) else None
+    net = summary.get("float_net") if summary else None
+    changes = tuple(map(str, net.get("changes", ()))) if isinstance(net, Mapping) else ()
+    if config.init in ("fp", "scratch") or config.is_float:
+        _, baseline = _finished(runs.run_directory(float_parent_of(config)))
+        top1 = baseline["top1_hard"] if baseline else None
+    else:  # of the net that it started from; versions before this one did not look at that
+        top1 = summary["float_top1"] if summary and isinstance(net, Mapping) else None
+    return SeedRun(job, config, path, state, summary, top1, changes)
 
 
 def _finished(path: Path) -> tuple[str, dict[str, Any] | None]:

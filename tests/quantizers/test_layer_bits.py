@@ -2,7 +2,7 @@
 
 import pytest
 
-from qexp.quantizers.choices import choose_bits
+from qexp.quantizers.layer_bits import choose_bits
 
 NAMES = ["stem", "layer1.conv1", "layer1.conv2", "head"]
 
