@@ -144,6 +144,11 @@ def _skipped(path: Path, config: Config, summary: dict[str, Any], console: Conso
     """Return the outcome of a run that was done before, and say where its own code is not what it was."""
     if changed := changed_code(path, config):
         say(console, f"warning: {path}: {changed}; overwrite=true trains it again")
+    if config.firmness and not config.is_float and summary.get("firmness") is None:
+        say(
+            console,
+            f"firmness=true measures at the end of a training; of a finished run: qexp eval {config.key} --firmness",
+        )
     return RunOutcome("skipped", str(path), summary)
 
 

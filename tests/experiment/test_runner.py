@@ -33,6 +33,10 @@ def test_the_same_command_again_finds_the_run_and_leaves_it_alone(
     assert "epoch 1/1" in first
     assert "epoch 1/1" not in again.out
     assert files_of(path) == before
+    asked = train(*STE, "firmness=true")
+    key = path.name.partition("-")[2]
+    assert f"of a finished run: qexp eval {key} --firmness\n" in asked.out
+    assert files_of(path) == before
     report = first[first.index("  float top-1 ") : first.index("  run  ")]
     assert report in again.out
 
