@@ -206,7 +206,18 @@ def quantized_class(layer_class: Any) -> type[QuantLayer]:
     if layer_class is float_class(kind):
         return kind
     first = QuantLayer if has_own_forward(layer_class) else kind
-    return cast(type[QuantLayer], type(f"Quant{layer_class.__name__}", (first, layer_class), {"__doc__": kind.__doc__}))
+    own = {"__doc__": kind.__doc__, "__module__": __name__, "__reduce_ex__": _reduced}
+    return cast(type[QuantLayer], type(f"Quant{layer_class.__name__}", (first, layer_class), own))
+
+
+def _reduced(layer: QuantLayer, _: Any) -> tuple[Any, ...]:
+    """Return how to pickle or copy a layer whose class no module holds: by the class that it was made of."""
+    return _empty, (type(layer).__bases__[1],), layer.__getstate__()
+
+
+def _empty(layer_class: Any) -> QuantLayer:
+    made = quantized_class(layer_class)
+    return made.__new__(made)
 
 
 def quantize_layer(
