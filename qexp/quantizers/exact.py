@@ -4,10 +4,14 @@ Where some layers have quantized weights and inputs, evaluation is exact: the sa
 of threads and every size of batch.
 
 quantized on both sides    whole numbers are multiplied in single precision, scales and offsets applied to the sum
-any other layer            input and weight are rounded to some 22 bits and multiplied as whole numbers in double
+other 2-d and linear ones  input and weight are rounded to some 22 bits and multiplied as whole numbers in double
 batch norm                 x * scale + shift, both worked out in double; two operations, each rounded
 average of all pixels      in double
 all else                   as it is; element by element, that is exact as well
+
+Left to the library, so that a single image may differ in its last bits from the same in a batch: convolutions in 1 and
+3 dimensions and transposed ones that are not quantized on both sides, products of matrices, and float layers with a
+forward of their own.
 
 Other networks, float ones and those with quantized weights alone, would become several times slower. There the order of
 sums is the library's, and all that is done is that a single image is evaluated beside a copy of itself: for a batch of
