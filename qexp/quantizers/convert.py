@@ -112,11 +112,11 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     was_training = {module: module.training for module in model.modules()}
     reached = set[nn.Module]()
 
-    def set_ranges(layer: QuantLayer, inputs: tuple[Tensor, ...]) -> None:
+    def set_ranges(layer: QuantLayer, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         reached.add(layer)
-        layer.calibrate(inputs[0])
+        layer.calibrate(inputs[0] if inputs else next(iter(named.values())))
 
-    hooks = [layer.register_forward_pre_hook(set_ranges) for _, layer in quantized_layers(model)]
+    hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in quantized_layers(model)]
     try:
         with kept_norms(model):
             model.train()(batch)

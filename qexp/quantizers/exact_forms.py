@@ -69,10 +69,10 @@ class Form(ABC):
     def batch(self, x: Tensor) -> Tensor:
         """Return the output for a batch."""
 
-    def __call__(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+    def __call__(self, input: Tensor, *rest: Any, **named: Any) -> Tensor:
         if rest or named:
-            return self.otherwise(x, *rest, **named)
-        return self.batch(x) if x.dim() >= self.dimensions else self.batch(x[None])[0]
+            return self.otherwise(input, *rest, **named)
+        return self.batch(input) if input.dim() >= self.dimensions else self.batch(input[None])[0]
 
     def otherwise(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
         """Return the output for a call with more than a batch, such as the size of a transposed convolution's."""

@@ -82,14 +82,14 @@ class QuantLayer(nn.Module):
         # torch.compile decides itself what to compute again.
         return self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
-    def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        quantized = x if self.input_quantizer is None else self.input_quantizer(x)
+    def forward(self, input: Tensor, *rest: Any, **named: Any) -> Tensor:  # torch's name, which a call may use
+        quantized = input if self.input_quantizer is None else self.input_quantizer(input)
         weight = self.quantized_weight()
         if not self._recomputes:
             return self.apply_operation(quantized, weight, self.bias, *rest, **named)
         again: dict[int, Callable[[], Tensor]] = {}  # address of a tensor -> how backward computes it once more
         if self.input_quantizer is not None:
-            again[quantized.data_ptr()] = partial(self.input_quantizer.requantize, x.detach())
+            again[quantized.data_ptr()] = partial(self.input_quantizer.requantize, input.detach())
         if self.weight_quantizer is not None and self.cached_weight is None:
             again[weight.data_ptr()] = partial(self.weight_quantizer.requantize, self.weight, *self._scales())
 

@@ -344,3 +344,25 @@ def test_a_layer_without_weights_stays_float():
     net = nn.Sequential(nn.Linear(4, 0), nn.Linear(0, 4))
     with pytest.raises(ValueError, match="nothing to quantize: 0: it has no weights"):
         two_bits(net)
+
+
+def test_a_layer_may_be_called_by_the_name_of_its_input():
+    """As torch's own layers: in calibration, training and exact evaluation."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.second(input=self.first(input=x))
+
+    net, x = Net(), torch.randn(5, 4)
+    two_bits(net)
+    calibrate(net, x)
+    usual = nn.Sequential(net.first, net.second)
+    assert torch.equal(net(x), usual(x))
+    with hard_evaluation(net.eval()):
+        found = net(x)
+    with hard_evaluation(usual.eval()):
+        assert torch.equal(found, usual(x))
