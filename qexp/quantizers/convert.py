@@ -76,6 +76,8 @@ def _coverage(
     for name, layer in layers.items():
         weight_bits, input_bits = (FLOAT_BITS, FLOAT_BITS) if name in fixed else choices[name].bits
         reason = fixed.get(name) or ", ".join(dict.fromkeys(filter(None, choices[name].entries)))
+        if not reason and weight_bits == input_bits == FLOAT_BITS:
+            reason = "of 32 bits, as layers are that no entry names"
         kind, count = type(layer).__name__, weights_of(layer)
         found.append(LayerCoverage(name, kind, count, weight_bits, input_bits, reason, also.get(name, ())))
     return Coverage(tuple(found), other_weights(model))
