@@ -137,27 +137,27 @@ class _QuantConv(QuantLayer):
         return cast(Tensor, self._conv_forward(x, weight, bias))  # type: ignore[operator]
 
 
-class QuantConv1d(_QuantConv, nn.Conv1d):  # type: ignore[misc]
+class QuantConv1d(_QuantConv, nn.Conv1d):
     """A 1-d convolution of quantized input and weight."""
 
 
-class QuantConv2d(_QuantConv, nn.Conv2d):  # type: ignore[misc]
+class QuantConv2d(_QuantConv, nn.Conv2d):
     """A 2-d convolution of quantized input and weight."""
 
 
-class QuantConv3d(_QuantConv, nn.Conv3d):  # type: ignore[misc]
+class QuantConv3d(_QuantConv, nn.Conv3d):
     """A 3-d convolution of quantized input and weight."""
 
 
-class QuantConvTranspose1d(QuantLayer, nn.ConvTranspose1d):  # type: ignore[misc]
+class QuantConvTranspose1d(QuantLayer, nn.ConvTranspose1d):
     """A transposed 1-d convolution of quantized input and weight."""
 
 
-class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):  # type: ignore[misc]
+class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
     """A transposed 2-d convolution of quantized input and weight."""
 
 
-class QuantConvTranspose3d(QuantLayer, nn.ConvTranspose3d):  # type: ignore[misc]
+class QuantConvTranspose3d(QuantLayer, nn.ConvTranspose3d):
     """A transposed 3-d convolution of quantized input and weight."""
 
 
