@@ -190,8 +190,7 @@ def _check_float_recipe(tree: Mapping[str, Any]) -> None:
         raise Invalid(
             [replace(one, key=one.key.replace("recipe.", "float_recipe ")) for one in error.problems]
         ) from None
-    kept, asked = (own["recipe"].get("holdout", 0) for own in (parent, tree))
-    if kept < asked:
+    if (kept := parent["recipe"].get("holdout", 0)) < (asked := tree["recipe"].get("holdout", 0)):
         raise Invalid([Problem("float_recipe holdout", f"must be {asked} or more, or the float net sees them", kept)])
 
 
