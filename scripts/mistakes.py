@@ -134,7 +134,9 @@ MISTAKES = (
     Mistake("BR: mix does not add up to 1", "br.py", "(omega + len(self.grids) - 1)", "(omega + len(self.grids))"),
     Mistake("running range used while training", "ranges.py", "if self.training else", "if False else"),
     Mistake("batch range used in evaluation", "ranges.py", "if self.training else", "if True else"),
-    Mistake("running range counts a batch twice", "layers.py", "input_quantizer.requantize, x", "input_quantizer, x"),
+    Mistake(
+        "running range counts a batch twice", "layers.py", "input_quantizer.requantize, input", "input_quantizer, input"
+    ),
     Mistake("layout: a tensor with gaps read as one row", "numerics.py", "return x.contiguous()", "return x"),
     Mistake("layout: a gradient in its own", "numerics.py", "x.stride() == like.stride() else", "True else"),
     Mistake("straight through: rounded", "base.py", "return value.clone()", "return x + (value - x)"),
@@ -172,8 +174,8 @@ MISTAKES = (
     Mistake(
         "exact: float layers in single precision",
         "exact.py",
-        "if isinstance(module, nn.Conv2d | nn.Linear) and",
-        "if False and",
+        "if isinstance(module, nn.Conv2d | nn.Linear):",
+        "if False:",
     ),
     Mistake(
         "exact: one power of two for a batch",

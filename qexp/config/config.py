@@ -190,6 +190,8 @@ def _check_float_recipe(tree: Mapping[str, Any]) -> None:
         raise Invalid(
             [replace(one, key=one.key.replace("recipe.", "float_recipe ")) for one in error.problems]
         ) from None
+    if (kept := parent["recipe"].get("holdout", 0)) < (asked := tree["recipe"].get("holdout", 0)):
+        raise Invalid([Problem("float_recipe holdout", f"must be {asked} or more, or the float net sees them", kept)])
 
 
 def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Conversion:
             return self.error
         if self.uncalled:
             return f"{few(self.uncalled, 3)}: never asked for its quantized weight; leave it float by keep_float"
-        if not self.difference <= TOLERANCE * max(self.largest, 1.0):
+        if not self.difference <= TOLERANCE * self.largest:
             return f"outputs differ by {self.difference:.3g}, the largest being {self.largest:.3g}"
         return ""
 
@@ -118,7 +118,11 @@ def _without_zeros(model: nn.Module) -> nn.Module:
 def _outputs(model: nn.Module, example: Sequence[Any], training: bool, seed: int) -> list[Tensor]:
     with torch.random.fork_rng(), torch.set_grad_enabled(training):
         torch.manual_seed(seed)
-        return [found.detach().double() for found in _tensors(model.train(training)(*example))]
+        return [_as_real(found.detach()).double() for found in _tensors(model.train(training)(*example))]
+
+
+def _as_real(value: Tensor) -> Tensor:
+    return torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -76,6 +76,8 @@ def _coverage(
     for name, layer in layers.items():
         weight_bits, input_bits = (FLOAT_BITS, FLOAT_BITS) if name in fixed else choices[name].bits
         reason = fixed.get(name) or ", ".join(dict.fromkeys(filter(None, choices[name].entries)))
+        if not reason and weight_bits == input_bits == FLOAT_BITS:
+            reason = "of 32 bits, as layers are that no entry names"
         kind, count = type(layer).__name__, weights_of(layer)
         found.append(LayerCoverage(name, kind, count, weight_bits, input_bits, reason, also.get(name, ())))
     return Coverage(tuple(found), other_weights(model))
@@ -112,11 +114,11 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     was_training = {module: module.training for module in model.modules()}
     reached = set[nn.Module]()
 
-    def set_ranges(layer: QuantLayer, inputs: tuple[Tensor, ...]) -> None:
+    def set_ranges(layer: QuantLayer, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         reached.add(layer)
-        layer.calibrate(inputs[0])
+        layer.calibrate(inputs[0] if inputs else next(iter(named.values())))
 
-    hooks = [layer.register_forward_pre_hook(set_ranges) for _, layer in quantized_layers(model)]
+    hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in quantized_layers(model)]
     try:
         with kept_norms(model):
             model.train()(batch)

@@ -4,16 +4,21 @@ Where some layers have quantized weights and inputs, evaluation is exact: the sa
 of threads and every size of batch.
 
 quantized on both sides    whole numbers are multiplied in single precision, scales and offsets applied to the sum
-any other layer            input and weight are rounded to some 22 bits and multiplied as whole numbers in double
+other 2-d and linear ones  input and weight are rounded to some 22 bits and multiplied as whole numbers in double
 batch norm                 x * scale + shift, both worked out in double; two operations, each rounded
 average of all pixels      in double
 all else                   as it is; element by element, that is exact as well
+
+Left to the library, so that a single image may differ in its last bits from the same in a batch: convolutions in 1 and
+3 dimensions and transposed ones that are not quantized on both sides, products of matrices, and float layers with a
+forward of their own.
 
 Other networks, float ones and those with quantized weights alone, would become several times slower. There the order of
 sums is the library's, and all that is done is that a single image is evaluated beside a copy of itself: for a batch of
 one, libraries sum in another order (docs/design.md).
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,7 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.exact_forms import AffineNorm, Average, DoubleLayer, Form, IntegerLayer, OwnForward, ScaledSums
-from qexp.quantizers.layers import KINDS, QuantConv2d, QuantLayer, QuantLinear
+from qexp.quantizers.layers import KINDS, QuantConv2d, QuantLayer, QuantLinear, has_own_forward
 
 
 @contextmanager
@@ -81,8 +86,9 @@ def _exact_form(module: nn.Module, codes: Tensor | None) -> "Form | None":
         return IntegerLayer(module, codes)
     if isinstance(module, QuantLayer) and not isinstance(module, QuantConv2d | QuantLinear):
         return _plain_form(module, codes)
-    if isinstance(module, nn.Conv2d | nn.Linear) and _computes_as(module, QuantLayer, nn.Conv2d, nn.Linear):
-        return DoubleLayer(module, codes)
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        is_own = not isinstance(module, QuantLayer) and has_own_forward(type(module))
+        return None if is_own else DoubleLayer(module, codes)
     if isinstance(module, _BatchNorm) and module.running_mean is not None and _computes_as(module, _BatchNorm):
         return AffineNorm(module)
     if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
@@ -104,16 +110,18 @@ def _plain_form(module: nn.Module, codes: Tensor | None) -> "Form | None":
 
 @contextmanager
 def _never_a_single_image(model: nn.Module) -> Iterator[None]:
-    """Inside the block, the network sees a batch of one image as that image and a copy of it."""
+    """Inside the block, the network sees one image as that image and a copy of it, in all of its inputs."""
     single = False
 
-    def double(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def double(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         nonlocal single
         single = bool(inputs) and isinstance(inputs[0], Tensor) and inputs[0].shape[:1] == (1,)
-        return (torch.cat([inputs[0]] * 2), *inputs[1:]) if single else inputs
+        if not single:
+            return inputs, named
+        return tuple(map(_twice, inputs)), {key: _twice(value) for key, value in named.items()}
 
     hooks = [
-        model.register_forward_pre_hook(double),
+        model.register_forward_pre_hook(double, with_kwargs=True),
         model.register_forward_hook(lambda _, __, output: _of_first(output) if single else output),
     ]
     try:
@@ -123,10 +131,23 @@ def _never_a_single_image(model: nn.Module) -> Iterator[None]:
             hook.remove()
 
 
+def _twice(value: Any) -> Any:
+    """Return a tensor of one image for two; anything else, single numbers among it, stays what it is."""
+    return torch.cat([value] * 2) if isinstance(value, Tensor) and value.shape[:1] == (1,) else value
+
+
 def _of_first(output: Any) -> Any:
-    """Return of a tensor, or tensors in tuples, lists and dictionaries, what is of the first image."""
+    """Return of a tensor, or tensors in tuples, lists and dictionaries, what is of the first image.
+
+    A single number, such as a mean over images, stays what it is.
+    """
     if isinstance(output, Tensor):
-        return output[:1]
+        return output[:1] if output.dim() else output
     if isinstance(output, dict):
-        return {key: _of_first(value) for key, value in output.items()}
+        found = copy.copy(output)  # of its own class, which may have the entries as attributes too
+        for key, value in output.items():
+            found[key] = _of_first(value)
+        return found
+    if hasattr(output, "_fields"):
+        return type(output)(*map(_of_first, output))
     return type(output)(map(_of_first, output)) if isinstance(output, tuple | list) else output

@@ -69,10 +69,10 @@ class Form(ABC):
     def batch(self, x: Tensor) -> Tensor:
         """Return the output for a batch."""
 
-    def __call__(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+    def __call__(self, input: Tensor, *rest: Any, **named: Any) -> Tensor:
         if rest or named:
-            return self.otherwise(x, *rest, **named)
-        return self.batch(x) if x.dim() >= self.dimensions else self.batch(x[None])[0]
+            return self.otherwise(input, *rest, **named)
+        return self.batch(input) if input.dim() >= self.dimensions else self.batch(input[None])[0]
 
     def otherwise(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
         """Return the output for a call with more than a batch, such as the size of a transposed convolution's."""
@@ -178,15 +178,19 @@ class DoubleLayer(Form):
     """A layer whose factors are rounded to whole numbers of a power of two, and multiplied in double precision."""
 
     def __init__(self, layer: nn.Conv2d | nn.Linear, codes: Tensor | None):
-        self.layer = layer
-        weight, self.scale = _weight(layer, codes), _scale(layer)
+        self.layer, self.scale = layer, _scale(layer)
         self.dimensions = _dimensions(layer)
         self.quantizer = layer.input_quantizer if isinstance(layer, QuantLayer) else None
+        self._take(_weight(layer, codes))
+
+    def _take(self, weight: Tensor) -> None:
         self.bits = fixed_point_bits(weight[0].numel())
         self.weight = FixedPoint.of(weight, self.bits)  # each filter by its own power of two
-        self.unit = self.weight.unit.view(-1, 1, 1) if isinstance(layer, nn.Conv2d) else self.weight.unit.flatten()
+        self.unit = self.weight.unit.view(-1, 1, 1) if isinstance(self.layer, nn.Conv2d) else self.weight.unit.flatten()
 
     def batch(self, x: Tensor) -> Tensor:
+        if "weight" not in self.layer._parameters:
+            self._take(self.layer.weight)  # which a hook, such as that of torch's weight_norm, has just made
         x = x if self.quantizer is None else self.quantizer(x)
         values = self.weight.integers[0].numel()
         if isinstance(self.layer, nn.Conv2d):

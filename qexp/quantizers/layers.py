@@ -82,14 +82,14 @@ class QuantLayer(nn.Module):
         # torch.compile decides itself what to compute again.
         return self.recompute and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
-    def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        quantized = x if self.input_quantizer is None else self.input_quantizer(x)
+    def forward(self, input: Tensor, *rest: Any, **named: Any) -> Tensor:  # torch's name, which a call may use
+        quantized = input if self.input_quantizer is None else self.input_quantizer(input)
         weight = self.quantized_weight()
         if not self._recomputes:
             return self.apply_operation(quantized, weight, self.bias, *rest, **named)
         again: dict[int, Callable[[], Tensor]] = {}  # address of a tensor -> how backward computes it once more
         if self.input_quantizer is not None:
-            again[quantized.data_ptr()] = partial(self.input_quantizer.requantize, x.detach())
+            again[quantized.data_ptr()] = partial(self.input_quantizer.requantize, input.detach())
         if self.weight_quantizer is not None and self.cached_weight is None:
             again[weight.data_ptr()] = partial(self.weight_quantizer.requantize, self.weight, *self._scales())
 
@@ -137,27 +137,27 @@ class _QuantConv(QuantLayer):
         return cast(Tensor, self._conv_forward(x, weight, bias))  # type: ignore[operator]
 
 
-class QuantConv1d(_QuantConv, nn.Conv1d):  # type: ignore[misc]
+class QuantConv1d(_QuantConv, nn.Conv1d):
     """A 1-d convolution of quantized input and weight."""
 
 
-class QuantConv2d(_QuantConv, nn.Conv2d):  # type: ignore[misc]
+class QuantConv2d(_QuantConv, nn.Conv2d):
     """A 2-d convolution of quantized input and weight."""
 
 
-class QuantConv3d(_QuantConv, nn.Conv3d):  # type: ignore[misc]
+class QuantConv3d(_QuantConv, nn.Conv3d):
     """A 3-d convolution of quantized input and weight."""
 
 
-class QuantConvTranspose1d(QuantLayer, nn.ConvTranspose1d):  # type: ignore[misc]
+class QuantConvTranspose1d(QuantLayer, nn.ConvTranspose1d):
     """A transposed 1-d convolution of quantized input and weight."""
 
 
-class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):  # type: ignore[misc]
+class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
     """A transposed 2-d convolution of quantized input and weight."""
 
 
-class QuantConvTranspose3d(QuantLayer, nn.ConvTranspose3d):  # type: ignore[misc]
+class QuantConvTranspose3d(QuantLayer, nn.ConvTranspose3d):
     """A transposed 3-d convolution of quantized input and weight."""
 
 
@@ -206,7 +206,18 @@ def quantized_class(layer_class: Any) -> type[QuantLayer]:
     if layer_class is float_class(kind):
         return kind
     first = QuantLayer if has_own_forward(layer_class) else kind
-    return cast(type[QuantLayer], type(f"Quant{layer_class.__name__}", (first, layer_class), {"__doc__": kind.__doc__}))
+    own = {"__doc__": kind.__doc__, "__module__": __name__, "__reduce_ex__": _reduced}
+    return cast(type[QuantLayer], type(f"Quant{layer_class.__name__}", (first, layer_class), own))
+
+
+def _reduced(layer: QuantLayer, _: Any) -> tuple[Any, ...]:
+    """Return how to pickle or copy a layer whose class no module holds: by the class that it was made of."""
+    return _empty, (type(layer).__bases__[1],), layer.__getstate__()
+
+
+def _empty(layer_class: Any) -> QuantLayer:
+    made = quantized_class(layer_class)
+    return made.__new__(made)
 
 
 def quantize_layer(

@@ -38,6 +38,8 @@ def obstacles(model: nn.Module) -> dict[str, str]:
 def _obstacle(layer: nn.Module) -> str | None:
     if any(is_lazy(parameter) for parameter in layer.parameters()):
         return "it has no shape before its first batch; run the model once"
+    if "weight" in layer._parameters and not weights_of(layer):
+        return "it has no weights"
     if "weight" not in layer._parameters:
         return "its weight is made from other parameters (a parametrization, weight_norm, spectral_norm)"
     if "forward" in vars(layer):
@@ -80,12 +82,16 @@ class _Watch(TorchFunctionMode):
 def _changed_operation(layer: nn.Module) -> str | None:
     """Return why a forward of somebody's own would not multiply quantized inputs with quantized weights, if so.
 
-    It is tried, with values of a few levels: it has to multiply once, by the weight that it is given, and values that
-    it was given, or zeros around them.
+    It is tried in both modes, with values of a few levels: it has to multiply once, by the weight that it is given, and
+    values that it was given, or zeros around them.
     """
+    return _changed_in_mode(layer, True) or _changed_in_mode(layer, False)
+
+
+def _changed_in_mode(layer: nn.Module, training: bool) -> str | None:
     name = type(layer).__name__
     trial, generator = _trial_copy(layer), torch.Generator().manual_seed(0)
-    quantized = quantize_layer(trial, None, None)
+    quantized = quantize_layer(trial, None, None).train(training)
     levels = torch.tensor([-1.5, 0.75, 2.25])
     x = levels[torch.randint(3, _trial_shape(layer), generator=generator)]
     weight = levels[torch.randint(3, quantized.weight.shape, generator=generator)]

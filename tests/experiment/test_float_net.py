@@ -107,6 +107,14 @@ def test_an_entry_that_is_no_option_is_refused(configure, entry: str, message: s
     assert message in str(caught.value.problems[0])
 
 
+def test_a_float_net_does_not_train_on_images_that_are_held_out(configure) -> None:
+    """More may be held out of its training, since fewer are among them."""
+    words = ("quantizer=daq", "bits=2", "init=fp", "recipe.holdout=20")
+    with pytest.raises(AssertionError, match="must be 20 or more"):  # of the fixture, with the problems
+        configure(*words, "float_recipe=[holdout:0]")
+    assert float_parent(configure(*words, "float_recipe=[holdout:50]").tree)["recipe"]["holdout"] == 50
+
+
 def test_a_value_that_does_not_fit_is_said_of_the_float_recipe(qexp: Qexp, tmp_path: Path) -> None:
     """And not of the recipe, which is right."""
     result = qexp("train", *WORDS, "init=fp", "float_recipe=[epochs:-1]", f"runs_dir={tmp_path / 'runs'}")

@@ -126,6 +126,8 @@ class Sees(nn.Module):
         (lambda layer, y: y / (type(layer) is nn.Linear), "outputs differ by inf"),
         (lambda layer, y: {"y": [y, (y + len(list(layer.children())),)]}, "outputs differ by 2"),
         (lambda layer, y: y if type(layer) is nn.Linear else y.nothing, "AttributeError"),
+        (lambda layer, y: 1e-7 * y * (1 + (type(layer) is nn.Linear)), "outputs differ by"),
+        (lambda layer, y: torch.complex(y, y + (type(layer) is nn.Linear)), "outputs differ by 1"),
         (lambda layer, y: y, ""),
     ],
 )

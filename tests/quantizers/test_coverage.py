@@ -30,6 +30,15 @@ def test_a_report_in_one_line_counts_layers_and_weights():
     assert covered(weight_bits=32, activation_bits=32).line() == "quantized: nothing"
 
 
+def test_layers_that_are_float_since_others_alone_are_named_say_so():
+    """32 bits for all, and layer_bits for one."""
+    coverage = covered(weight_bits=32, activation_bits=32, layer_bits=["1:4"])
+    assert {one.name: one.reason for one in coverage.left_float} == {
+        "0": "keep_float first",
+        "2": "of 32 bits, as layers are that no entry names",
+    }
+
+
 def test_a_report_is_data():
     """What stands in summary.json."""
     assert covered(keep_float=["0", "2:weight"]).as_data() == {

@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -363,3 +364,69 @@ def test_without_quantized_inputs_a_single_image_is_evaluated_beside_its_copy(na
     torch.testing.assert_close(logits(model, 1), expected, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(logits(model, 7), expected, rtol=1e-5, atol=1e-5)
     assert sizes == [IMAGES, *[2] * IMAGES, 7, 7, 7, 3]
+
+
+class Standardized(nn.Conv2d):
+    """Weight standardization, in the method that torch's own forward calls."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight / weight.std(), bias)
+
+
+def test_a_float_layer_with_a_convolution_of_its_own_keeps_it():
+    """Beside quantized layers, where other float convolutions are taken apart into whole numbers."""
+    model = quantized("ste", 2, 2, lambda: nn.Sequential(Standardized(3, 8, 3), *list(small())[1:]))
+    assert_near_to_fake(model, images())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_weight_that_a_hook_makes_is_the_one_of_now():
+    """Before the first forward pass after an update it is the one from before."""
+
+    def build():
+        model = small()
+        model[0] = torch.nn.utils.weight_norm(model[0])
+        return model
+
+    model = quantized("ste", 2, 2, build)
+    before = logits(model)
+    with torch.no_grad():
+        model[0].weight_g.mul_(3)
+    after = logits(model)
+    assert not torch.equal(after, before)
+    assert torch.equal(logits(model), after)
+    assert torch.equal(logits(model, 1), after)
+
+
+class Outcome(NamedTuple):
+    """What a network returns."""
+
+    logits: torch.Tensor
+    mean: torch.Tensor
+
+
+class Entries(dict):
+    """A dictionary whose entries are attributes too, as those of Hugging Face."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        setattr(self, key, value)
+
+
+def test_a_single_image_of_a_network_with_several_inputs_and_outputs_of_their_own_classes():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 3)
+
+        def forward(self, x, y, *, z):
+            found, entries = self.layer(torch.cat([x, y], 1)) + z, Entries()
+            entries["logits"] = found
+            return Outcome(found, found.mean()), entries
+
+    model, x = Net(), torch.ones(1, 4)
+    with torch.inference_mode(), hard_evaluation(model):
+        outcome, entries = model(x, x, z=torch.ones(1, 3))
+    assert isinstance(outcome, Outcome)
+    assert outcome.logits.shape == entries["logits"].shape == entries.logits.shape == (1, 3)
+    torch.testing.assert_close(outcome.mean, outcome.logits.mean())

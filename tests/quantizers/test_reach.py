@@ -1,6 +1,7 @@
 """What `quantize` reaches, what it leaves alone and names, and that what it touches stays what it was."""
 
 import copy
+import pickle
 import re
 
 import pytest
@@ -54,6 +55,13 @@ class Shifted(nn.Linear):
 
     def forward(self, x):
         return nn.functional.linear(x + 0.1, self.weight, self.bias)
+
+
+class OtherInEvaluation(nn.Linear):
+    """A forward that scales its weight, but not while it trains."""
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.weight if self.training else self.weight / 2, self.bias)
 
 
 class Twice(nn.Linear):
@@ -312,3 +320,49 @@ def test_quantized_models_can_be_copied():
     other = copy.deepcopy(net).eval()
     assert torch.equal(other(x), net.eval()(x))
     assert other[0].weight is not net[0].weight
+
+
+def test_quantized_models_can_be_saved_whole():
+    """Also those with layers of somebody's own class."""
+    net = nn.Sequential(Named(3, 4, 3), nn.Conv2d(4, 4, 3))
+    two_bits(net)
+    x = torch.randn(2, 3, 6, 6)
+    calibrate(net, x)
+    other = pickle.loads(pickle.dumps(net)).eval()
+    assert type(other[0]) is type(net[0])
+    assert torch.equal(other(x), net.eval()(x))
+
+
+def test_a_layer_that_multiplies_otherwise_in_evaluation_stays_float():
+    net = nn.Sequential(nn.Linear(4, 4), OtherInEvaluation(4, 4))
+    assert two_bits(net).left_float[0].reason == "OtherInEvaluation.forward changes its weight (div)"
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element:UserWarning")
+def test_a_layer_without_weights_stays_float():
+    """Nothing could be calibrated."""
+    net = nn.Sequential(nn.Linear(4, 0), nn.Linear(0, 4))
+    with pytest.raises(ValueError, match="nothing to quantize: 0: it has no weights"):
+        two_bits(net)
+
+
+def test_a_layer_may_be_called_by_the_name_of_its_input():
+    """As torch's own layers: in calibration, training and exact evaluation."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.second(input=self.first(input=x))
+
+    net, x = Net(), torch.randn(5, 4)
+    two_bits(net)
+    calibrate(net, x)
+    usual = nn.Sequential(net.first, net.second)
+    assert torch.equal(net(x), usual(x))
+    with hard_evaluation(net.eval()):
+        found = net(x)
+    with hard_evaluation(usual.eval()):
+        assert torch.equal(found, usual(x))
