@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from qexp import runs
 from qexp.cli.listing import Column, drawn, fitted
-from qexp.config.config import to_yaml
+from qexp.config.yaml_files import to_yaml
 from support.commands import Configure, Qexp
 from support.stored_runs import SUMMARY, make, rows
 
