@@ -10,8 +10,24 @@ from qexp.config.option_files import Option, read_options
 from qexp.config.places import choices, conf_dir, store_root
 
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
+KINDS = ("method", "model", "dataset", "table")
 SHELLS = ("bash", "zsh", "fish")
-NAMES = ("hash", "run", "state", "dataset", "model", "quantizer", "bits", "seed", "size", "top-1", "float", "time")
+NAMES = (
+    "hash",
+    "run",
+    "state",
+    "dataset",
+    "model",
+    "quantizer",
+    "bits",
+    "seed",
+    "size",
+    "top-1",
+    "float",
+    "gap",
+    "kB",
+    "time",
+)
 STATES = ("running", "interrupted", "done", "failed", "diverged", "damaged")
 
 # Flags of each command, with the words that may follow one; an empty list is for what cannot be listed.
@@ -23,10 +39,10 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         "--config-name": (),
         "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
     },
-    "eval": dict.fromkeys(("--help", "--firmness", "--json", "--debug")),
+    "eval": {**dict.fromkeys(("--help", "--firmness", "--json", "--debug")), "--config-dir": ()},
     "table": {
         **dict.fromkeys(("--help", "--run", "--dry-run", "--debug")),
-        **dict.fromkeys(("--rows", "--seeds"), ()),
+        **dict.fromkeys(("--rows", "--seeds", "--config-dir"), ()),
         "--protocol": ("paper", "short", "smoke"),
         "--format": ("text", "md", "csv"),
     },
@@ -37,6 +53,8 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         **dict.fromkeys(("--sort", "--columns", "--group"), NAMES),
         "--runs-dir": (),
     },
+    "models": {**dict.fromkeys(("--help", "--coverage", "--debug")), "--config-dir": ()},
+    "new": {**dict.fromkeys(("--help", "--debug")), "--to": ()},
     "doctor": dict.fromkeys(("--help", "--debug")),
     "completion": dict.fromkeys(("--help",)),
 }
@@ -104,6 +122,8 @@ _OF_COMMANDS: Mapping[str, Callable[[Sequence[str], str], Iterable[str]]] = {
     "eval": _of_eval,
     "table": _of_table,
     "runs": _of_runs,
+    "models": lambda rest, word: (*choices("model"), *_of_train(rest, word)),
+    "new": lambda rest, word: () if rest else KINDS,
     "doctor": lambda rest, word: (),
     "completion": lambda rest, word: () if rest else SHELLS,
 }

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from qexp.cli.listing import Column, drawn
-from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_text
+from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_texts
 from qexp.config.identity import RUNTIME
 from qexp.runs.query import Entry, number
 from qexp.runs.variation import OptionReader, is_usual
@@ -137,8 +137,8 @@ def _plain(value: Any) -> Any:
 
 def _values(pairs: Sequence[tuple[str, Sequence[Any]]]) -> str:
     columns = [Column("configuration", [printable(key) for key, _ in pairs])]
-    for at, letter in enumerate("AB"):
-        columns.append(Column(letter, ["-" if pair[at] == _NO_KEY else as_text(pair[at]) for _, pair in pairs]))
+    rows = [as_texts([ABSENT if value == _NO_KEY else value for value in pair]) for _, pair in pairs]
+    columns += [Column(letter, [row[at] for row in rows]) for at, letter in enumerate("AB")]
     return drawn(columns).strip("\n")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qexp.cli.listing import Column, Listing
-from qexp.cli.run_values import ListedRun, as_data, as_text, what_varies
+from qexp.cli.run_values import ListedRun, as_data, as_texts, what_varies
 from qexp.runs.query import number
 from qexp.utils.text import few, plural
 
@@ -46,8 +46,9 @@ def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group
     """Return groups of runs in the order of their first runs, and what has to be said of them."""
     counted = [(run, top1) for run in runs if (top1 := number(run.entry.result, "top1_hard")) is not None]
     members: dict[tuple[str, ...], list[tuple[ListedRun, float]]] = {}
-    for run, top1 in counted:
-        members.setdefault(tuple(as_text(run.value(name)) for name in names), []).append((run, top1))
+    columns = [as_texts([run.value(name) for run, _ in counted]) for name in names]
+    for one, cells in zip(counted, zip(*columns, strict=True), strict=True):
+        members.setdefault(cells, []).append(one)
     groups = []
     for cells, own in members.items():
         values = tuple(as_data(own[0][0].value(name)) for name in names)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 
 from qexp.cli.course_rows import epochs_of
-from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_text, what_varies
+from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_text, as_texts, what_varies
 from qexp.cli.text import aligned, make_console
 from qexp.runs.query import Entry, number
 from qexp.runs.variation import NAMES, Variation
@@ -94,7 +94,7 @@ def _protocol(run: ListedRun) -> str:
 def _column(runs: Sequence[ListedRun], name: str) -> Column:
     values = [run.value(name) for run in runs]
     numeric = all(isinstance(value, int | float) or value is ABSENT for value in values)
-    return Column(printable(name), [as_text(value) for value in values], numeric)
+    return Column(printable(name), as_texts(values), numeric)
 
 
 def _notes(runs: Sequence[ListedRun], found: Variation) -> list[str]:

@@ -13,7 +13,10 @@ from qexp.utils.text import is_number, printable
 ABSENT = object()  # where a run has nothing under a name; null is None
 
 # Words for what has a longer name in summary.json.
-SHORT = {"hash": "key", "top-1": "top1_hard", "top1": "top1_hard", "float": "float_top1", "time": "time_seconds"}
+SHORT = {
+    **{"hash": "key", "top-1": "top1_hard", "top1": "top1_hard", "float": "float_top1", "time": "time_seconds"},
+    **{"gap": "quantizer_gap", "kB": "weight_kilobytes"},
+}
 # Words for what is in no file under that name.
 WORDS = ("key", "run", "state", "dataset", "model", "quantizer", "bits", "seed", "size")
 
@@ -94,6 +97,13 @@ def as_text(value: Any) -> str:
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.6g}"
     return "-" if value is ABSENT else printable(shown(value))
+
+
+def as_texts(values: Sequence[Any]) -> list[str]:
+    """Return values for people: in six digits, or in all of them where two that differ would look the same."""
+    found = [as_text(value) for value in values]
+    exact = ["-" if value is ABSENT else printable(shown(value)) for value in values]
+    return found if len(set(found)) == len(set(exact)) else exact
 
 
 def as_data(value: Any) -> Any:

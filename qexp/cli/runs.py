@@ -57,7 +57,7 @@ examples:
 
 The list has a column for every option that varies in what is listed, unless it follows from others that are shown.
 NAMES, with commas, are options (recipe.epochs), what summary.json has (top1_hard, oscillation.changed) or one of
-hash, run, state, dataset, model, quantizer, bits, seed, size, top-1, float, time; --sort -NAME: the largest first.
+hash, run, state, dataset, model, quantizer, bits, seed, size, top-1, float, gap, kB, time; --sort -NAME: falling.
 
 A run is named by its directory or its hash; show and compare take the beginning of a hash. Exit codes: 0 also where
 nothing fits or the answer is no; 1 something that was to be removed stays; 2 a wrong word: a filter by what no run has,

@@ -13,6 +13,7 @@ from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
 from qexp.config.trust import error_in_own_code
+from qexp.config.yaml_files import to_yaml
 from qexp.experiment.float_net import FloatNet, known_float_net, of_parent, recorded_float_net
 from qexp.experiment.other_data import check_data_as_before
 from qexp.experiment.own_code import changed_code
@@ -102,7 +103,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
     if summary or (config.overwrite and before in FAILED):
         runs.clear(path)
     try:
-        runs.write_status(path, "running")
+        _begin(path, config)
         from qexp.experiment.build import assemble, starting_file  # these two import torch
         from qexp.experiment.train import train
 
@@ -125,6 +126,13 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
     except Exception as error:
         return _failed(path, error, way.debug)
     return RunOutcome("done", str(path), summary)
+
+
+def _begin(path: Path, config: Config) -> None:
+    """Say that a run is running, and what it is: its float net may train for long before it, or diverge."""
+    runs.write_status(path, "running")
+    if not (path / "config.yaml").exists():
+        atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
 
 def _recovered(path: Path, config: Config, way: _Way) -> dict[str, Any] | None:

@@ -141,7 +141,7 @@ def _checkpointer(path: Path, config: Config, tell: Callable[[str], None]) -> Ch
 
 def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) -> None:
     """Begin a run with its config.yaml alone."""
-    if (path / "config.yaml").exists():
+    if (path / "env.json").exists():  # its config.yaml is written before its float net is trained
         tell(f"{path} ended before its first checkpoint; it restarts")
     runs.clear(path, keep=("status.json",))
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())

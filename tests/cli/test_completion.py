@@ -12,6 +12,7 @@ import pytest
 from qexp.cli import candidates as module
 from qexp.cli.candidates import candidates, said_values
 from qexp.cli.listing import FORMATS
+from qexp.cli.main import COMMANDS
 from qexp.cli.run_values import SHORT, WORDS
 from qexp.config.option_files import Option, read_options
 from qexp.config.overrides import GROUPS
@@ -42,11 +43,22 @@ REPLIES = [
     ("qexp eval abc", "abcdefgh"),
     ("qexp eval abcdefgh checkpoint=", "checkpoint=best checkpoint=last"),
     ("qexp completion z", "zsh"),
+    ("qexp mo", "models"),
+    ("qexp models resnet20", "resnet20 resnet20_daq"),
+    ("qexp models resnet20 --c", "--config-dir --coverage"),
+    ("qexp new m", "method model"),
+    ("qexp new model x --", "--debug --help --to"),
+    ("qexp table --config-d", "--config-dir"),
+    ("qexp runs --columns hash,g", "hash,gap"),
     ("qexp doctor x", ""),
     ("qexp nothing ", ""),
     ("qexp train 'quantizer=", ""),
     ("/usr/bin/qexp  train   quantizer=f", "quantizer=fp"),
 ]
+
+
+def test_every_command_is_completed() -> None:
+    assert candidates("qexp ") == [*sorted(COMMANDS), "--help", "--version"]
 
 
 @pytest.mark.parametrize(("line", "expected"), REPLIES)

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 
 from qexp import runs
 from qexp.cli.listing import Column, drawn, fitted
-from qexp.config.config import to_yaml
+from qexp.config.yaml_files import to_yaml
 from support.commands import Configure, Qexp
 from support.stored_runs import SUMMARY, make, rows
 
@@ -52,6 +52,16 @@ def test_every_option_that_varies_has_a_column(qexp: Qexp, swept: dict[str, str]
     assert found[swept["three"]][1:5] == ["0", "1", "digits", "0.1"]
     assert found[swept["four"]][1:6] == ["0", "-", "daq", "0.1", "94.00"]
     assert found[swept["five"]][-1] == "interrupted"
+
+
+def test_values_that_are_apart_by_little_are_told_apart(qexp: Qexp, workspace: Path, configure: Configure) -> None:
+    one = stored(configure, f"{LR}=0.1", top1=90.0)
+    other = stored(configure, f"{LR}=0.10000001", top1=80.0)
+    found = {row[0]: row[4] for row in rows(qexp("runs").out)}
+    assert found == {one: "0.1", other: "0.10000001"}
+    groups = json.loads(qexp("runs", "--group", LR, "--format", "json").out)
+    assert {group[LR]: (group["mean"], group["n"]) for group in groups} == {0.1: (90.0, 1), 0.10000001: (80.0, 1)}
+    assert [LR, "0.1", "0.10000001"] in rows(qexp("runs", "compare", one, other).out)
 
 
 def test_a_protocol_that_changed_is_shown_as_changed(qexp: Qexp, workspace: Path, configure: Configure) -> None:
@@ -126,6 +136,12 @@ def test_a_terminal_is_told_what_it_has_no_room_for(
     assert max(map(cell_len, out.splitlines())) <= 80
     assert all(key in out for key in swept.values())
     assert "no room for kB, gap, time, epochs, float, difference; --columns or a wider" in out
+
+
+@pytest.mark.usefixtures("swept")
+def test_what_has_no_room_can_be_named_as_a_column(qexp: Qexp) -> None:
+    names = "kB,gap,time,epochs,float,difference"
+    assert qexp("runs", "--columns", names, "--sort", "gap").out.split("\n")[2].split() == names.split(",")
 
 
 # Other formats, order, columns

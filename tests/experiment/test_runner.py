@@ -237,6 +237,8 @@ def test_a_failed_float_net_fails_the_run_that_needs_it(
     result = train("quantizer=ste", "init=fp")
     assert result.code == 1
     assert (state(only_run("fp")), state(only_run("ste"))) == ("failed", "failed")
+    config = recorded_config(load_yaml(only_run("ste") / "config.yaml"))  # so that a list tells what the run was
+    assert config.key == only_run("ste").name.partition("-")[2]
     (line,) = result.errors
     assert "the float baseline failed: RuntimeError: out of luck" in line
     assert str(only_run("fp")) in line
