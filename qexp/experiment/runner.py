@@ -108,11 +108,13 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
         from qexp.experiment.train import train
 
         if config.init == "fp":  # never of a float run: its configuration is normalized
-            start, float_net = _from_float_net(config, way)
+            parent = float_parent_of(config)
+            with _claim_or_wait(where := runs.run_directory(parent), way.console):
+                outcome = _run_claimed(where, parent, None, way)
+            start, float_net = _trained_float_net(config, outcome, way.console)
         else:
             start = starting_file(config)
-            # None for that of the file, see `train`.
-            float_net = known_float_net(config) if start is None or config.is_float else None
+            float_net = _net_to_compare_with(config, start)
         say(way.console, f"{config.label}  seed {config.seed}  -> {path}")
         atomic.remove(path / "error.txt")
         parts = parts or assemble(config)
@@ -172,16 +174,18 @@ def _claim_or_wait(path: Path, console: Console) -> Iterator[None]:
         yield
 
 
-def _from_float_net(config: Config, way: _Way) -> tuple[Path | None, FloatNet | None]:
-    """Find or train the float net; return its checkpoint and what is known of it. QexpError if its training failed."""
-    parent = float_parent_of(config)
-    with _claim_or_wait(where := runs.run_directory(parent), way.console):
-        outcome = _run_claimed(where, parent, None, way)
+def _net_to_compare_with(config: Config, start: Path | None) -> FloatNet | None:
+    """Return the float net of a run that trains none before it; None for that of its file, which `train` looks at."""
+    return known_float_net(config) if start is None or config.is_float else None
+
+
+def _trained_float_net(config: Config, outcome: RunOutcome, console: Console) -> tuple[Path | None, FloatNet | None]:
+    """Return the checkpoint of the float net and what is known of it; raise QexpError if its training failed."""
     if outcome.summary is None:
         kind = Diverged if outcome.state == "diverged" else QexpError
         raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
     found = "found" if outcome.state == "skipped" else "trained"
-    say(way.console, f"float baseline {found}: top-1 {outcome.summary['top1_hard']:.2f} %  {outcome.path}")
+    say(console, f"float baseline {found}: top-1 {outcome.summary['top1_hard']:.2f} %  {outcome.path}")
     return Path(outcome.path) / "last.pt", of_parent(config, outcome.summary)
 
 

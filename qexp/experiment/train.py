@@ -77,7 +77,7 @@ def train(
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
-            last = _trained(session, ready, path, callbacks, tell)
+            last = with_new_norms(session, _said(ready(), config, tell), path, callbacks)
             firmness = session_firmness(session) if config.firmness else None
         summary = summarize(
             session.model,
@@ -101,19 +101,12 @@ def train(
     return summary
 
 
-def _trained(
-    session: Session,
-    ready: Callable[[], EpochRecord],
-    path: Path,
-    callbacks: list[Callback],
-    tell: Callable[[str], None],
-) -> EpochRecord:
-    """Train, estimate batch norm again where the recipe asks for it, and return the record that the summary is of."""
-    last = ready()
+def _said(last: EpochRecord, config: Config, tell: Callable[[str], None]) -> EpochRecord:
+    """Return the last record of a training, and say where it ended early."""
     if last.epoch < last.epochs:
-        patience = plural(session.config.recipe.patience, "epoch")
+        patience = plural(config.recipe.patience, "epoch")
         tell(f"stopped early: {patience} without a better held-out accuracy")
-    return with_new_norms(session, last, path, callbacks)
+    return last
 
 
 def _float_net(path: Path, session: Session, start: Path | None, tell: Callable[[str], None]) -> FloatNet:

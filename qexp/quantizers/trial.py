@@ -28,8 +28,14 @@ def _check_sides(method: Method, weight_bits: int, activation_bits: int) -> None
         if bits != FLOAT_BITS:
             quantizer = make(bits)
             if not isinstance(quantizer, Quantizer):
-                raise ValueError(f"{type(method).__name__}.{side} returned {type(quantizer).__name__}, not a Quantizer")
+                raise ValueError(
+                    f"{side}() returned {_kind(quantizer)} and must return a qexp.quantizers.base.Quantizer"
+                )
             _check_quantizer(quantizer, bits, of_inputs=side == "activation")
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"an object of {type(value).__module__}.{type(value).__qualname__}"
 
 
 def _check_quantizer(quantizer: Quantizer, bits: int, *, of_inputs: bool) -> None:

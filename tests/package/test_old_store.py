@@ -40,7 +40,7 @@ def test_it_is_listed_with_the_width_that_its_summaries_do_not_tell(qexp: Qexp, 
     states = {run["run"]: run["state"] for run in listed}
     assert states == {f"{store}/{DAQ}": "done", f"{store}/{DQA}": "interrupted", f"{store}/{FP}": "done"}
     assert "width" not in summary(store / DAQ)
-    assert qexp("runs").out.count("resnet20 x0.125") == 3
+    assert qexp("runs").out.startswith("3 runs: synthetic, resnet20 x0.125, protocol paper\n")
     assert qexp("runs", "show", "ffnjhgkk").out.startswith("daq W2A2  resnet20 x0.125 on synthetic  seed 0\n")
 
 
