@@ -113,8 +113,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
                 outcome = _run_claimed(where, parent, None, way)
             start, float_net = _trained_float_net(config, outcome, way.console)
         else:
-            start = starting_file(config)
-            float_net = _net_to_compare_with(config, start)
+            float_net = _net_to_compare_with(config, start := starting_file(config))
         say(way.console, f"{config.label}  seed {config.seed}  -> {path}")
         atomic.remove(path / "error.txt")
         parts = parts or assemble(config)
