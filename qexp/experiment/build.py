@@ -123,7 +123,12 @@ def starting_file(config: Config) -> Path | None:
     return path
 
 
-def build_network(
+def build_network(config: Config, parts: Parts) -> nn.Module:
+    """Return the quantized network of a configuration, with random weights; raise as `build_covered`."""
+    return build_covered(config, parts)[0]
+
+
+def build_covered(
     config: Config,
     parts: Parts,
     state: Mapping[str, Tensor] | None = None,
@@ -131,8 +136,8 @@ def build_network(
     model: nn.Module | None = None,
     source: str = "",
     load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = weights.load_into,
-) -> nn.Module:
-    """Return the quantized network of a configuration.
+) -> tuple[nn.Module, quantizers.Coverage]:
+    """Return the quantized network of a configuration, and what of it is quantized.
 
     Args:
         config: of the run.
@@ -146,19 +151,6 @@ def build_network(
         UsageError: `state` does not fit.
         ValueError: options that do not fit the network.
     """
-    return build_covered(config, parts, state, model=model, source=source, load=load)[0]
-
-
-def build_covered(
-    config: Config,
-    parts: Parts,
-    state: Mapping[str, Tensor] | None = None,
-    *,
-    model: nn.Module | None = None,
-    source: str = "",
-    load: Callable[[nn.Module, Mapping[str, Tensor], str], None] = weights.load_into,
-) -> tuple[nn.Module, quantizers.Coverage]:
-    """Return the same network, and what of it is quantized."""
     is_quantized = state is not None and weights.holds_quantizers(state)
     model = model or parts.build_model()
     if state is not None and not is_quantized:

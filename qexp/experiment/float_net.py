@@ -39,16 +39,15 @@ def of_parent(config: Config, summary: Mapping[str, Any]) -> FloatNet:
 
 
 def known_float_net(config: Config) -> FloatNet:
-    """Return the float net with the same data, model, recipe and seed, where there is one.
+    """Return the float net that `init=fp` started from; for `init=scratch` that of the same recipe, where there is one.
 
-    It is what a run from random weights can be held against, though it did not start from it.
+    A run from random weights can be held against it, though it did not start from it.
     """
-    if config.is_float:
+    if config.is_float or config.init not in ("fp", "scratch"):
         return FloatNet()
-    parent = float_parent_of(config)
-    where = runs.run_directory(parent)
+    where = runs.run_directory(float_parent_of(config))
     found = runs.read_result(where) if runs.state_of(where) == "done" else None
-    return FloatNet(found["top1_hard"], f"run {parent.key}") if found else FloatNet()
+    return of_parent(config, found) if found else FloatNet()
 
 
 def of_checkpoint(config: Config, file: Path, evaluate: Callable[[], float | None]) -> FloatNet:

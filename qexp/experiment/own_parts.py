@@ -17,7 +17,7 @@ from qexp.config.trust import error_in_own_code, find_package, package_of, trust
 from qexp.data.batches import Dataset
 from qexp.data.datasets import Source
 from qexp.utils.errors import UsageError
-from qexp.utils.text import one_line, suggest
+from qexp.utils.text import kind_of_value, one_line, suggest
 
 OF_DATA = ("classes", "channels", "image_size")  # the first parameters of every model
 BASES: dict[str, type] = {"dataset": Source, "quantizer": quantizers.Method}
@@ -143,11 +143,7 @@ def check_dataset(data: Any, source: Source) -> None:
     for name in ("train_batches", "test_batches"):
         made = getattr(data, name, None)
         if made is None:
-            raise UsageError(f"{source.name}: load() returned {_kind(data)}, which has no {name}")
+            raise UsageError(f"{source.name}: load() returned {kind_of_value(data)}, which has no {name}")
         asked = list(inspect.signature(getattr(Dataset, name)).parameters.values())
         words = tuple(f"*{one.name}" if one.kind is inspect.Parameter.KEYWORD_ONLY else one.name for one in asked[1:])
         _check_arguments(made, name, words)
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"an object of {type(value).__module__}.{type(value).__qualname__}"

@@ -19,7 +19,7 @@ from qexp.config.schema import Invalid, Problem, attempt
 from qexp.config.trust import error_in_own_code
 from qexp.data.datasets import Source
 from qexp.engine import weights
-from qexp.experiment.build import Parts, assemble, build_covered, build_network, build_source, resolve
+from qexp.experiment.build import Parts, assemble, build_covered, build_source, resolve
 from qexp.experiment.device import pick_device
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError, cannot_write
@@ -165,12 +165,12 @@ def torchvision_weights(config: Config, parts: Parts, *, download: bool) -> Path
 def check_network(
     config: Config, parts: Parts, start: Path | None, images: int | None, trials: Trials | None = None
 ) -> None:
-    """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_network`."""
+    """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_covered`."""
     trial = trial_network(config, parts, images or config.recipe.batch_size, trials)
     state, source = None if start is None else weights.load_state(start), f"init={config.init}"
     with torch.device("meta"):
-        model = build_network(config, parts, state, model=trial.model, source=source, load=weights.check_fits)
-    quantizers.check_reached(model, trial.called)
+        network = build_covered(config, parts, state, model=trial.model, source=source, load=weights.check_fits)[0]
+    quantizers.check_reached(network, trial.called)
     if state is not None:
         weights.check_finite(state, source)
 

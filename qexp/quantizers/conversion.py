@@ -29,7 +29,7 @@ class _Unchanged(Quantizer):
         return x
 
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError("all values stay what they are")
+        raise ValueError("full precision has no codes")
 
 
 class _NoChange(Method):

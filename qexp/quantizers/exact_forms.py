@@ -98,8 +98,10 @@ class ScaledSums(Form):
 
     def __init__(self, layer: QuantLayer, codes: Tensor | None):
         self.layer, self.weight, self.scale = layer, _weight(layer, codes), _scale(layer)
-        self.dimensions = _dimensions(layer)
-        self.otherwise = OwnForward(layer, codes).otherwise  # type: ignore[method-assign]
+        self.dimensions, self.codes = _dimensions(layer), codes
+
+    def otherwise(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+        return OwnForward(self.layer, self.codes).otherwise(x, *rest, **named)
 
     def batch(self, x: Tensor) -> Tensor:
         x = x if self.layer.input_quantizer is None else self.layer.input_quantizer(x)
@@ -129,12 +131,14 @@ class IntegerLayer(Form):
             form.codes.copy_(codes)
         self.layer: Any = layer
         self.quantizer, self.scale = layer.input_quantizer, _scale(layer)
-        self.dimensions = _dimensions(layer)
-        self.otherwise = OwnForward(layer, codes).otherwise  # type: ignore[method-assign]
+        self.dimensions, self.codes = _dimensions(layer), codes
         self.weight, self.weight_scale, self.weight_offset = form.integers(), float(form.scale), float(form.offset)
         filters = self.weight.transpose(0, 1) if isinstance(layer, _ConvTransposeNd) else self.weight
         self.weight_sum = int(filters.abs().flatten(1).sum(1).max())
         self.largest = 2**self.quantizer.bits - 1
+
+    def otherwise(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
+        return OwnForward(self.layer, self.codes).otherwise(x, *rest, **named)
 
     def batch(self, x: Tensor) -> Tensor:
         form = self.quantizer.integer_form(as_float(x))

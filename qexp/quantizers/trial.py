@@ -1,12 +1,13 @@
 """A method tried on a small tensor before it trains anything: all that will be asked of it until the last epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer
+from qexp.utils.text import kind_of_value
 from qexp.utils.types import Progress
 
 VALUES = (4, 3, 2, 2)  # the shape of the tensor
@@ -29,13 +30,9 @@ def _check_sides(method: Method, weight_bits: int, activation_bits: int) -> None
             quantizer = make(bits)
             if not isinstance(quantizer, Quantizer):
                 raise ValueError(
-                    f"{side}() returned {_kind(quantizer)} and must return a qexp.quantizers.base.Quantizer"
+                    f"{side}() returned {kind_of_value(quantizer)} and must return a qexp.quantizers.base.Quantizer"
                 )
             _check_quantizer(quantizer, bits, of_inputs=side == "activation")
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"an object of {type(value).__module__}.{type(value).__qualname__}"
 
 
 def _check_quantizer(quantizer: Quantizer, bits: int, *, of_inputs: bool) -> None:
@@ -52,11 +49,17 @@ def _check_quantizer(quantizer: Quantizer, bits: int, *, of_inputs: bool) -> Non
     quantizer.eval()
     with torch.no_grad():
         _check_codes(quantizer, x, bits, ask)
-    for name, value in ask("stats").items():
+        ask("bins", x)
+        if quantizer.has_integers:
+            ask("integer_form", x.clone())
+    found = ask("stats")
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{type(quantizer).__name__}.stats returned {kind_of_value(found)}, not names with tensors")
+    for name, value in found.items():
         if not isinstance(value, Tensor) or value.numel() != 1:
             raise ValueError(f"{type(quantizer).__name__}.stats()['{name}'] is no tensor of a single number")
     ask("converged")
-    type(quantizer).penalties([quantizer])
+    ask("penalties", [quantizer])
 
 
 def _asking(quantizer: Quantizer) -> Callable[..., Any]:

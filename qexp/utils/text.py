@@ -91,6 +91,11 @@ def unconverged_warning(names: Iterable[str]) -> str:
     return f"{plural(len(listed), 'quantizer')} did not end at the lowest bit-width ({some}); {NOT_CONVERGED}"
 
 
+def kind_of_value(value: Any) -> str:
+    """Return `nothing`, or `an object of package.module.Class`."""
+    return "nothing" if value is None else f"an object of {type(value).__module__}.{type(value).__qualname__}"
+
+
 def is_number(value: Any) -> bool:
     """Whether a value out of a file of others is a number that can be computed with and shown."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15

@@ -40,6 +40,11 @@ def test_it_is_that_of_the_net_that_init_names(qexp: Qexp, tmp_path: Path) -> No
     assert (first["float_top1"], first["float_net"]) == (top1, {"source": f"run {key}", "changes": changes})
     assert first["difference"] == first["top1_hard"] - top1
 
+    (run,) = (tmp_path / "runs/digits/resnet20/daq-w2a2").iterdir()
+    (run / "summary.json").unlink()
+    again, _ = trained(qexp, tmp_path, "quantizer=daq", "bits=2", "init=fp", LONG)
+    assert (again["float_top1"], again["float_net"]) == (first["float_top1"], first["float_net"])  # made again
+
     other, out = trained(qexp, tmp_path, "quantizer=ste", "bits=4", "init=fp", LONG)
     assert "float baseline found" in out  # the sweep shares it
 

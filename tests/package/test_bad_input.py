@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from qexp.cli.main import COMMANDS
 from qexp.engine import weights
-from qexp.experiment import preflight
+from qexp.experiment import build, preflight
 from qexp.utils.errors import UsageError
 from support.bad_files import record, saved
 from support.bad_inputs import BAD_INPUTS, SMALL, BadInput
@@ -112,7 +112,7 @@ def test_debug_shows_the_traceback(qexp: Qexp) -> None:
 @pytest.fixture
 def network(configure: Callable[..., Any]) -> torch.nn.Module:
     config = configure(*SMALL[1:])
-    return preflight.build_network(config, preflight.assemble(config))
+    return build.build_network(config, build.assemble(config))
 
 
 def dry(qexp: Qexp, name: str) -> Any:

@@ -366,3 +366,24 @@ def test_a_layer_may_be_called_by_the_name_of_its_input():
         found = net(x)
     with hard_evaluation(usual.eval()):
         assert torch.equal(found, usual(x))
+
+
+def test_exact_evaluation_quantizes_each_weight_once():
+    """For all the batches of an evaluation, whatever else a layer might be called with."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ConvTranspose2d(4, 4, 3))
+    two_bits(net, "ste", keep_float=["1:input"])
+    x = torch.randn(2, 3, 9, 9)
+    calibrate(net, x)
+    asked = []
+
+    def watch(name, own, call):
+        usual = getattr(own, call)
+        setattr(own, call, lambda *given: asked.append(name) or usual(*given))
+
+    for name, layer in quantized_layers(net.eval()):
+        for call in ("codes", "integer_form", "forward"):
+            watch(name, layer.weight_quantizer, call)
+    with hard_evaluation(net):
+        net(x)
+        net(x)
+    assert sorted(asked) == ["0", "1", "2"]
