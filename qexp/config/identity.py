@@ -50,6 +50,11 @@ _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "firmness": False,
 }  # the same, for those not of a recipe
 
+# Options of methods that are younger than their runs: what they are made of -> option -> "as before".
+_YOUNGER_OF_METHODS: Mapping[str, Mapping[str, Any]] = {
+    f"qexp.quantizers.{made}": {"granularity": "tensor"} for made in ("ste.STE", "br.BR", "dqa.DQA", "daq.DAQ")
+}
+
 _CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
 OF_CODES = ("dampening", "freezing")  # options of a recipe that act on codes of weights
@@ -141,6 +146,9 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
     for key, usual in _YOUNGER_OUTSIDE.items():
         if found.get(key) == usual:
             del found[key]
+    for key, usual in _younger_of_method(found).items():
+        if found["quantizer"].get(key) == usual:
+            del found["quantizer"][key]
     return {str(key): _canonical(value) for key, value in found.items()}
 
 
@@ -170,7 +178,16 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     for path, usual in YOUNGER.items():
         group, key = _place(recipe, path)
         group.setdefault(key, usual)
-    return {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
+    method = {**_younger_of_method(tree), **tree["quantizer"]} if "quantizer" in tree else {}
+    return {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe} | (
+        {"quantizer": method} if method else {}
+    )
+
+
+def _younger_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options of a run's method that came later, with the values that mean "as before"."""
+    method = tree.get("quantizer")
+    return _YOUNGER_OF_METHODS.get(str(method.get("_target_")), {}) if isinstance(method, Mapping) else {}
 
 
 def usual_tree(dataset: str, model: str, quantizer: str, recipe: str, protocol: str) -> dict[str, Any] | None:

@@ -42,8 +42,10 @@ class IntegerForm(NamedTuple):
         codes: whole numbers from 0 to 2**bits - 1, as floats in a tensor of its own, of the shape of what is quantized.
         factor: a whole number.
         shift: a whole number; factor * codes + shift lies in -(2**bits - 1) .. 2**bits - 1.
-        scale: a single number in double precision, as the next one.
+        scale: in double precision, as the next one.
         offset: 0.0 where the levels lie evenly around zero, or begin there.
+
+    Each of the four is a single number, or has one for each output channel of a weight (`qexp.quantizers.channels`).
     """
 
     codes: Tensor
@@ -66,10 +68,12 @@ def _is_number(value: Scalar, number: int) -> bool:
 class Bins(NamedTuple):
     """Where the codes of a tensor change, in the units of that tensor and in double precision.
 
+    Where each output channel has a range of its own (`qexp.quantizers.channels`), each has a row of its own as well.
+
     Attributes:
-        centers: (L,), rising: the value that each code stands for.
-        thresholds: (L - 1,), rising: the j-th lies between the codes j and j + 1.
-        step: 0-dim: the distance of neighbouring centers.
+        centers: (L,), or (..., L), rising: the value that each code stands for.
+        thresholds: (L - 1,), or (..., L - 1), rising: the j-th lies between the codes j and j + 1.
+        step: 0-dim, or one for each channel: the distance of neighbouring centers.
     """
 
     centers: Tensor
@@ -80,7 +84,8 @@ class Bins(NamedTuple):
     def even(cls, lowest: Tensor, step: Tensor, count: int) -> "Bins":
         """Return so many bins of one width, the center of the first at `lowest`, thresholds in the middle."""
         index = torch.arange(count, device=step.device, dtype=step.dtype)
-        return cls(lowest + index * step, lowest + (index[:-1] + 0.5) * step, step)
+        first, width = lowest.unsqueeze(-1), step.unsqueeze(-1)
+        return cls(first + index * width, first + (index[:-1] + 0.5) * width, step)
 
 
 class Part(nn.Module, ABC):
@@ -93,7 +98,7 @@ class Quantizer(Part):
     """Fake quantization of one tensor: a layer's weight, or a layer's input.
 
     While training, and in soft evaluation, `forward` may return a relaxed value; otherwise it returns at most
-    `2**bits` distinct values, equal bit for bit to `levels[codes]`.
+    `2**bits` distinct values, in each channel that has levels of its own, equal bit for bit to `levels[codes]`.
     """
 
     has_soft_form: ClassVar[bool] = False  # does soft evaluation differ from hard evaluation?
@@ -120,7 +125,10 @@ class Quantizer(Part):
 
     @abstractmethod
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (codes, levels): uint8 codes of the shape of `x`, and the at most `2**bits` levels they index."""
+        """Return (codes, levels): uint8 codes of the shape of `x`, and the at most `2**bits` levels they index.
+
+        Levels are (L,), or (..., L) where each output channel has its own; `channels.values_at` finds the values.
+        """
 
     def integer_form(self, x: Tensor) -> IntegerForm:
         """Return the hard values of a float tensor as integers and their scale; ValueError for uneven levels."""
@@ -130,6 +138,11 @@ class Quantizer(Part):
     def has_integers(self) -> bool:
         """Whether there is an integer form."""
         return type(self).integer_form is not Quantizer.integer_form
+
+    @property
+    def channel_numbers(self) -> int:
+        """How many scales and offsets belong to single output channels, and are stored beside the codes."""
+        return 0
 
     def bins(self, x: Tensor) -> Bins | None:
         """Return where the codes of the weight `x` change; None where that is not known."""
@@ -172,6 +185,7 @@ class LayerInfo:
     layer_weights: int = 1  # weights in this layer
     total_weights: int = 1  # weights in all quantized layers
     layers: int = 1  # quantized layers
+    channel_shape: tuple[int, ...] = ()  # of one number for each output channel of the weight, such as (64, 1, 1, 1)
 
 
 class Method(ABC):

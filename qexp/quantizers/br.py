@@ -65,7 +65,7 @@ class BR(MixMethod):
     hard_from: Fraction | None
 
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> BRQuantizer:
-        return BRQuantizer(self.mix_of((bits,), of_weights=True), self.omega_end, self.hard_from)
+        return BRQuantizer(self.weight_members(bits, layer), self.omega_end, self.hard_from)
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> BRQuantizer:
-        return BRQuantizer(self.mix_of((bits,), of_weights=False), self.omega_end, self.hard_from)
+        return BRQuantizer(self.activation_members(bits), self.omega_end, self.hard_from)

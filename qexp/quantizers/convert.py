@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
+from qexp.quantizers.channels import channel_shape
 from qexp.quantizers.coverage import Coverage, LayerCoverage
 from qexp.quantizers.layer_bits import Choice, choose_bits
 from qexp.quantizers.layers import QuantLayer, quantize_layer
@@ -56,7 +57,8 @@ def quantize(
         raise ValueError(_nothing(coverage))
     total = sum(one.weights for one in coverage.quantized)
     for name, layer in chosen.items():
-        info, (of_weight, of_input) = LayerInfo(weights_of(layer), total, len(chosen)), choices[name].bits
+        shape = channel_shape(layer, layer.weight)  # type: ignore[arg-type]
+        info, (of_weight, of_input) = LayerInfo(weights_of(layer), total, len(chosen), shape), choices[name].bits
         quantize_layer(
             layer,
             None if of_weight == FLOAT_BITS else method.weight(of_weight, info),

@@ -13,6 +13,7 @@ We take the mean of the weights that have it, which pulls away from thresholds a
 import torch
 from torch import Tensor, nn
 
+from qexp.quantizers.channels import table_index, values_at
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.layers import QuantLayer
 
@@ -40,22 +41,24 @@ def squared_distance(layer: QuantLayer) -> Tensor | None:
     """Return || center - clip(w, lowest center, highest center) ||^2 of a layer's weights w; None without bins.
 
     Centers are constants for the gradient, so that it is 2 * (clip(w) - center), and 0 outside of the range. Where the
-    method is free of scale, it is the squared distance to the mean of the weights of the same code.
+    method is free of scale, it is the squared distance to the mean of the weights of the same code, in the same channel
+    where channels have ranges of their own.
     """
     weight, quantizer = layer.weight, layer.weight_quantizer
     assert quantizer is not None
     fixed = weight.detach()
     if (bins := quantizer.bins(fixed)) is None:
         return None
-    codes = quantizer.codes(fixed)[0].int()
+    codes = quantizer.codes(fixed)[0]
     if quantizer.is_scale_free:
-        return (weight - means_by_code(fixed, codes, len(bins.centers))[codes]).square().sum()
+        return (weight - means_by_code(fixed, codes, bins.centers)).square().sum()
     centers = bins.centers.to(weight.dtype)
-    return (torch.clamp(weight, centers[0], centers[-1]) - centers[codes]).square().sum()
+    return (torch.clamp(weight, centers[..., 0], centers[..., -1]) - values_at(centers, codes)).square().sum()
 
 
-def means_by_code(weight: Tensor, codes: Tensor, count: int) -> Tensor:
-    """Return the mean (count,) of the weights of each code, 0 where there is none."""
-    index, zeros = codes.flatten().long(), weight.new_zeros(count)
+def means_by_code(weight: Tensor, codes: Tensor, centers: Tensor) -> Tensor:
+    """Return for every weight the mean of those that have its code, in the same channel if `centers` are by channel."""
+    place = table_index(codes, centers)
+    index, zeros = place.flatten(), weight.new_zeros(centers.numel())
     sums = zeros.index_add(0, index, weight.flatten())
-    return sums / zeros.index_add(0, index, torch.ones_like(weight).flatten()).clamp_min(1)
+    return (sums / zeros.index_add(0, index, torch.ones_like(weight).flatten()).clamp_min(1))[place]

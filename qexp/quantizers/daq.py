@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import TINY, Bins, IntegerForm, LayerInfo, Method, Quantizer
+from qexp.quantizers.channels import Granularity, spread
 from qexp.quantizers.numerics import (
     Scalar,
     as_double,
@@ -27,6 +28,7 @@ from qexp.quantizers.numerics import (
     as_output,
     as_tensor,
     at_least,
+    beside,
     dense,
     dot,
     float_copy,
@@ -53,8 +55,7 @@ def soft_index(
     """
     steps = 2**bits - 1
     t = ((x - lower) / ((upper - lower) / steps)).clamp(0, steps)
-    floor = t.detach().floor().clamp_max(steps - 1)
-    r = t - floor
+    r = t - (floor := t.detach().floor().clamp_max(steps - 1))
     nearer = (r.detach() > 0.5).to(x.dtype)
     scores = [torch.exp(-((level - nearer) ** 2) / sigma**2) * torch.exp(-(r - level).abs()) for level in (0, 1)]
     if temperature is not None:
@@ -78,8 +79,7 @@ def distance_aware_plain(
     standard: Standard | None = None,
 ) -> Tensor:
     """Return D(x) / n, or (2 D(x) - n) / n where `signed`, with n = 2**bits - 1: the definition of `distance_aware`."""
-    mean, std = standard or (0.0, 1.0)
-    steps = 2**bits - 1
+    (mean, std), steps = standard or (0.0, 1.0), 2**bits - 1
     index = soft_index((x - mean) / std, lower, upper, bits, sigma=sigma, gamma=gamma)
     levels = (index * (1 + signed) - signed * steps) / steps
     return levels if scale is None else levels * scale.abs()
@@ -103,12 +103,10 @@ def distance_aware(
 
     Args:
         x: any shape; half precision is computed in single.
-        lower: scalar, lower end of the range.
-        upper: scalar, upper end of the range.
-        signed: scalar, 0 for levels in [0, 1], 1 for levels in [-1, 1].
-        bits: there are 2**bits levels.
-        sigma: kernel width.
-        gamma: temperature constant.
+        lower: scalar, lower end of the range; or one for each output channel (`qexp.quantizers.channels`).
+        upper: of the same shape, upper end of the range.
+        signed: scalar, 0 for 2**bits levels in [0, 1], 1 for as many in [-1, 1].
+        sigma, gamma: kernel width and temperature constant.
         scale: scalar, whose absolute value multiplies the levels.
         standard: mean to subtract and deviation to divide by before all else; constants for the gradient.
     """
@@ -119,8 +117,7 @@ def position(x: Tensor, lower: Scalar, delta: Scalar, standard: Standard | None 
     """Return t = (x - lower) / delta, not clamped, in a new tensor; `standard` standardizes x first."""
     if standard is None:
         return steps_above(x, lower, delta)
-    mean, std = standard
-    return torch.sub(x, mean).div_(std).sub_(lower).div_(delta)
+    return torch.sub(x, standard[0]).div_(standard[1]).sub_(beside(lower, x)).div_(beside(delta, x))
 
 
 def nearest_(t: Tensor) -> Tensor:
@@ -154,18 +151,17 @@ class _DistanceAwareRounding(torch.autograd.Function):
         ctx.standard, ctx.steps, ctx.sigma, ctx.gamma = standard, steps, sigma, gamma
         low, high, sign = scalar(lower), scalar(upper), scalar(signed)
         delta = at_least(high - low, TINY) / steps
-        size = None if scale is None else scalar(scale.abs()) / steps
         index = nearest_(position(as_float(x), low, delta, standard).clamp_(0, steps))
-        if size is None:
+        if scale is None:
             return as_output(to_level_(index, sign, steps), x)
+        size = scalar(scale.abs()) / steps
         return as_output(index.mul_((1 + sign) * size).sub_(sign * steps * size), x)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, lower, upper, scale, signed = ctx.saved_tensors
         steps, low, high, sign = ctx.steps, scalar(lower), scalar(upper), scalar(signed)
-        size = 1.0 if scale is None else scalar(scale.abs())
-        width = at_least(high - low, TINY)
+        size, width = 1.0 if scale is None else scalar(scale.abs()), at_least(high - low, TINY)
         # A range turned inside out has no inside, and no gradient.
         factor = ctx.gamma / (4 * math.sinh(ctx.gamma)) * (1 + sign) * size / width * (high > low)
         mean, std = ctx.standard or (0.0, 1.0)
@@ -177,14 +173,13 @@ class _DistanceAwareRounding(torch.autograd.Function):
         # coth(a / 2) / 2 = 1 / (4 sigmoid(a) - 2), a = |1 - 2r| + 1 / sigma^2
         a = torch.frac(t).mul_(-2).add_(1).abs_().add_(1 / ctx.sigma**2)
         slope.div_(a.sigmoid_().sub_(0.5))
-        by_position, whole = dot(t, slope), total(slope)
-        d_upper = -factor * by_position / steps
-        d_lower = -factor * whole - d_upper
+        d_upper = -factor * dot(t, slope, lower.shape) / steps
+        d_lower = -factor * total(slope, lower.shape) - d_upper
         d_scale = None
         if scale is not None:
             by_index, upstream = dot(nearest_(t), g), total(g)
             d_scale = scale.sign() * (((1 + sign) * by_index - sign * steps * upstream) / steps)
-        dx = as_output(slope.mul_(factor / std), x)
+        dx = as_output(slope.mul_(beside(factor / std, slope)), x)
         return dx, as_tensor(d_lower, lower), as_tensor(d_upper, upper), d_scale, None, None, None, None, None
 
 
@@ -204,8 +199,8 @@ class DAQQuantizer(Quantizer):
         return None
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        ends, standard = (self.lower, self.upper, self.signed), self._standard(x)
-        return distance_aware(x, *ends, self.bits, sigma=self.sigma, gamma=self.gamma, scale=scale, standard=standard)
+        ends, kernel = (self.lower, self.upper, self.signed), {"sigma": self.sigma, "gamma": self.gamma}
+        return distance_aware(x, *ends, self.bits, **kernel, scale=scale, standard=self._standard(x))
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,15 +220,17 @@ class DAQWeight(DAQQuantizer):
     """Standardized weight to levels in [-1, 1]; learns the range [lower, upper] (l_W and u_W, which start at -3 and 3).
 
     Mean and (unbiased) standard deviation of the whole tensor are constants for the gradient.
+
+    The range is one number each, or has the `shape` of one for each output channel, all of which start alike.
     """
 
     roles = {"lower": "range", "upper": "range"}
     is_scale_free = True
 
-    def __init__(self, bits: int, *, sigma: float, gamma: float):
+    def __init__(self, bits: int, *, sigma: float, gamma: float, shape: tuple[int, ...] = ()):
         super().__init__(bits, sigma=sigma, gamma=gamma)
-        self.lower = nn.Parameter(torch.tensor(-3.0))
-        self.upper = nn.Parameter(torch.tensor(3.0))
+        self.lower = nn.Parameter(torch.full(shape, -3.0))
+        self.upper = nn.Parameter(torch.full(shape, 3.0))
         self.register_buffer("signed", torch.tensor(1.0), persistent=False)
 
     def _standard(self, weight: Tensor) -> Standard:
@@ -247,7 +244,7 @@ class DAQWeight(DAQQuantizer):
         return Bins.even(low * std + mean, step * std, 2**self.bits)
 
     def stats(self) -> dict[str, Tensor]:
-        return {"lower": self.lower.detach(), "upper": self.upper.detach()}
+        return spread("lower", self.lower.detach()) | spread("upper", self.upper.detach())
 
 
 class DAQActivation(DAQQuantizer):
@@ -284,6 +281,7 @@ class DAQ(Method):
     Attributes:
         weight_sigma, weight_gamma: kernel width and temperature constant of the weights.
         activation_sigma, activation_gamma: those of the activations.
+        granularity: whether each output channel of a weight learns a range of its own.
     """
 
     output_scale = True
@@ -292,9 +290,11 @@ class DAQ(Method):
     weight_gamma: Positive
     activation_sigma: Sigma
     activation_gamma: Positive
+    granularity: Granularity = "tensor"
 
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQWeight:
-        return DAQWeight(bits, sigma=self.weight_sigma, gamma=self.weight_gamma)
+        shape = layer.channel_shape if self.granularity == "channel" else ()
+        return DAQWeight(bits, sigma=self.weight_sigma, gamma=self.weight_gamma, shape=shape)
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQActivation:
         return DAQActivation(bits, sigma=self.activation_sigma, gamma=self.activation_gamma)

@@ -110,12 +110,12 @@ class DQA(MixMethod):
     temperature_end: Positive
 
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DQAQuantizer:
-        return self._make(self.mix_of((bits,), of_weights=True), layer)
+        return self._attend(self.weight_members(bits, layer), layer)
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> DQAQuantizer:
-        return self._make(self.mix_of((bits,), of_weights=False), layer)
+        return self._attend(self.activation_members(bits), layer)
 
-    def _make(self, mix: list[Member], layer: LayerInfo) -> DQAQuantizer:
+    def _attend(self, mix: list[Member], layer: LayerInfo) -> DQAQuantizer:
         factor = {
             "layer_share": layer.layer_weights / layer.total_weights,
             "layers": 1 / layer.layers,

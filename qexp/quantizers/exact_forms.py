@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from qexp.quantizers.channels import per_output, values_at
 from qexp.quantizers.layers import QuantLayer
-from qexp.quantizers.numerics import as_float
+from qexp.quantizers.numerics import as_float, beside
 from qexp.quantizers.sums import (
     FixedPoint,
     double_convolution,
@@ -39,7 +40,7 @@ def _weight(layer: _Layer, codes: Tensor | None) -> Tensor:
     if quantizer is None:
         return layer.weight
     own, levels = quantizer.codes(layer.weight)
-    return levels[(own if codes is None else codes).long()].to(layer.weight.dtype)
+    return values_at(levels, own if codes is None else codes).to(layer.weight.dtype)
 
 
 def _scale(layer: nn.Module) -> float:
@@ -120,7 +121,8 @@ class IntegerLayer(Form):
     """A layer as sums of whole numbers.
 
     With x = a p + q and w = b r + s, of whole numbers a and b, the sum of x w over a window is
-    p r sum(a b) + p s sum(a) + q r sum(b) + q s (values in the window), where padding is no value.
+    p r sum(a b) + p s sum(a) + q r sum(b) + q s (values in the window), where padding is no value. r and s may differ
+    from filter to filter.
     """
 
     def __init__(self, layer: QuantLayer, codes: Tensor | None):
@@ -132,7 +134,8 @@ class IntegerLayer(Form):
         self.layer: Any = layer
         self.quantizer, self.scale = layer.input_quantizer, _scale(layer)
         self.dimensions, self.codes = _dimensions(layer), codes
-        self.weight, self.weight_scale, self.weight_offset = form.integers(), float(form.scale), float(form.offset)
+        self.weight, self.weight_scale = form.integers(), per_output(layer, form.scale)
+        self.weight_offset = per_output(layer, form.offset)
         filters = self.weight.transpose(0, 1) if isinstance(layer, _ConvTransposeNd) else self.weight
         self.weight_sum = int(filters.abs().flatten(1).sum(1).max())
         self.largest = 2**self.quantizer.bits - 1
@@ -144,13 +147,15 @@ class IntegerLayer(Form):
         form = self.quantizer.integer_form(as_float(x))
         scale, offset = form.scale * self.scale, form.offset
         integers = form.integers()
-        total = self._sums(integers).mul_(scale * self.weight_scale)
-        if self.weight_offset != 0:
-            total.add_(self._window_sums(integers) * (scale * self.weight_offset))
+        total = self._sums(integers)
+        total.mul_(beside(scale * self.weight_scale, total))
+        if isinstance(self.weight_offset, Tensor) or self.weight_offset != 0:
+            total.add_(self._window_sums(integers) * beside(scale * self.weight_offset, total))
         if isinstance(offset, Tensor) or offset != 0:
             ones = integers.new_ones(1, *integers.shape[1:])
-            of_weights = self._sums(ones).mul_(self.weight_scale)
-            of_ones = self._window_sums(ones).mul_(self.weight_offset)
+            of_weights = self._sums(ones)
+            of_weights.mul_(beside(self.weight_scale, ones))
+            of_ones = self._window_sums(ones) * beside(self.weight_offset, ones)
             total.add_(of_weights.add_(of_ones).mul_(offset * self.scale))
         return _with_bias(self.layer, total.to(x.dtype))
 

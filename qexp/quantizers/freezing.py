@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import Bins
+from qexp.quantizers.channels import values_at
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.layers import QuantLayer
 from qexp.quantizers.oscillation import moves
@@ -62,10 +63,13 @@ class CodeHistory:
 
 
 def resting_places(bins: Bins) -> tuple[Tensor, Tensor]:
-    """Return the lowest and the highest value, (L,) each, of a frozen weight of each code; outside up to infinity."""
-    inf = bins.centers.new_full((1,), torch.inf)
-    lower = torch.cat([-inf, 0.75 * bins.thresholds + 0.25 * bins.centers[1:]])
-    return lower, torch.cat([0.75 * bins.thresholds + 0.25 * bins.centers[:-1], inf])
+    """Return the lowest and the highest value of a frozen weight of each code; outside up to infinity.
+
+    Each is (L,), or (..., L) where bins are by channel.
+    """
+    inf = torch.full_like(bins.centers[..., :1], torch.inf)
+    lower = torch.cat([-inf, 0.75 * bins.thresholds + 0.25 * bins.centers[..., 1:]], -1)
+    return lower, torch.cat([0.75 * bins.thresholds + 0.25 * bins.centers[..., :-1], inf], -1)
 
 
 class Freezing:
@@ -105,8 +109,7 @@ class Freezing:
             assert layer.weight_quantizer is not None
             bins = layer.weight_quantizer.bins(weight)
             assert bins is not None
-            index = own.codes.int()
-            lower, upper = (ends.to(weight.dtype)[index] for ends in resting_places(bins))
+            lower, upper = (values_at(ends.to(weight.dtype), own.codes) for ends in resting_places(bins))
             weight.copy_(torch.where(own.frozen, weight.clamp(lower, upper), weight))
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:

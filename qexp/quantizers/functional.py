@@ -9,10 +9,12 @@ from torch import Tensor
 from qexp.quantizers.base import straight_through
 from qexp.quantizers.grids import ScaledGrid
 from qexp.quantizers.numerics import (
+    Scalar,
     add_product_,
     as_float,
     as_output,
     as_tensor,
+    beside,
     dense,
     dot,
     float_copy,
@@ -111,7 +113,7 @@ def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
     numbers = scalars(weights)
     factors = [weight * grid.scale for weight, grid in zip(numbers, grids, strict=True)]
     offset = sum(weight * grid.offset for weight, grid in zip(numbers, grids, strict=True))
-    mixture = grids[0].to_codes(x).mul_(factors[0]).add_(offset)
+    mixture = grids[0].to_codes(x).mul_(beside(factors[0], x)).add_(beside(offset, x))
     for grid, factor in zip(grids[1:], factors[1:], strict=True):
         add_product_(mixture, grid.to_codes(x), factor)
     return mixture
@@ -120,8 +122,13 @@ def _mixed(x: Tensor, grids: Sequence[ScaledGrid], weights: Tensor) -> Tensor:
 def _weights_gradient(x: Tensor, grad: Tensor, grids: Sequence[ScaledGrid]) -> Tensor:
     """Return <grad, Q_k(x)> for every grid, shape (K,)."""
     whole = total(grad)
-    sums = [dot(grid.to_codes(x), grad) * grid.scale + whole * grid.offset for grid in grids]
-    return torch.stack([as_tensor(value, x) for value in sums])
+
+    def product(grid: ScaledGrid) -> Scalar:
+        if any(isinstance(number, Tensor) and number.dim() for number in (grid.scale, grid.offset)):
+            return dot(grid.to_levels(x), grad)  # each channel has a scale of its own
+        return dot(grid.to_codes(x), grad) * grid.scale + whole * grid.offset
+
+    return torch.stack([as_tensor(product(grid), x) for grid in grids])
 
 
 def _clip_gradients(

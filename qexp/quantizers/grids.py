@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from qexp.quantizers.base import FLOAT_BITS, TINY, Bins, IntegerForm
-from qexp.quantizers.numerics import Scalar, as_double, at_least, float_copy, scalar, steps_above
+from qexp.quantizers.numerics import Scalar, as_double, at_least, beside, float_copy, scalar, steps_above
 from qexp.quantizers.pact import PactRange
 from qexp.quantizers.ranges import BinaryRange, MinMaxRange, NoRange, RangeEstimator, RunningMinMaxRange, TernaryRange
 from qexp.quantizers.sawb import Rule, SawbRange
@@ -29,7 +29,16 @@ class ScaledGrid(NamedTuple):
 
     def to_levels(self, x: Tensor) -> Tensor:
         """Return the level of every value of a float tensor."""
-        return self.to_codes(x).mul_(self.scale).add_(self.offset)
+        return self.to_codes(x).mul_(beside(self.scale, x)).add_(beside(self.offset, x))
+
+    def levels(self, count: int, x: Tensor) -> Tensor:
+        """Return so many levels in the type of `x`: (count,), or (..., count) with a row for each channel."""
+        scale, offset = (_along_levels(beside(value, x)) for value in (self.scale, self.offset))
+        return torch.arange(count, device=x.device, dtype=x.dtype) * scale + offset
+
+
+def _along_levels(value: Scalar) -> Scalar:
+    return value.unsqueeze(-1) if isinstance(value, Tensor) and value.dim() else value
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,8 @@ class Grid(ABC):
     """
 
     bits: int
+
+    numbers: ClassVar[int] = 2  # that one range needs beside its codes: a scale and an offset
 
     @property
     @abstractmethod
@@ -72,10 +83,9 @@ class Grid(ABC):
         return self._bins(*(as_double(bound.detach()) for bound in bounds))
 
     def codes(self, x: Tensor, bounds: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index)."""
+        """Return (uint8 codes of the shape of `x`, a float tensor, and the levels they index, a row for each range)."""
         scaled = self.scaled(bounds)
-        levels = torch.arange(self.levels, device=x.device, dtype=x.dtype) * scaled.scale + scaled.offset
-        return scaled.to_codes(x).to(torch.uint8), levels
+        return scaled.to_codes(x).to(torch.uint8), scaled.levels(self.levels, x)
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,7 @@ class Binary(Grid):
     """-beta and beta, by sign; zero maps to beta (DQA, eq. 14)."""
 
     levels = 2
+    numbers = 1
 
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         lower, upper = bounds
@@ -128,7 +139,7 @@ class Binary(Grid):
 
     def _bins(self, *bounds: Tensor) -> Bins:
         lower, upper = bounds
-        return Bins(torch.stack([lower, upper]), torch.zeros_like(upper)[None], upper - lower)
+        return Bins(torch.stack([lower, upper], -1), torch.zeros_like(upper).unsqueeze(-1), upper - lower)
 
 
 @dataclass(frozen=True)
@@ -136,12 +147,14 @@ class Ternary(Grid):
     """-beta and beta, and zero where |x| is not above the threshold (DQA, eq. 15). Counts as 2 bits."""
 
     levels = 3
+    numbers = 1
 
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         lower, upper, threshold = bounds
 
         def to_codes(x: Tensor) -> Tensor:
-            within = torch.clamp(x, -threshold, threshold)  # type: ignore[arg-type]
+            reach = beside(threshold, x)
+            within = torch.clamp(x, -reach, reach)  # type: ignore[arg-type]
             return torch.sub(x, within).sign_().add_(1)
 
         return ScaledGrid(to_codes, upper, lower)
@@ -151,8 +164,8 @@ class Ternary(Grid):
 
     def _bins(self, *bounds: Tensor) -> Bins:
         lower, upper, threshold = bounds
-        centers = torch.stack([lower, torch.zeros_like(upper), upper])
-        return Bins(centers, torch.stack([-threshold, threshold]), upper)
+        centers = torch.stack([lower, torch.zeros_like(upper), upper], -1)
+        return Bins(centers, torch.stack([-threshold, threshold], -1), upper)
 
 
 @dataclass(frozen=True)
@@ -160,6 +173,7 @@ class Float(Grid):
     """The tensor itself: full precision as a member of a mix; it has no codes."""
 
     levels = 0
+    numbers = 0
 
     def _scaled(self, *bounds: Scalar) -> ScaledGrid:
         return ScaledGrid(float_copy, 1.0, 0.0)
@@ -200,20 +214,23 @@ def usual_mix(grid: str, bits: Sequence[int], *, of_weights: bool) -> tuple[str,
     return tuple(f"{name(width, width == bits[0])}@{width}" for width in bits)
 
 
-def make_mix(entries: Sequence[str], *, of_weights: bool, sawb: Rule) -> list[Member]:
+def make_mix(entries: Sequence[str], *, of_weights: bool, sawb: Rule, shape: tuple[int, ...] = ()) -> list[Member]:
     """Return the members that entries such as `minmax@2`, `bwn@1` or `fp` name; `fp` alone counts as 32 bits.
 
     Args:
         entries: of growing bit-width.
         of_weights: weights have minmax, sawb, bwn and twn; inputs of layers have minmax and pact.
         sawb: how sawb finds its clip.
+        shape: of the ranges of weights, where each output channel has one; sawb has a single one always.
 
     Raises:
         ValueError: an entry that is no grid, or entries that are not in order.
     """
     shared: dict[str, RangeEstimator] = {
-        "minmax": MinMaxRange() if of_weights else RunningMinMaxRange(),
+        "minmax": MinMaxRange(shape) if of_weights else RunningMinMaxRange(),
         "pact": PactRange(),
+        "bwn": BinaryRange(shape),
+        "twn": TernaryRange(shape),
     }
     members = [_member(entry, shared, of_weights=of_weights, sawb=sawb) for entry in entries]
     widths = [member.grid.bits for member in members]
@@ -231,11 +248,8 @@ def _member(entry: str, shared: dict[str, RangeEstimator], *, of_weights: bool, 
         raise ValueError(f"mix entry '{entry}': the grid {name} has {plural(own, 'bit')}, not {bits}")
     if not 1 <= bits <= WIDEST:
         raise ValueError(f"mix entry '{entry}': the grid {name} has 1 to {WIDEST} bits")
-    if name == "bwn":
-        return Member(Binary(bits), BinaryRange())
-    if name == "twn":
-        return Member(Ternary(bits), TernaryRange())
-    return Member(Uniform(bits), SawbRange(bits, sawb) if name == "sawb" else shared[name])
+    grid = {"bwn": Binary, "twn": Ternary}.get(name, Uniform)(bits)
+    return Member(grid, SawbRange(bits, sawb) if name == "sawb" else shared[name])
 
 
 def _parsed(entry: str, names: Sequence[str]) -> tuple[str, int]:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import FLOAT_BITS, Part
+from qexp.quantizers.channels import channel_axis, values_at
 from qexp.quantizers.convert import named_quantizers, quantized_layers
 from qexp.quantizers.layers import QuantLayer
 
@@ -31,17 +32,26 @@ def stats(model: nn.Module) -> dict[str, float]:
 
 @torch.no_grad()
 def weight_levels(model: nn.Module) -> dict[str, int]:
-    """Return for each layer with quantized weights how many different values they have when hard."""
+    """Return for each layer with quantized weights how many different values they have when hard.
+
+    Where each output channel has levels of its own, the most that one of them has.
+    """
     counts = {}
     for name, layer in quantized_layers(model):
         if layer.weight_quantizer is not None:
             codes, levels = layer.weight_quantizer.codes(layer.weight)
-            counts[name] = len(levels[codes.long()].unique())
+            values, axes = values_at(levels, codes), levels.shape[:-1]
+            rows = values.movedim(channel_axis(axes), 0) if axes else values[None]
+            counts[name] = max(len(row.unique()) for row in rows)
     return counts
 
 
 def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
-    """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own."""
+    """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own.
+
+    Scales and offsets of single channels count as float32 beside the bits of their weights; the one of a whole layer
+    does not.
+    """
     at_bits = as_float = 0.0
     for module in model.modules():
         if isinstance(module, Part):
@@ -52,4 +62,6 @@ def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
             bits = module.weight_bits if isinstance(module, QuantLayer) and name == "weight" else FLOAT_BITS
             at_bits += parameter.numel() * bits / 8
             as_float += parameter.numel() * FLOAT_BITS / 8
+        if isinstance(module, QuantLayer) and module.weight_quantizer is not None:
+            at_bits += module.weight_quantizer.channel_numbers * FLOAT_BITS / 8
     return at_bits, as_float

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import Bins, IntegerForm, Method, Quantizer
+from qexp.quantizers.base import Bins, IntegerForm, LayerInfo, Method, Quantizer
+from qexp.quantizers.channels import Granularity
 from qexp.quantizers.functional import mix_grids
 from qexp.quantizers.grids import ActivationGrid, Member, WeightGrid, make_mix, usual_mix
 from qexp.quantizers.numerics import as_float
@@ -80,6 +82,11 @@ class GridQuantizer(Quantizer):
     def bins(self, x: Tensor) -> Bins:
         return self.grids[0].bins(self.range_estimators[0](x))
 
+    @property
+    def channel_numbers(self) -> int:
+        shape = self.range_estimators[0].shape
+        return self.grids[0].numbers * prod(shape) if shape else 0
+
     def calibrate(self, x: Tensor) -> None:
         for estimator in self.range_estimators:
             estimator.calibrate(as_float(x.detach()))
@@ -96,16 +103,41 @@ class GridMethod(Method):
         grid: of the weights.
         activation_grid: of the inputs of layers.
         sawb: how the grid sawb finds its clip.
+        granularity: whether each output channel of a weight has a range of its own.
     """
 
     grid: WeightGrid
     activation_grid: ActivationGrid
     sawb: Rule
+    granularity: Granularity = "tensor"
 
-    def mix_of(self, bits: Sequence[int], *, of_weights: bool) -> list[Member]:
-        """Return the members for one tensor at the bit-widths `bits`; raise ValueError for what a grid cannot do."""
-        grid = self.grid if of_weights else self.activation_grid
-        return make_mix(usual_mix(grid, bits, of_weights=of_weights), of_weights=of_weights, sawb=self.sawb)
+    def weight_members(self, bits: int, layer: LayerInfo) -> list[Member]:
+        """Return the members for the weight of a layer; raise ValueError for what a grid cannot do."""
+        return self._members(bits, layer)
+
+    def activation_members(self, bits: int) -> list[Member]:
+        """Return the members for the input of a layer; raise ValueError for what a grid cannot do."""
+        return self._members(bits, None)
+
+    def _members(self, bits: int, layer: LayerInfo | None) -> list[Member]:
+        """Return those of a layer's weight, without a layer of an input."""
+        grid = self.activation_grid if layer is None else self.grid
+        return self._make(usual_mix(grid, self._widths(bits), of_weights=layer is not None), layer)
+
+    def _widths(self, bits: int) -> tuple[int, ...]:
+        """Return the bit-widths of the members."""
+        return (bits,)
+
+    def _make(self, entries: Sequence[str], layer: LayerInfo | None) -> list[Member]:
+        if layer is None:
+            return make_mix(entries, of_weights=False, sawb=self.sawb)
+        is_by_channel = self.granularity == "channel"
+        if is_by_channel and any(entry.startswith("sawb") for entry in entries):
+            raise ValueError(
+                "granularity=channel: the grid sawb has one clip for a whole tensor; minmax, twn and bwn have ranges "
+                "by channel"
+            )
+        return make_mix(entries, of_weights=True, sawb=self.sawb, shape=layer.channel_shape if is_by_channel else ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,18 +152,22 @@ class MixMethod(GridMethod):
     mix: tuple[str, ...] | None
     activation_mix: tuple[str, ...] | None
 
-    def mix_of(self, bits: Sequence[int], *, of_weights: bool) -> list[Member]:
+    def _widths(self, bits: int) -> tuple[int, ...]:
+        return bits, 2 * bits, 4 * bits
+
+    def _members(self, bits: int, layer: LayerInfo | None) -> list[Member]:
+        of_weights = layer is not None
         entries = self.mix if of_weights else self.activation_mix or self.mix
         if entries is None:
-            return super().mix_of((bits[0], 2 * bits[0], 4 * bits[0]), of_weights=of_weights)
+            return super()._members(bits, layer)
         try:
-            members = make_mix(entries, of_weights=of_weights, sawb=self.sawb)
+            members = self._make(entries, layer)
         except ValueError as error:
             if of_weights or self.activation_mix:
                 raise
             raise ValueError(f"{error}; activation_mix= gives layer inputs a mix of their own") from error
-        if members[0].grid.bits != bits[0]:
+        if members[0].grid.bits != bits:
             name = "mix" if of_weights or not self.activation_mix else "activation_mix"
             listed, first = ",".join(entries), members[0].grid.bits
-            raise ValueError(f"{name} [{listed}] begins with {first} bits where {bits[0]} are asked for")
+            raise ValueError(f"{name} [{listed}] begins with {first} bits where {bits} are asked for")
         return members

@@ -3,13 +3,17 @@
 Single numbers are in double precision, and rounded once where they meet a tensor: the code of a value near a threshold
 hangs on their last bit, and must not hang on the number of threads or the device (docs/design.md). They are floats on
 the CPU, where an operation on a 0-dim tensor costs as much as one on 30,000 values. They are 0-dim tensors on other
-devices, where reading one would wait for the device, and while torch.compile traces.
+devices, where reading one would wait for the device, and while torch.compile traces. Where each output channel of a
+weight has a number of its own they are a tensor everywhere, see `qexp.quantizers.channels`: `shape` below is its shape,
+() for a single number.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from qexp.quantizers.channels import other_axes
 
 Scalar = float | Tensor
 
@@ -47,7 +51,7 @@ def as_output(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.dtype, copy=torch.compiler.is_compiling())
 
 
-# Single numbers
+# Single numbers, and numbers of channels
 
 
 def _is_read(x: Tensor) -> bool:
@@ -56,8 +60,16 @@ def _is_read(x: Tensor) -> bool:
 
 
 def scalar(x: Tensor) -> Scalar:
-    """Return a 0-dim tensor as a single number."""
-    return x.item() if _is_read(x) else as_double(x)
+    """Return a 0-dim tensor as a single number; numbers of channels stay a tensor."""
+    return x.item() if x.dim() == 0 and _is_read(x) else as_double(x)
+
+
+def beside(value: Scalar, x: Tensor) -> Scalar:
+    """Return a number as it is rounded where it meets a tensor: numbers of channels in the type of `x`.
+
+    A single number is rounded by the operation itself; a tensor of doubles would make it one in double precision.
+    """
+    return value.to(x.dtype) if isinstance(value, Tensor) and value.dim() else value
 
 
 def scalars(x: Tensor) -> Sequence[Scalar]:
@@ -77,14 +89,14 @@ def at_least(value: Scalar, lowest: float) -> Scalar:
 
 def add_product_(x: Tensor, y: Tensor, factor: Scalar) -> Tensor:
     """Return x + y * factor, in place of `x`."""
-    return x.addcmul_(y, factor) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)
+    return x.addcmul_(y, beside(factor, x)) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)  # type: ignore
 
 
 def steps_above(x: Tensor, lower: Scalar, step: Scalar) -> Tensor:
     """Return (x - lower) / step, two operations that are rounded one by one; one where `lower` is known to be 0."""
     if not isinstance(lower, Tensor) and lower == 0:
-        return torch.div(x, step)
-    return torch.sub(x, lower).div_(step)
+        return torch.div(x, beside(step, x))
+    return torch.sub(x, beside(lower, x)).div_(beside(step, x))
 
 
 # Memory layout: on the CPU a reduction over a channels_last tensor is up to seven times slower than over one row.
@@ -107,13 +119,15 @@ def _row(x: Tensor) -> Tensor:
     return x.as_strided((x.numel(),), (1,)) if _is_read(x) else x
 
 
-def total(x: Tensor) -> Scalar:
+def total(x: Tensor, shape: tuple[int, ...] = ()) -> Scalar:
     """Return the sum of a dense tensor."""
-    return scalar(_row(x).sum())
+    return x.sum(other_axes(shape), keepdim=True) if shape else scalar(_row(x).sum())
 
 
-def dot(a: Tensor, b: Tensor) -> Scalar:
+def dot(a: Tensor, b: Tensor, shape: tuple[int, ...] = ()) -> Scalar:
     """Return the sum of the products of two dense tensors of one shape and layout."""
+    if shape:
+        return total(a * b, shape)
     return torch.dot(_row(a), _row(b)).item() if _is_read(a) else (a * b).sum()
 
 
@@ -121,8 +135,10 @@ def dot(a: Tensor, b: Tensor) -> Scalar:
 
 
 @torch.no_grad()
-def value_range(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (smallest, largest) value, 0-dim, in at least single precision: exact in any order."""
+def value_range(x: Tensor, shape: tuple[int, ...] = ()) -> tuple[Tensor, Tensor]:
+    """Return (smallest, largest) value, of `shape`, in at least single precision: exact in any order."""
+    if shape:
+        return as_float(x.amin(other_axes(shape), keepdim=True)), as_float(x.amax(other_axes(shape), keepdim=True))
     lower, upper = torch.aminmax(_row(dense(x)))
     return as_float(lower), as_float(upper)
 
@@ -138,14 +154,20 @@ def mean_and_std(x: Tensor) -> tuple[Scalar, Scalar]:
 
 
 @torch.no_grad()
-def absolute_mean(x: Tensor) -> Tensor:
-    """Return mean|x|, 0-dim, in double precision."""
+def absolute_mean(x: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
+    """Return mean|x|, of `shape`, in double precision."""
+    if shape:
+        return _double_copy(x).abs_().mean(other_axes(shape), keepdim=True)
     return _double_copy(_row(dense(x))).abs_().mean()
 
 
 @torch.no_grad()
-def mean_above(x: Tensor, threshold: Scalar) -> Tensor:
-    """Return the mean of those |x| that exceed `threshold`, 0-dim, in double precision; 0 where none does."""
+def mean_above(x: Tensor, threshold: Scalar, shape: tuple[int, ...] = ()) -> Tensor:
+    """Return the mean of those |x| that exceed `threshold`, of `shape`, in double precision; 0 where none does."""
+    if shape:
+        size, axes = as_float(x).abs(), other_axes(shape)
+        above = as_double(size.gt(beside(threshold, size)))
+        return as_double(size).mul_(above).sum(axes, keepdim=True) / above.sum(axes, keepdim=True).clamp_min(1)
     size = as_float(_row(dense(x))).abs()
     above = float_copy(size).gt_(threshold)  # 1 or 0
     kept = as_double(size.mul_(above)).sum()

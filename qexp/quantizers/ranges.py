@@ -21,9 +21,11 @@ class RangeEstimator(Part):
     refresh_interval: ClassVar[int | None] = None  # steps between calibrations of a weight's range; None: only one
     clips: ClassVar[bool] = False
 
+    shape: tuple[int, ...] = ()  # of each: () for one of the whole tensor, else see `qexp.quantizers.channels`
+
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return (lower, upper), or (lower, upper, threshold), each 0-dim; changes no state."""
+        """Return (lower, upper), or (lower, upper, threshold), each of `shape`; changes no state."""
 
     def update(self, bounds: tuple[Tensor, ...]) -> None:  # noqa: B027
         """Update running statistics with the (lower, upper) that `forward` returned for a training batch."""
@@ -36,6 +38,18 @@ class RangeEstimator(Part):
         return {}
 
 
+class WeightRange(RangeEstimator):
+    """A range that follows from the weights at hand.
+
+    Args:
+        shape: of one number for each output channel, which is then quantized as a tensor of its own; () for one range.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()):
+        super().__init__()
+        self.shape = shape
+
+
 class NoRange(RangeEstimator):
     """No range: for full precision."""
 
@@ -43,14 +57,14 @@ class NoRange(RangeEstimator):
         return ()
 
 
-class MinMaxRange(RangeEstimator):
-    """The smallest and largest value of the tensor at hand: the min-max range of a weight (DQA, eq. 10).
+class MinMaxRange(WeightRange):
+    """The smallest and largest value: the min-max range of a weight (DQA, eq. 10, whose range is the whole tensor's).
 
     The paper does not say whether lower and upper carry a gradient; here they are constants.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        return value_range(x)
+        return value_range(x, self.shape)
 
 
 class RunningMinMaxRange(RangeEstimator):
@@ -85,18 +99,22 @@ class RunningMinMaxRange(RangeEstimator):
         return {"lower": self.lower, "upper": self.upper}
 
 
-class BinaryRange(RangeEstimator):
-    """-beta and beta with beta = mean|x| over the whole tensor (BWN; DQA, eq. 14; one scale per tensor, as printed)."""
+class BinaryRange(WeightRange):
+    """-beta and beta with beta = mean|x|.
+
+    Over the whole tensor as DQA prints it (eq. 14); the BWN paper has one for each filter (Rastegari et al. 2016, arXiv
+    1603.05279, algorithm 1).
+    """
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        beta = absolute_mean(x)
+        beta = absolute_mean(x, self.shape)
         return -beta, beta
 
 
-class TernaryRange(RangeEstimator):
-    """-beta, beta and 0.7 mean|x|, with beta the mean of those |x| that exceed it (TWN; DQA, eq. 15)."""
+class TernaryRange(WeightRange):
+    """-beta, beta and 0.7 mean|x|, with beta the mean of those |x| that exceed it (TWN; DQA, eq. 15, per tensor)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        threshold = TERNARY_THRESHOLD * absolute_mean(x)
-        beta = mean_above(x, scalar(threshold))
+        threshold = TERNARY_THRESHOLD * absolute_mean(x, self.shape)
+        beta = mean_above(x, scalar(threshold), self.shape)
         return -beta, beta, threshold

@@ -14,7 +14,7 @@ class STE(GridMethod):
     """One grid, straight-through gradient, nothing learned but what the grid learns (PACT's clip)."""
 
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> GridQuantizer:
-        return GridQuantizer(self.mix_of((bits,), of_weights=True))
+        return GridQuantizer(self.weight_members(bits, layer))
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> GridQuantizer:
-        return GridQuantizer(self.mix_of((bits,), of_weights=False))
+        return GridQuantizer(self.activation_members(bits))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.quantizers.base import Quantizer
+from qexp.quantizers.channels import place_among, values_at
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.numerics import as_double
 
@@ -47,11 +48,11 @@ def nearest_threshold(quantizer: Quantizer, weight: Tensor) -> NearestThreshold 
         weight: any shape.
     """
     bins = quantizer.bins(weight)
-    if bins is None or len(bins.thresholds) == 0:
+    if bins is None or bins.thresholds.shape[-1] == 0:
         return None
     x, thresholds = as_double(weight).contiguous(), bins.thresholds
-    nearest = torch.bucketize(x, (thresholds[1:] + thresholds[:-1]) / 2)
-    distances = (x - thresholds[nearest]).abs_().div_(bins.step)
+    nearest = place_among((thresholds[..., 1:] + thresholds[..., :-1]) / 2, x)
+    distances = (x - values_at(thresholds, nearest)).abs_().div_(bins.step)
     codes = quantizer.codes(weight)[0]
     others = (2 * nearest + 1).sub_(codes)
     is_beside = (others - nearest).mul_(2).sub_(1).abs_() == 1  # one of the two codes at the threshold

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qexp.quantizers.base import FLOAT_BITS, Method, Quantizer
+from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
+from qexp.quantizers.channels import values_at
 from qexp.utils.text import kind_of_value
 from qexp.utils.types import Progress
 
@@ -27,7 +28,7 @@ def _check_sides(method: Method, weight_bits: int, activation_bits: int) -> None
     sides = (("weight", weight_bits, method.weight), ("activation", activation_bits, method.activation))
     for side, bits, make in sides:
         if bits != FLOAT_BITS:
-            quantizer = make(bits)
+            quantizer = make(bits, LayerInfo(channel_shape=(VALUES[0], 1, 1, 1)))
             if not isinstance(quantizer, Quantizer):
                 raise ValueError(
                     f"{side}() returned {kind_of_value(quantizer)} and must return a qexp.quantizers.base.Quantizer"
@@ -95,7 +96,11 @@ def _check_codes(quantizer: Quantizer, x: Tensor, bits: int, ask: Callable[..., 
     codes, levels = found
     if codes.dtype != torch.uint8 or codes.shape != x.shape:
         raise ValueError(f"{name}.codes: codes are no uint8 tensor of the shape of the argument")
-    if levels.dim() != 1 or not 1 <= len(levels) <= 2**bits or int(codes.max()) >= len(levels):
+    count, rows = levels.shape[-1] if levels.dim() else 0, levels.shape[:-1]
+    is_row = not rows or (
+        len(rows) == x.dim() and all(own in (1, size) for own, size in zip(rows, x.shape, strict=True))
+    )
+    if not is_row or not 1 <= count <= 2**bits or int(codes.max()) >= count:
         raise ValueError(f"{name}.codes: levels are not one row of at most {2**bits} that the codes index")
-    if not torch.equal(ask("forward", x), levels[codes.long()]):
+    if not torch.equal(ask("forward", x), values_at(levels, codes)):
         raise ValueError(f"{name}: evaluated, forward is not levels[codes]")

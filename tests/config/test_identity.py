@@ -160,6 +160,18 @@ def test_younger_options_count_where_they_are_not_as_before(raw: dict[str, Any])
     assert len({old, *keys, both}) == len(OTHER_VALUES) + 2
 
 
+@pytest.mark.parametrize("name", ["ste", "br", "dqa", "daq"])
+def test_ranges_by_tensor_are_what_runs_had_before_granularity(configure: Configure, name: str) -> None:
+    """A stored run without the option has the key of `tensor`, reads as such, and keeps it when it is parsed."""
+    raw = dict(configure(f"quantizer={name}").tree)
+    assert raw["quantizer"]["granularity"] == "tensor"
+    old = {**raw, "quantizer": {key: value for key, value in raw["quantizer"].items() if key != "granularity"}}
+    assert run_key(old) == run_key(raw)
+    assert with_younger_options(old) == raw
+    assert configure(f"quantizer={name}", "quantizer.granularity=channel").key != run_key(raw)
+    assert "granularity" not in with_younger_options(dict(configure("quantizer=fp").tree))["quantizer"]
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_has_the_younger_options_at_their_usual_value(configure: Configure, recipe: str) -> None:
     """So that finished runs of all recipes are found again."""

@@ -22,6 +22,8 @@ METHODS = [
     "dqa grid=twn",
     "ste grid=sawb",
     "br mix=[sawb@2,fp] activation_mix=[pact@2,fp]",
+    "dqa granularity=channel",
+    "daq granularity=channel",
 ]
 
 

@@ -7,30 +7,33 @@ import pytest
 import torch
 
 from qexp.quantizers import evaluation, named_quantizers, quantize
+from qexp.quantizers.channels import values_at
 from qexp.utils.types import Progress, RoleOptimizers
 from support import methods
 
-sites = pytest.mark.parametrize(("name", "side", "bits"), methods.all_sites())
+sites = pytest.mark.parametrize(("name", "side", "bits"), methods.all_sites() + methods.BY_CHANNEL)
 names = pytest.mark.parametrize("name", [name for name in methods.NAMES if name != "fp"])
 
 
-def calibrated(name, side, bits, **changes):
-    quantizer = methods.build(name, side, bits, **changes)
-    quantizer.calibrate(methods.sample(side, seed=1))
+def calibrated(name, side, bits, shape=methods.SHAPE):
+    quantizer = methods.build(name, side, bits, shape=shape)
+    quantizer.calibrate(methods.sample(side, *shape, seed=1))
     return quantizer
 
 
 @sites
 def test_hard_values_are_the_levels_of_the_codes(name, side, bits):
-    """Evaluation returns levels[codes] bit for bit, and at most 2**bits different values."""
-    quantizer, x = calibrated(name, side, bits).eval(), methods.sample(side, 64, 16, 3, 3)
+    """Evaluation returns levels[codes] bit for bit, and at most 2**bits different values; of a channel with its own."""
+    shape = (64, 16, 3, 3)
+    quantizer, x = calibrated(name, side, bits, shape).eval(), methods.sample(side, *shape)
     codes, levels = quantizer.codes(x)
     hard = quantizer(x)
     assert codes.dtype == torch.uint8
     assert codes.shape == hard.shape == x.shape
-    assert len(levels) <= 2**bits
-    assert torch.equal(hard, levels[codes.long()])
-    assert 2 <= len(hard.unique()) <= 2**bits
+    assert levels.shape[-1] <= 2**bits
+    assert torch.equal(hard, values_at(levels, codes))
+    for values in hard if levels.dim() > 1 else [hard]:
+        assert 2 <= len(values.unique()) <= 2**bits
 
 
 @sites
@@ -108,7 +111,7 @@ def test_evaluating_an_image_does_not_depend_on_its_batch(name, side, bits):
 def test_a_constant_tensor_stays_finite(name, side, bits, value):
     """No spread, no range: the guards hold in both directions."""
     x = torch.full((4, 3), value, requires_grad=True)
-    quantizer = methods.build(name, side, bits).train()
+    quantizer = methods.build(name, side, bits, shape=(4, 3)).train()
     quantizer.calibrate(x.detach())
     y = quantizer(x)
     y.sum().backward()
@@ -120,7 +123,8 @@ def test_a_constant_tensor_stays_finite(name, side, bits, value):
 @sites
 def test_signed_inputs_keep_their_sign(name, side, bits):
     """Where calibration sees negative values, quantization keeps some of them negative."""
-    quantizer, x = methods.build(name, side, bits), torch.randn(4, 256, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(4, 256, generator=torch.Generator().manual_seed(0))
+    quantizer = methods.build(name, side, bits, shape=(4, 256))
     quantizer.calibrate(x)
     y = quantizer.eval()(x)
     assert y.min() < 0 < y.max()
@@ -139,10 +143,12 @@ def test_stats_are_scalars(name, side, bits):
 @names
 def test_a_bit_width_that_is_not_declared_is_refused(name):
     """check() names the bit-widths there are."""
-    with pytest.raises(ValueError, match="has no 9-bit weights; bit-widths it has: 1, 2, 3, 4, 5, 6, 7, 8, 32"):
-        methods.method(name).check(9, 2)
+    method = methods.method(name)
+    listed = ", ".join(map(str, [*method.weight_bits, 32]))
+    with pytest.raises(ValueError, match=f"has no 9-bit weights; bit-widths it has: {listed}"):
+        method.check(9, methods.usual_bits(name, "activation"))
     with pytest.raises(ValueError, match="has no 16-bit activations"):
-        methods.method(name).check(2, 16)
+        method.check(methods.usual_bits(name), 16)
 
 
 @names
@@ -155,14 +161,16 @@ def test_two_networks_in_one_process_are_independent(name):
 
     x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     first, second = net().eval(), net()
-    quantize(first, methods.method(name), weight_bits=1, activation_bits=2, keep_float=["first"])
+    weight_bits, activation_bits = list(methods.method(name).weight_bits), list(methods.method(name).activation_bits)
+    few, many = (weight_bits[0], activation_bits[0]), (weight_bits[-1], activation_bits[-1])
+    quantize(first, methods.method(name), weight_bits=few[0], activation_bits=few[1], keep_float=["first"])
     before = first(x)
-    quantize(second, methods.method(name), weight_bits=4, activation_bits=4, keep_float=["first"])
+    quantize(second, methods.method(name), weight_bits=many[0], activation_bits=many[1], keep_float=["first"])
     for _, quantizer in named_quantizers(second):
         quantizer.anneal(Progress(9, 10, 1, 2))
     second(x).sum().backward()
     assert torch.equal(first(x), before)
-    assert [quantizer.bits for _, quantizer in named_quantizers(first)] == [1, 2]
+    assert [quantizer.bits for _, quantizer in named_quantizers(first)] == list(few)
     assert not torch.equal(second.eval()(x), before)
 
 
@@ -170,7 +178,7 @@ def test_two_networks_in_one_process_are_independent(name):
 def test_the_soft_form_is_declared(name):
     """A method without a soft form evaluates the same both ways; one that declares it differs early in training."""
     x = methods.sample("weight")
-    quantizer = methods.build(name, "weight", 2)
+    quantizer = methods.build(name, "weight", methods.usual_bits(name))
     quantizer.anneal(Progress(1, 100, 0, 10))
     model = copy.deepcopy(quantizer).eval()
     hard = model(x)

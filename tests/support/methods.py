@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from qexp.config.config import Section
 from qexp.config.places import conf_dir
 from qexp.experiment.build import resolve
-from qexp.quantizers import Method, Quantizer
+from qexp.quantizers import LayerInfo, Method, Quantizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -51,14 +51,33 @@ VARIANTS = [
 ]
 
 
-def build(name: str, side: str, bits: int, **changes: object) -> Quantizer:
-    """A new quantizer of a method."""
-    return getattr(method(name, **changes), side)(bits)
+# Ranges by output channel: what `sample` draws must have the shape that they are built for.
+BY_CHANNEL = [
+    *[(f"{name} granularity=channel", "weight", bits) for name in ("ste", "br", "dqa", "daq") for bits in (1, 2, 3, 8)],
+    *[(f"{name} grid=twn granularity=channel", "weight", 2) for name in ("ste", "br", "dqa")],
+    ("ste grid=bwn granularity=channel", "weight", 1),
+    ("dqa mix=[bwn@1,twn@2,fp] granularity=channel", "weight", 1),
+]
+
+
+def usual_bits(name: str, side: str = "weight") -> int:
+    """A bit-width that a method declares, 2 if that is one of them."""
+    declared = list(getattr(method(name), f"{side}_bits"))
+    return 2 if 2 in declared else declared[0]
+
+
+SHAPE = (8, 4, 3, 3)
+
+
+def build(name: str, side: str, bits: int, *, shape: tuple[int, ...] = SHAPE, **changes: object) -> Quantizer:
+    """A new quantizer of a method, for a weight of this shape whose output channels come first."""
+    layer = LayerInfo(channel_shape=(shape[0], *[1] * (len(shape) - 1)))
+    return getattr(method(name, **changes), side)(bits, layer)
 
 
 def sample(side: str, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Weights are normal; layer inputs are normal values after a ReLU."""
-    values = torch.randn(*(shape or (8, 4, 3, 3)), generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    values = torch.randn(*(shape or SHAPE), generator=torch.Generator().manual_seed(seed), dtype=dtype)
     return values * 0.1 if side == "weight" else values.relu()
 
 
