@@ -23,6 +23,7 @@ OF_NUMBERS = (
     "quantizers/test_oscillation",
     "quantizers/test_dampening",
     "quantizers/test_freezing",
+    "quantizers/test_channels",
 )
 OF_RUNS = (
     "engine/test_divergence",
@@ -87,14 +88,16 @@ MISTAKES = (
     Mistake("DAQ: torch.round (half to even)", "daq.py", "return t.sub_(0.5).ceil_()", "return t.round_()"),
     Mistake("DAQ: exclusive ends", "daq.py", ".eq_(t.clamp_(0, steps))", ".gt_(0).mul_(t.clamp_(0, steps).lt(steps))"),
     Mistake("DAQ: gradient beyond the range", "daq.py", "float_copy(t).eq_", "float_copy(t.clamp_(0, steps)).eq_"),
-    Mistake("DAQ: missing 1/n in du", "daq.py", "-factor * by_position / steps", "-factor * by_position"),
+    Mistake("DAQ: missing 1/n in du", "daq.py", "dot(t, slope, lower.shape) / steps", "dot(t, slope, lower.shape)"),
     Mistake("DAQ: missing factor 2 for weights", "daq.py", "* (1 + sign) * size / width", "* size / width"),
     Mistake("DAQ: 2 sigma^2 in the kernel", "daq.py", "1 / ctx.sigma**2", "0.5 / ctx.sigma**2"),
     Mistake("DAQ: gamma missing in the slope", "daq.py", "ctx.gamma / (4 * math.sinh", "1 / (4 * math.sinh"),
     Mistake("DAQ: scale missing in the slope", "daq.py", "(1 + sign) * size / width", "(1 + sign) / width"),
     Mistake("DAQ: beta's gradient without its sign", "daq.py", "scale.sign() * (((1", "(((1"),
     Mistake("DAQ: population std of the weights", "numerics.py", "max(values.numel() - 1, 1)", "values.numel()"),
-    Mistake("DAQ: missing 1/std in the weight's gradient", "daq.py", "slope.mul_(factor / std)", "slope.mul_(factor)"),
+    Mistake(
+        "DAQ: missing 1/std in the weight's gradient", "daq.py", "beside(factor / std, slope)", "beside(factor, slope)"
+    ),
     Mistake("DAQ: beta without abs", "daq.py", "scalar(scale.abs()) / steps", "scalar(scale) / steps"),
     Mistake("DAQ: uA about zero, not the mean", "daq.py", "mean_and_std(x)[1]", "x.square().mean().sqrt()"),
     Mistake("DQA: temperature starts at b = 0", "dqa.py", "** (progress.step /", "** ((progress.step - 1) /"),
@@ -156,20 +159,20 @@ MISTAKES = (
     Mistake(
         "codes: DAQ's position as one product and sum",
         "daq.py",
-        "return torch.sub(x, mean).div_(std).sub_(lower).div_(delta)",
-        "return x.mul(1 / (std * delta)).sub_((mean / std + lower) / delta)",
+        "return torch.sub(x, standard[0]).div_(standard[1]).sub_(beside(lower, x)).div_(beside(delta, x))",
+        "return x.mul(1 / (standard[1] * delta)).sub_((standard[0] / standard[1] + lower) / delta)",
     ),
     Mistake(
         "codes: a uniform grid multiplies by 1 / step",
         "numerics.py",
-        "torch.sub(x, lower).div_(step)",
-        "torch.sub(x, lower).mul_(1 / step)",
+        "torch.sub(x, beside(lower, x)).div_(beside(step, x))",
+        "torch.sub(x, beside(lower, x)).mul_(beside(1 / step, x))",
     ),
     Mistake(
         "exact: a scale inside of the sum",
         "exact_forms.py",
-        "total = self._sums(integers).mul_(scale * self.weight_scale)",
-        "total = self.layer.apply_operation(integers * float(scale * self.weight_scale), self.weight, None)",
+        "        total.mul_(beside(scale * self.weight_scale, total))",
+        "        total = self.layer.apply_operation(integers * float(scale * self.weight_scale), self.weight, None)",
     ),
     Mistake(
         "exact: float layers in single precision",
@@ -190,12 +193,37 @@ MISTAKES = (
         "(DOUBLE + 12 - log2(terms)) / 2",
     ),
     Mistake("exact: sums beyond 24 bits in one piece", "sums.py", "while largest > limit:", "while False:"),
-    Mistake("exact: offsets of weights left out", "exact_forms.py", "if self.weight_offset != 0:", "if False:"),
+    Mistake(
+        "exact: offsets of weights left out", "exact_forms.py", "isinstance(self.weight_offset, Tensor) or", "False and"
+    ),
     Mistake(
         "exact: padding taken for a value",
         "exact_forms.py",
         "ones = integers.new_ones(1, *integers.shape[1:])",
         "ones = 2 * integers.new_ones(1, *integers.shape[1:])",
+    ),
+    Mistake(
+        "channels: axis of a transposed convolution", "channels.py", "axis = 1 if isinstance", "axis = 0 if isinstance"
+    ),
+    Mistake("channels: groups share no numbers", "channels.py", ".repeat(groups)", ".repeat_interleave(groups)"),
+    Mistake(
+        "channels: a range of all of them",
+        "numerics.py",
+        "as_float(x.amin(other_axes(shape), keepdim=True))",
+        "x.min()",
+    ),
+    Mistake("channels: one count of those above", "numerics.py", "above.sum(axes, keepdim=True)", "above.sum()"),
+    Mistake("channels: one gradient for all ranges", "daq.py", "dot(t, slope, lower.shape)", "dot(t, slope)"),
+    Mistake("channels: codes without scales", "functional.py", "return dot(grid.to_levels(x), grad)", "pass"),
+    Mistake(
+        "channels: places of another row",
+        "channels.py",
+        "by_channel = x.movedim(axis, 0)",
+        "by_channel = x.flip(axis).movedim(axis, 0)",
+    ),
+    Mistake("channels: dampening by codes of all", "channels.py", "codes.long() + count *", "codes.long() + 0 *"),
+    Mistake(
+        "channels: scales cost nothing", "inspection.py", "channel_numbers * FLOAT_BITS / 8", "channel_numbers * 0"
     ),
     Mistake("exact: given codes forgotten", "exact_forms.py", "form.codes.copy_(codes)", "pass"),
     Mistake(
@@ -217,7 +245,10 @@ MISTAKES = (
         "now",
     ),
     Mistake(
-        "dampening: not clipped to the range", "dampening.py", "torch.clamp(weight, centers[0], centers[-1])", "weight"
+        "dampening: not clipped to the range",
+        "dampening.py",
+        "torch.clamp(weight, centers[..., 0], centers[..., -1])",
+        "weight",
     ),
     Mistake("freezing: at the latest code", "freezing.py", "self.average.round().to(torch.uint8)", "codes"),
     Mistake(
@@ -395,7 +426,10 @@ MISTAKES = (
         "cli",
     ),
     Mistake(
-        "threshold: the next one below, not the nearest", "thresholds.py", "thresholds[:-1]) / 2", "thresholds[:-1])"
+        "threshold: the next one below, not the nearest",
+        "thresholds.py",
+        "thresholds[..., :-1]) / 2",
+        "thresholds[..., :-1])",
     ),
     Mistake("threshold: distance in units of the weight", "thresholds.py", ".abs_().div_(bins.step)", ".abs_()"),
     Mistake(
