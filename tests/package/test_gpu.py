@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -12,10 +13,12 @@ from torch._dynamo.utils import counters
 
 from qexp.engine.metrics import Tally
 from qexp.experiment.build import make_step
-from qexp.quantizers import Dampening, Freezing, anneal, recompute
+from qexp.models.mobilenet import mobilenetv2
+from qexp.quantizers import Dampening, Freezing, anneal, hard_evaluation, recompute
 from qexp.utils.types import Progress
 from support.commands import TINY
 from support.crashes import difference, only_run, result
+from support.hard_nets import images, logits, quantized, small
 from support.steps import WORDS, Whole, assert_same, batch, gradients, make, network, take
 
 DEVICE = torch.device("cuda")
@@ -24,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
 ]
 GRIDS = ["ste grid=sawb", "ste grid=sawb sawb=formula", "ste grid=twn"]
+GRIDS += [f"{name} granularity=channel" for name in ("ste", "ste grid=twn", "dqa", "daq")]
 names = pytest.mark.parametrize("name", WORDS)
 
 
@@ -155,10 +159,32 @@ def test_gradients_are_those_of_the_cpu(name, accumulate, again):
     assert_same(buffers, dict(model.named_buffers()), rtol=1e-6, atol=1e-9)
 
 
-def test_a_killed_run_goes_on_in_the_same_bits(tmp_path):
+@pytest.mark.parametrize("bits", [(1, 1), (2, 2), (5, 6), (8, 8)])
+@pytest.mark.parametrize("make_net", [small, mobilenetv2], ids=["small", "mobilenetv2"])
+@pytest.mark.parametrize("name", [*WORDS, *(name for name in GRIDS if "twn" not in name and "formula" not in name)])
+def test_hard_logits_are_those_of_the_cpu(name, make_net, bits):
+    """Bit for bit, as is the network that they are of; mixes begin with 2 bits."""
+    bits = (2, bits[1]) if "mix=" in name else bits
+    bits = (bits[0], 2) if "activation_mix=" in name else bits
+    whole = partial(mobilenetv2, classes=10, channels=3, image_size=12, width=0.25)
+    whole = whole if make_net is mobilenetv2 else small
+    model = quantized(name, *bits, make=whole)
+    expected = logits(model)
+    model.to(DEVICE)
+    with torch.inference_mode(), hard_evaluation(model):
+        found = model(images().to(DEVICE)).cpu()
+    assert torch.equal(found, expected)
+
+
+USUAL = ["recipe.ema=0.9", "recipe.clip_norm=1", "recipe.mixup=0.2", "recipe.cutmix=0.2", "recipe.randaugment=9"]
+USUAL += ["recipe.holdout=20", "recipe.patience=3", "recipe.optimizer.weight.name=adamw"]
+
+
+@pytest.mark.parametrize("chosen", [["quantizer=dqa"], ["quantizer=daq", "quantizer.granularity=channel", *USUAL]])
+def test_a_killed_run_goes_on_in_the_same_bits(tmp_path, chosen):
     """With deterministic=true; processes of their own, because CUDA does not survive a fork."""
     words = [sys.executable, "-m", "qexp", "train", *TINY, "device=cuda", "deterministic=true", "recipe.epochs=4"]
-    words += ["recipe.batch_size=16", "checkpoint.steps=1", "quantizer=dqa", "init=scratch", "tracking.step_interval=1"]
+    words += ["recipe.batch_size=16", "checkpoint.steps=1", *chosen, "init=scratch", "tracking.step_interval=1"]
     found = []
     for name, kills in (("whole", 0), ("killed", 3)):
         folder = tmp_path / name
