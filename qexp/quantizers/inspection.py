@@ -41,8 +41,11 @@ def weight_levels(model: nn.Module) -> dict[str, int]:
 
 
 def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
-    """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own."""
-    at_bits = as_float = 0.0
+    """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own.
+
+    A parameter that several layers share counts once, at the most bits that one of them has.
+    """
+    found: dict[nn.Parameter, int] = {}
     for module in model.modules():
         if isinstance(module, Part):
             continue
@@ -50,6 +53,6 @@ def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
             if name == "output_scale":
                 continue
             bits = module.weight_bits if isinstance(module, QuantLayer) and name == "weight" else FLOAT_BITS
-            at_bits += parameter.numel() * bits / 8
-            as_float += parameter.numel() * FLOAT_BITS / 8
-    return at_bits, as_float
+            found[parameter] = max(bits, found.get(parameter, 0))
+    as_float = sum(parameter.numel() * FLOAT_BITS / 8 for parameter in found)
+    return sum(parameter.numel() * bits / 8 for parameter, bits in found.items()), as_float
