@@ -124,7 +124,15 @@ def run_report(outcome: RunOutcome) -> str:
 
 
 def _label(summary: dict[str, Any]) -> str:
-    return method_label(summary["quantizer"], summary["weight_bits"], summary["activation_bits"])
+    bits = summary["weight_bits"], summary["activation_bits"]
+    return method_label(summary["quantizer"], *bits, _is_mixed(summary.get("layers"), bits))
+
+
+def _is_mixed(layers: Any, bits: tuple[int, int]) -> bool:
+    """Whether some quantized layers have other bits than most."""
+    found = layers.get("bits") if isinstance(layers, dict) else None
+    own = found.values() if isinstance(found, dict) else ()
+    return any(one not in (usual, 32) for layer in own for one, usual in zip(layer, bits, strict=False))
 
 
 def _model(summary: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from qexp.config.config import Config
 from qexp.config.yaml_files import to_yaml
 from qexp.engine import weights
 from qexp.engine.checkpointer import Checkpointer, strip_training_state
+from qexp.engine.early_stop import EarlyStop
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, make_step
 from qexp.experiment.code_check import code_warning
@@ -168,8 +169,13 @@ def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointe
     """Say where a run resumes, and which of its logs are shorter than they were."""
     epochs, per_epoch = session.config.recipe.epochs, len(session.train_batches)
     if checkpointer.found:
-        done = checkpointer.found["training"]["done"]
-        tell(f"resuming at step {done} of {epochs * per_epoch}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}")
+        training = checkpointer.found["training"]
+        done, ended = training["done"], training["epochs"]
+        if EarlyStop(session.config.recipe.patience, *training.get("best_held_out", ())).ends(ended):
+            tell(f"training had stopped early, after epoch {ended} of {epochs}; what comes after it is done now")
+        else:
+            epoch = min(done // per_epoch + 1, epochs)
+            tell(f"resuming at step {done} of {epochs * per_epoch}, epoch {epoch} of {epochs}")
     for name, size in checkpointer.files.items():
         if not (path / name).is_file() or (path / name).stat().st_size < size:
             tell(f"warning: {path / name} is shorter than its checkpoint says; what it held is lost")

@@ -73,9 +73,9 @@ def time_span(seconds: float) -> str:
     return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"
 
 
-def method_label(quantizer: str, weight_bits: Any, activation_bits: Any) -> str:
-    """Return `daq W2A2`."""
-    return f"{quantizer} W{weight_bits}A{activation_bits}"
+def method_label(quantizer: str, weight_bits: Any, activation_bits: Any, is_mixed: object = False) -> str:
+    """Return `daq W2A2`, or `daq W2A2+` where some layers have bits of their own (layer_bits)."""
+    return f"{quantizer} W{weight_bits}A{activation_bits}{'+' * bool(is_mixed)}"
 
 
 def model_label(name: str, width: Any) -> str:
