@@ -8,6 +8,8 @@ from torch import nn
 
 from qexp.utils.callback import Callback, EpochRecord, StepRecord
 
+ROOMY = 100  # columns of a terminal that has room for the time since the start as well
+
 
 def make_progress(console: Console, *, epochs: int, steps: int) -> Callback:
     """Return a progress bar where `console` is a terminal, else plain lines."""
@@ -60,9 +62,9 @@ class ProgressBar(Callback):
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("loss {task.fields[loss]}  test {task.fields[top1]}  {task.fields[speed]}"),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if console.width >= ROOMY else []),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
         )
