@@ -1,6 +1,6 @@
 """One training inside its run directory: callbacks, checkpointer, fit, summary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
-from qexp.runs.variation import OptionReader, shown
+from qexp.runs.variation import OptionReader, options_of_methods, shown
 from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
@@ -211,6 +211,10 @@ def _callbacks(
     return callbacks
 
 
+def _in_cells(options: Mapping[str, Any]) -> dict[str, int | float | str]:
+    return {key: value if isinstance(value, int | float) else shown(value) for key, value in options.items()}
+
+
 def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
     config, model = session.config, session.model
     flat = {key: value for key, value in OptionReader().options(config.tree).items() if value is not None}
@@ -224,7 +228,8 @@ def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
         path,
         at=at,
         config_text=to_yaml(config.tree),
-        hyperparameters={key: value if isinstance(value, int | float) else shown(value) for key, value in flat.items()},
+        hyperparameters=_in_cells(flat),
+        columns=_in_cells(options_of_methods()),
         step_interval=config.tracking.step_interval,
         histogram_interval=config.tracking.histogram_interval,
         stats=partial(quantizers.stats, model),
