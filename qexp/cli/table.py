@@ -11,7 +11,7 @@ from rich.console import Console
 from qexp.cli.checks import check_jobs
 from qexp.cli.parser import Parser
 from qexp.cli.progress import plan_of
-from qexp.cli.text import grid
+from qexp.cli.text import folded, grid
 from qexp.config.compose import composing
 from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
@@ -78,6 +78,7 @@ def _one(folders: Sequence[Path], name: str, request: TableRequest, arguments: a
         return 0
     if arguments.run:
         failures = _run(joined, arguments.format, debug=debug)
+        print(end="\n" if arguments.format == "text" else "")
         joined = _joined(folders, name, request, arguments.config_dir)
     _print(joined, arguments.format)
     return 3 if failures else 0
@@ -194,4 +195,5 @@ def _print(joined: JoinedTable, format: str) -> None:
         print(as_markdown(joined))
     else:
         above, below = around(joined)
+        above, below = ("\n".join(folded(line, 4) for line in text.split("\n")) for text in (above, below))
         print("\n".join((above, grid(*cells(joined)), below)))

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import nn
 
 from qexp.utils.callback import Callback, EpochRecord, StepRecord
+from qexp.utils.printing import say
 
 ROOMY = 100  # columns of a terminal that has room for the time since the start as well
 
@@ -89,11 +90,11 @@ class ProgressBar(Callback):
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         if record.hard:
             self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
-        self.bar.console.print(epoch_line(record), highlight=False)
+        say(self.bar.console, epoch_line(record))
         self.shown, self.images = time.perf_counter(), 0  # evaluation does not count as training speed
 
     def after_norm(self, record: EpochRecord) -> None:
-        self.bar.console.print(norm_line(record), highlight=False)
+        say(self.bar.console, norm_line(record))
 
     def close(self) -> None:
         self.bar.stop()

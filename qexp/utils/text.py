@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -39,6 +40,17 @@ def differing_codes(found: Mapping[str, int], source: object) -> str:
     """Return `5 codes of weights not as recorded in last.pt (conv1: 2, conv2: 3)`."""
     layers = few([f"{name}: {number:,}" for name, number in found.items()])
     return f"{plural(sum(found.values()), 'code')} of weights not as recorded in {source} ({layers})"
+
+
+def in_lines(line: str, columns: int, indent: int) -> str:
+    """Return a line in lines of at most so many letters, those behind the first indented.
+
+    It is folded between words: a path that is longer than a line stays whole, and can be copied.
+    """
+    if len(line) <= columns:
+        return line
+    space = " " * (indent if columns >= 2 * indent else 2)
+    return textwrap.fill(line, columns, subsequent_indent=space, break_long_words=False, break_on_hyphens=False)
 
 
 def plural(count: int, noun: str) -> str:
