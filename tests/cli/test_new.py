@@ -66,7 +66,7 @@ def test_the_tests_of_all_kinds_pass_under_plain_pytest(qexp: Qexp, workspace: P
         timeout=300,
     )
     assert done.returncode == 0, done.stdout
-    assert "11 passed" in done.stdout
+    assert "12 passed" in done.stdout
 
 
 @pytest.mark.training
