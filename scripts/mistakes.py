@@ -222,9 +222,7 @@ MISTAKES = (
         "by_channel = x.flip(axis).movedim(axis, 0)",
     ),
     Mistake("channels: dampening by codes of all", "channels.py", "codes.long() + count *", "codes.long() + 0 *"),
-    Mistake(
-        "channels: scales cost nothing", "inspection.py", "channel_numbers * FLOAT_BITS / 8", "channel_numbers * 0"
-    ),
+    Mistake("channels: scales cost nothing", "inspection.py", "scales * FLOAT_BITS / 8", "scales * 0"),
     Mistake("exact: given codes forgotten", "exact_forms.py", "form.codes.copy_(codes)", "pass"),
     Mistake(
         "exact: NNPACK's transforms",

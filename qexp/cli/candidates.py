@@ -51,14 +51,14 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         "--state": STATES,
         "--format": ("text", "md", "csv", "json", "latex"),
         **dict.fromkeys(("--sort", "--columns", "--group"), NAMES),
-        "--runs-dir": (),
+        **dict.fromkeys(("--runs-dir", "--links"), ()),
     },
     "models": {**dict.fromkeys(("--help", "--coverage", "--debug")), "--config-dir": ()},
     "new": {**dict.fromkeys(("--help", "--debug")), "--to": ()},
     "doctor": dict.fromkeys(("--help", "--debug")),
     "completion": dict.fromkeys(("--help",)),
 }
-_ACTIONS = ("list", "show", "compare", "rm")
+_ACTIONS = ("list", "show", "compare", "tensorboard", "rm")
 _OF_EVAL = ("dataset", "dataset.", "device", "threads", "workers", "data_dir", "runs_dir", "recipe.eval_batch_size")
 _BITS = tuple(map(str, (*range(1, 9), 32)))
 

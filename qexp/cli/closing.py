@@ -13,7 +13,7 @@ from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
 from qexp.cli.listing import as_lines, listing
 from qexp.cli.run_values import ListedRun
-from qexp.cli.text import named_rows
+from qexp.cli.text import folded, named_rows
 from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.runs.query import Entry
@@ -39,7 +39,7 @@ def report_run(record: JobRecord) -> int:
     """Print the closing report of a single run and return the exit code."""
     outcome = record.outcome
     if outcome.state == "skipped":
-        print(f"already done, nothing to train (overwrite=true repeats it): {outcome.path}")
+        print(folded(f"already done, nothing to train (overwrite=true repeats it): {outcome.path}", 2))
     if outcome.state == "locked":
         print(f"skipped: {outcome.message}")
     if outcome.summary:
@@ -63,7 +63,7 @@ def report_sweep(records: Sequence[JobRecord], jobs: int, words: Sequence[str], 
     """
     outcomes = [record.outcome for record in records]
     if outcomes:
-        print(sweep_table(outcomes))
+        print(f"\n{sweep_table(outcomes)}")
     print(summary_line(records, jobs))
     failed = [record for record in records if record.outcome.state in FAILED]
     if not failed:
@@ -124,7 +124,15 @@ def run_report(outcome: RunOutcome) -> str:
 
 
 def _label(summary: dict[str, Any]) -> str:
-    return method_label(summary["quantizer"], summary["weight_bits"], summary["activation_bits"])
+    bits = summary["weight_bits"], summary["activation_bits"]
+    return method_label(summary["quantizer"], *bits, _is_mixed(summary.get("layers"), bits))
+
+
+def _is_mixed(layers: Any, bits: tuple[int, int]) -> bool:
+    """Whether some quantized layers have other bits than most."""
+    found = layers.get("bits") if isinstance(layers, dict) else None
+    own = found.values() if isinstance(found, dict) else ()
+    return any(one not in (usual, 32) for layer in own for one, usual in zip(layer, bits, strict=False))
 
 
 def _model(summary: dict[str, Any]) -> str:

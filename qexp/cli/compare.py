@@ -40,20 +40,22 @@ def comparison(first: Entry, second: Entry) -> dict[str, Any]:
 
     Returns:
         `runs`: path, state and epochs of each. `config`: dotted key -> both values, of what is part of the identity;
-        `runtime`: the same of what is not. `result`: name in summary.json -> both values, None where one has none.
+        `runtime`: the same of what is not; both None where a configuration cannot be read. `result`: name in
+        summary.json -> both values, None where one has none.
         `curve`: the common epochs, [epoch, hard top-1 of the first, of the second]; `equal_until`: the last epoch up to
         which both were equal, 0 where they differ from the first one on; None without common epochs.
     """
     epochs = [_epochs(entry) for entry in (first, second)]
     common = sorted(epochs[0].keys() & epochs[1].keys())
     results = [entry.result for entry in (first, second)]
+    is_known = bool(first.config and second.config)
     return {
         "runs": [
             {"run": str(entry.path), "state": entry.state, "epochs": max(own, default=0)}
             for entry, own in zip((first, second), epochs, strict=True)
         ],
-        "config": _differences(first, second, _identity_of),
-        "runtime": _differences(first, second, _runtime_of),
+        "config": _differences(first, second, _identity_of) if is_known else None,
+        "runtime": _differences(first, second, _runtime_of) if is_known else None,
         "result": {
             key: [number(one, key) for one in results]
             for key in _RESULTS.values()
@@ -68,10 +70,11 @@ def compare_page(first: Entry, second: Entry) -> str:
     """Return in what two runs differ, for people."""
     found = comparison(first, second)
     blocks = [_heads(first, second), *_warnings(first, second)]
-    differing = [*found["config"].items(), *found["runtime"].items()]
-    if not found["config"]:
-        same = "the same configuration" if first.config and second.config else "a configuration cannot be read"
-        blocks.append(same + (", but for how it was run" if differing else ""))
+    differing = [*(found["config"] or {}).items(), *(found["runtime"] or {}).items()]
+    if found["config"] is None:
+        blocks.append(_unreadable(first, second))
+    elif not found["config"]:
+        blocks.append("the same configuration" + (", but for how it was run" if differing else ""))
     if differing:
         blocks.append(_values(differing))
     if found["result"]:
@@ -102,6 +105,11 @@ def _warnings(first: Entry, second: Entry) -> list[str]:
 
 
 # Configuration
+
+
+def _unreadable(first: Entry, second: Entry) -> str:
+    letters = [letter for letter, entry in (("A", first), ("B", second)) if not entry.config]
+    return f"the config.yaml of {' and of '.join(letters)} cannot be read, so that options are not compared"
 
 
 def _identity_of(run: ListedRun) -> Mapping[str, Any]:

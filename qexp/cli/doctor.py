@@ -9,6 +9,7 @@ from pathlib import Path
 
 import qexp
 from qexp.cli.parser import Parser
+from qexp.cli.text import folded
 from qexp.config.places import conf_dir, data_root, store_root
 
 
@@ -31,7 +32,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
             line, mark = check(), "ok"
         except Exception as error:
             line, mark, failed = f"{type(error).__name__}: {error}".splitlines()[0], "PROBLEM", True
-        print(f"{mark:<8}{name:<10} {line}")
+        print(folded(f"{mark:<8}{name:<10} {line}", 19))
     return 1 if failed else 0
 
 

@@ -21,6 +21,8 @@ FORMATS = ("text", "md", "csv", "json", "latex")
 DIFFERS = "differs in"
 LEAST_WIDTH = 16  # of the column of all that differs, on a terminal that is too narrow for a column each
 
+CLEAR = ("dataset", "model", "quantizer", "protocol", "state")  # columns whose cells need no header
+
 # Left out one after another where a terminal is too narrow.
 _LESS_IMPORTANT = ("kB", "gap", "time", "epochs", "float", "difference")
 _MEASURED = ("top1_hard", "float_top1", "difference", "quantizer_gap", "weight_kilobytes", "epochs", "time_seconds")
@@ -43,7 +45,7 @@ class Column:
     @property
     def width(self) -> int:
         """Of its widest line."""
-        return max(map(cell_len, (*self.header.split("\n"), *self.cells)))
+        return max(cell_len(line) for text in (self.header, *self.cells) for line in text.split("\n"))
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[st
     """Return the columns that a terminal has room for, and the headers of those that are left out.
 
     Headers are folded at their dots first; then what is less important goes, and at last what varies stands in one
-    column with lines as they are needed. What identifies a run is never cut.
+    column with lines as they are needed; on the narrowest all stands in one beside the first, in the same order. What
+    identifies a run is never cut.
     """
     kept, left_out = [*columns], []
     if _total(kept) > width:
@@ -179,7 +182,9 @@ def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[st
         if _total(kept) > width and any(column.header == name for column in kept):
             kept = [column for column in kept if column.header != name]
             left_out.append(name)
-    return (_gathered(kept, width) if _total(kept) > width else kept), left_out
+    if _total(kept) > width:
+        kept = _gathered(kept, width)
+    return (_in_two(columns, left_out, width) if _total(kept) > width else kept), left_out
 
 
 def _total(columns: Sequence[Column]) -> int:
@@ -199,6 +204,21 @@ def _gathered(columns: Sequence[Column], width: int) -> list[Column]:
         words = [f"{name}={value}" for name, value in zip(names, values, strict=True) if value != "-"]
         cells.append(_in_lines(words, room) or "-")
     return [*rest, Column(DIFFERS, cells)]
+
+
+def _in_two(columns: Sequence[Column], left_out: Sequence[str], width: int) -> list[Column]:
+    """Return the first column, and all others in one, with the names of those that do not explain themselves."""
+    first, *rest = [column for column in columns if column.header not in left_out]
+    room = max(width - first.width - 7, LEAST_WIDTH)
+    cells = []
+    for values in zip(*(column.cells for column in rest), strict=True):
+        words = [
+            value if column.header in CLEAR else f"{column.header}={value}"
+            for column, value in zip(rest, values, strict=True)
+            if value != "-"
+        ]
+        cells.append(_in_lines(words, room) or "-")
+    return [first, Column("run", cells)]
 
 
 def _in_lines(words: Sequence[str], room: int) -> str:

@@ -21,7 +21,7 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp train [key=value ...]       train one network; -m trains every combination of the given values
   qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
-  qexp runs [TEXT ...]             list the runs in the store, or means; runs show, compare, rm: one, two, remove
+  qexp runs [TEXT ...]             list the runs in the store, or means; runs show, compare, tensorboard, rm
   qexp models [NAME]               the networks; --coverage: which of their layers are quantized, and why not
   qexp new KIND NAME               a method, model, data set or table of your own: a small package with a test
   qexp doctor                      check the installation, the devices and the folders
@@ -36,7 +36,7 @@ Examples
   qexp train dataset=cifar10 model=resnet20 quantizer=daq bits=2 protocol=short model.width=1
   qexp eval ihlhmgdn checkpoint=best
   qexp table dqa/1 --run --protocol smoke
-  tensorboard --logdir runs
+  qexp runs tensorboard
 
 Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or device, nothing was created;
 3 a sweep with failures; 4 the run diverged; 130 and 143 stopped by Ctrl-C and SIGTERM.

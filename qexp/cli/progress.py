@@ -1,4 +1,4 @@
-"""Where a sweep is: `3 of 24`, what the job is called, and about how long the rest takes."""
+"""Where a sweep or a table is: `3 of 24`, what the job is called, and about how long the rest takes."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qexp import runs
+from qexp.cli.run_names import long_names
 from qexp.config.config import Config
-from qexp.runs.variation import OptionReader, shown, variation
-from qexp.utils.text import method_label, model_label, time_span
+from qexp.runs.variation import OptionReader
+from qexp.utils.text import time_span
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,11 @@ def read_plan(folder: Path) -> Plan | None:
     return Plan(**found) if found else None
 
 
-def plan_of(configs: Sequence[Config]) -> Plan:
-    """Return the plan of a sweep over these runs, which begins now."""
+def plan_of(configs: Sequence[Config], rows: Sequence[str] = ()) -> Plan:
+    """Return the plan of a sweep over these runs, or of these rows of a table, which begins now."""
     done = [] if any(config.overwrite for config in configs) else _done(configs)
-    return Plan(job_names(configs), done, time.time())
+    names = job_names(configs)
+    return Plan([f"{row}  {name}" for row, name in zip(rows, names, strict=True)] if rows else names, done, time.time())
 
 
 def _done(configs: Sequence[Config]) -> list[int]:
@@ -81,16 +83,4 @@ def _done(configs: Sequence[Config]) -> list[int]:
 def job_names(configs: Sequence[Config]) -> list[str]:
     """Return what the runs of a sweep are called: method, bits, seed, and what else varies among them."""
     reader = OptionReader()
-    read = [reader.options(config.tree) for config in configs]
-    found = variation(read)
-    names = []
-    for config, options in zip(configs, read, strict=True):
-        words = [method_label(config.quantizer.name, config.weight_bits, config.activation_bits)]
-        if {"model", "model.width"} & set(found.names):
-            words.append(model_label(config.model.name, config.width))
-        words += [f"on {config.dataset.name}"] if "dataset" in found.names else []
-        words.append(f"seed {config.seed}")
-        words += [f"protocol {config.protocol}"] if "protocol" in found.names else []
-        words += [f"{key}={shown(options[key])}" for key in found.options if key in options]
-        names.append("  ".join(words))
-    return names
+    return long_names([reader.options(config.tree) for config in configs])

@@ -1,13 +1,15 @@
-"""`qexp runs`: list, show, compare and remove the runs in the store."""
+"""`qexp runs`: list, show, compare and remove the runs in the store, and their curves in TensorBoard."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qexp.cli.compare import compare_json, compare_page
+from qexp.cli.curves import show_curves
 from qexp.cli.grouping import MEASURED, as_listing, group_rows, grouped, in_order_of
 from qexp.cli.listing import (
     FORMATS,
@@ -29,17 +31,19 @@ from qexp.runs.query import STATES, Entry
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import plural, printable, size, suggest
 
-ACTIONS = ("list", "show", "compare", "rm")
+ACTIONS = ("list", "show", "compare", "tensorboard", "rm")
 USAGE = """\
 qexp runs [list] [TEXT ...] [key=value ...] [--state STATE] [--sort NAME] [--columns NAMES] [--format NAME] [--json]
        qexp runs [list] [TEXT ...] [key=value ...] [--state STATE] --group NAMES [--sort NAME] [--format NAME]
        qexp runs show RUN [--json]
        qexp runs compare RUN RUN [--json]
+       qexp runs tensorboard [TEXT ...] [key=value ...] [--state STATE] [--links DIR] [-- words for tensorboard]
        qexp runs rm RUN or TEXT ... [key=value ...] [--state STATE] [--yes]"""
 _GOES_WITH = {
     "json": ("list", "show", "compare"),
     "yes": ("rm",),
     "all": ("rm",),
+    "links": ("tensorboard",),
     **dict.fromkeys(("sort", "columns", "group", "format"), ("list",)),
 }
 EXAMPLES = """\
@@ -53,6 +57,7 @@ examples:
   qexp runs --group quantizer --format latex   for a paper; md, csv and json for others
   qexp runs show ihlhmgdn                      one run: all that is known of it
   qexp runs compare ihlhmgdn mpcd              two: what differs in configuration, result and curve
+  qexp runs tensorboard digits -- --port 6007  their curves, each called by what varies: daq W2A2 lr=0.01 seed 0
   qexp runs rm --state interrupted             asks before it removes anything; a run that is running stays
 
 The list has a column for every option that varies in what is listed, unless it follows from others that are shown.
@@ -73,6 +78,9 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         return _show(root, arguments)
     if arguments.action == "compare":
         return _compare(root, arguments)
+    if arguments.action == "tensorboard":
+        select = partial(query.select, root, arguments.words, states)
+        return show_curves(root, select, arguments.further, arguments.links)
     if arguments.action == "rm":
         return _rm(root, arguments, states)
     return _list(root, arguments, states)
@@ -95,9 +103,14 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="list, show, compare: print all there is as JSON")
     parser.add_argument("--yes", action="store_true", help="rm: do not ask")
     parser.add_argument("--all", action="store_true", help="rm: every run of the store")
-    arguments = parser.parse(_joined(words))
+    parser.add_argument("--links", metavar="DIR", help="tensorboard: only make a folder of links for it, which stays")
+    own = words[: words.index("--")] if "--" in words else words
+    arguments = parser.parse(_joined(own))
     named = bool(arguments.words) and arguments.words[0] in ACTIONS
     arguments.action = arguments.words.pop(0) if named else "list"
+    if (further := words[len(own) + 1 :]) and arguments.action != "tensorboard":
+        parser.error(f"words behind -- do not go with {arguments.action}")
+    arguments.further = further
     for option, actions in _GOES_WITH.items():
         if getattr(arguments, option) and arguments.action not in actions:
             parser.error(f"--{option} does not go with {arguments.action}")

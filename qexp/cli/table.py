@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from rich.console import Console
 
 from qexp.cli.checks import check_jobs
 from qexp.cli.parser import Parser
-from qexp.cli.text import grid
+from qexp.cli.progress import plan_of
+from qexp.cli.text import folded, grid
 from qexp.config.compose import composing
 from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
@@ -76,6 +78,7 @@ def _one(folders: Sequence[Path], name: str, request: TableRequest, arguments: a
         return 0
     if arguments.run:
         failures = _run(joined, arguments.format, debug=debug)
+        print(end="\n" if arguments.format == "text" else "")
         joined = _joined(folders, name, request, arguments.config_dir)
     _print(joined, arguments.format)
     return 3 if failures else 0
@@ -145,12 +148,16 @@ def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:
     """Train what is missing and return how many runs failed."""
     console = Console(stderr=format != "text")  # stdout is for the table
     missing, failures = joined.missing(), 0
-    for number, (line, run) in enumerate(missing, start=1):
-        say(console, f"\n{number}/{len(missing)}  {line.row.id}  {line.row.label}")
+    plan = plan_of([run.config for _, run in missing], [line.row.id for line, _ in missing])
+    trained: list[float] = []
+    for number, (line, run) in enumerate(missing):
+        say(console, f"\n{plan.head(number, seconds=plan.seconds_left(trained, range(number)))}")
+        began = time.monotonic()
         try:
             outcome = run_experiment(run.config, console, debug=debug)
         except QexpError as error:
             outcome = RunOutcome("failed", str(run.path), message=str(error))
+        trained += [time.monotonic() - began] if outcome.state == "done" else []
         if outcome.state in FAILED:
             failures += 1
             message = f"{line.row.id}, seed {run.config.seed}, {outcome.state}: {outcome.message}"
@@ -188,4 +195,5 @@ def _print(joined: JoinedTable, format: str) -> None:
         print(as_markdown(joined))
     else:
         above, below = around(joined)
+        above, below = ("\n".join(folded(line, 4) for line in text.split("\n")) for text in (above, below))
         print("\n".join((above, grid(*cells(joined)), below)))

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from rich import box
 from rich.cells import cell_len
@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from qexp.utils.text import in_lines
+
 WIDTH_OF_A_PIPE = 160
+LEAST_WIDTH = 8  # of a column that is folded
 MANY = 100  # items that take long enough to show progress
 
 T = TypeVar("T")
@@ -31,8 +34,13 @@ def grid(headers: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequenc
     if sum(widths) + 3 * len(widths) + 1 <= console.width and not any("\n" in cell for line in lines for cell in line):
         return aligned(lines, [name in numeric for name in headers], title)
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    # What identifies a row, and numbers, are not folded where the others have room.
+    whole = {name: width for name, width in zip(headers, widths, strict=True) if name in (headers[0], *numeric)}
+    if sum(whole.values()) + LEAST_WIDTH * (len(headers) - len(whole)) + 3 * len(headers) + 1 > console.width:
+        whole = {}
     for name in headers:
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+        side: Literal["left", "right"] = "right" if name in numeric else "left"
+        table.add_column(name, justify=side, overflow="fold", no_wrap=name in whole)
     for line in lines[1:]:
         table.add_row(*line)
     with console.capture() as captured:  # rich would end the program where the reader of its output has left
@@ -66,8 +74,13 @@ def aligned(lines: Sequence[Sequence[str]], right: Sequence[bool], title: str = 
 
 
 def named_rows(head: str, rows: Iterable[tuple[str, str]], width: int = 17) -> str:
-    """Return a headline, and a row below it for everything that has a name."""
-    return "\n".join([head, *(f"  {name:<{width}}{value}" for name, value in rows)])
+    """Return a headline, and a row below it for everything that has a name; on a terminal, in lines that fit."""
+    return "\n".join([folded(head, 2), *(folded(f"  {name:<{width}}{value}", width + 2) for name, value in rows)])
+
+
+def folded(line: str, indent: int) -> str:
+    """Return a line as it is for a pipe, and for a terminal in lines that fit, those behind the first indented."""
+    return in_lines(line, make_console().width, indent) if sys.stdout.isatty() else line
 
 
 def with_progress(items: Sequence[T], title: str) -> Iterable[T]:

@@ -148,7 +148,7 @@ class Config:
     @property
     def label(self) -> str:
         """`daq W2A2  resnet18 x0.25 on digits`: what is trained, with all that makes it another network."""
-        method = method_label(self.quantizer.name, self.weight_bits, self.activation_bits)
+        method = method_label(self.quantizer.name, self.weight_bits, self.activation_bits, self.layer_bits)
         return f"{method}  {model_label(self.model.name, self.width)} on {self.dataset.name}"
 
     @property
@@ -187,9 +187,9 @@ def _check_float_recipe(tree: Mapping[str, Any]) -> None:
     try:
         _typed(parent)
     except Invalid as error:
-        raise Invalid(
-            [replace(one, key=one.key.replace("recipe.", "float_recipe ")) for one in error.problems]
-        ) from None
+        named = {f"recipe.{entry.partition(':')[0]}" for entry in tree["float_recipe"]}
+        said = [one for one in error.problems if one.key in named] or error.problems  # other roles have the same value
+        raise Invalid([replace(one, key=one.key.replace("recipe.", "float_recipe ")) for one in said]) from None
     if (kept := parent["recipe"].get("holdout", 0)) < (asked := tree["recipe"].get("holdout", 0)):
         raise Invalid([Problem("float_recipe holdout", f"must be {asked} or more, or the float net sees them", kept)])
 

@@ -6,10 +6,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from qexp.data.folder import ImageFiles, find_images
+from qexp.data.folder import ImageFiles, find_images, unreadable
 from qexp.data.imagenet import ImageNet
 from qexp.utils.errors import UsageError
 from qexp.utils.types import Fraction, NonNegativeInt
+
+LOOK_SECONDS = 10.0  # at most, for each split: about 100,000 images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,21 @@ class Photographs(ImageNet):
         return data_dir / os.path.expanduser(self.path)
 
     def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
-        return super().counts(data_dir)  # there is nothing to download, and no number without the files
+        found = super().counts(data_dir)  # there is nothing to download, and no number without the files
+        if download:
+            self._check_images(self.root(data_dir))
+        return found
+
+    def _check_images(self, root: Path) -> None:
+        """Raise UsageError where images cannot be read: in the middle of a training it would be too late.
+
+        To replace one then would make other data of these, and another run of the one that began.
+        """
+        problems = [one for split in ("train", "val") for one in unreadable(self.chosen(root, split), LOOK_SECONDS)]
+        if problems:
+            path, reason = problems[0]
+            more = f", nor can {len(problems) - 1:,} more" if problems[1:] else ""
+            raise UsageError(f"{path}: cannot be read as an image ({reason}){more}; replace or remove it")
 
     def find(self, root: Path, split: str) -> ImageFiles:
         if not root.is_dir():

@@ -70,11 +70,24 @@ class Optimizers:
             norm = norm.masked_fill(~norm.isfinite(), torch.nan)
         nn.utils.clip_grads_with_norm_(parameters, largest, norm)
 
-    def step(self, scaler: torch.amp.GradScaler) -> None:
-        """Update all parameters; an enabled `scaler` leaves out an optimizer with a gradient that is not finite."""
+    def step(self, scaler: torch.amp.GradScaler) -> Tensor | bool:
+        """Update all parameters, and return whether that was done; to ask a tensor for it waits for the device.
+
+        An enabled `scaler` leaves out the whole update where a gradient is not finite.
+        """
+        happened = self._spoil_unless_finite() if scaler.is_enabled() else True
         for optimizer in self.optimizers:
             scaler.step(optimizer)
         scaler.update()
+        return happened
+
+    def _spoil_unless_finite(self) -> Tensor:
+        """Let all gradients be NaN where one is not finite: the scaler would leave out that one's optimizer alone."""
+        gradients = [one.grad for group in self._groups() for one in group["params"] if one.grad is not None]
+        is_finite = nn.utils.get_total_norm(gradients, norm_type=torch.inf).isfinite()
+        for gradient in gradients:
+            gradient.masked_fill_(~is_finite, torch.nan)
+        return is_finite
 
     def state_dict(self) -> dict[str, dict]:
         """Return kind -> state of that optimizer."""

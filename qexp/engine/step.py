@@ -132,16 +132,20 @@ class Step:
         self._scaler.scale(loss).backward()
 
     def update(self) -> None:
-        """Update the parameters once; raises NotFinite, see `LossGuard`."""
+        """Update the parameters once; raises NotFinite, see `LossGuard`.
+
+        Neither freezing nor the average takes note of an update that was left out.
+        """
         if self.clip_norm:
             self.optimizers.clip(self._scaler, self.clip_norm)
         if self.freezing:
             self.freezing.before_update()
-        self.optimizers.step(self._scaler)
-        if self.freezing:
-            self.freezing.after_update()
-        if self.average:
-            self.average.update()
+        happened = self.optimizers.step(self._scaler)
+        if (self.freezing or self.average) and happened:
+            if self.freezing:
+                self.freezing.after_update()
+            if self.average:
+                self.average.update()
         self.guard.stepped()
 
     def averaged(self) -> AbstractContextManager[None]:

@@ -62,7 +62,16 @@ def of_checkpoint(config: Config, file: Path, evaluate: Callable[[], float | Non
         return found
     name = "torchvision" if config.init == "torchvision" else str(file)
     top1 = evaluate()
-    return FloatNet() if top1 is None else FloatNet(top1, name)
+    return FloatNet() if top1 is None else FloatNet(top1, name, _differences_of_file(config, file))
+
+
+def _differences_of_file(config: Config, file: Path) -> tuple[str, ...]:
+    """Return in what the float run that a file lies in was trained otherwise; nothing where it lies in none."""
+    try:
+        theirs = identity(with_younger_options(load_yaml(file.parent / "config.yaml")))
+        return differences(config, theirs) if theirs["quantizer"]["name"] == "fp" else ()
+    except Exception:  # of the file, of YAML, of OmegaConf, or of a tree that lacks something
+        return ()
 
 
 def _of_run(config: Config, path: Path) -> FloatNet | None:

@@ -1,6 +1,6 @@
 """One training inside its run directory: callbacks, checkpointer, fit, summary."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from qexp.config.config import Config
 from qexp.config.yaml_files import to_yaml
 from qexp.engine import weights
 from qexp.engine.checkpointer import Checkpointer, strip_training_state
+from qexp.engine.early_stop import EarlyStop
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, make_step
 from qexp.experiment.code_check import code_warning
@@ -24,7 +25,7 @@ from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
-from qexp.runs.variation import OptionReader, shown
+from qexp.runs.variation import OptionReader, options_of_methods, shown
 from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
@@ -168,8 +169,13 @@ def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointe
     """Say where a run resumes, and which of its logs are shorter than they were."""
     epochs, per_epoch = session.config.recipe.epochs, len(session.train_batches)
     if checkpointer.found:
-        done = checkpointer.found["training"]["done"]
-        tell(f"resuming at step {done} of {epochs * per_epoch}, epoch {min(done // per_epoch + 1, epochs)} of {epochs}")
+        training = checkpointer.found["training"]
+        done, ended = training["done"], training["epochs"]
+        if EarlyStop(session.config.recipe.patience, *training.get("best_held_out", ())).ends(ended):
+            tell(f"training had stopped early, after epoch {ended} of {epochs}; what comes after it is done now")
+        else:
+            epoch = min(done // per_epoch + 1, epochs)
+            tell(f"resuming at step {done} of {epochs * per_epoch}, epoch {epoch} of {epochs}")
     for name, size in checkpointer.files.items():
         if not (path / name).is_file() or (path / name).stat().st_size < size:
             tell(f"warning: {path / name} is shorter than its checkpoint says; what it held is lost")
@@ -205,6 +211,10 @@ def _callbacks(
     return callbacks
 
 
+def _in_cells(options: Mapping[str, Any]) -> dict[str, int | float | str]:
+    return {key: value if isinstance(value, int | float) else shown(value) for key, value in options.items()}
+
+
 def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
     config, model = session.config, session.model
     flat = {key: value for key, value in OptionReader().options(config.tree).items() if value is not None}
@@ -218,7 +228,8 @@ def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
         path,
         at=at,
         config_text=to_yaml(config.tree),
-        hyperparameters={key: value if isinstance(value, int | float) else shown(value) for key, value in flat.items()},
+        hyperparameters=_in_cells(flat),
+        columns=_in_cells(options_of_methods()),
         step_interval=config.tracking.step_interval,
         histogram_interval=config.tracking.histogram_interval,
         stats=partial(quantizers.stats, model),

@@ -49,10 +49,11 @@ def weight_levels(model: nn.Module) -> dict[str, int]:
 def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
     """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own.
 
-    Scales and offsets of single channels count as float32 beside the bits of their weights; the one of a whole layer
-    does not.
+    A parameter that several layers share counts once, at the most bits that one of them has. Scales and offsets of single
+    channels count as float32 beside the bits of their weights; the one of a whole layer does not.
     """
-    at_bits = as_float = 0.0
+    found: dict[nn.Parameter, int] = {}
+    scales = 0
     for module in model.modules():
         if isinstance(module, Part):
             continue
@@ -60,8 +61,9 @@ def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
             if name == "output_scale":
                 continue
             bits = module.weight_bits if isinstance(module, QuantLayer) and name == "weight" else FLOAT_BITS
-            at_bits += parameter.numel() * bits / 8
-            as_float += parameter.numel() * FLOAT_BITS / 8
+            found[parameter] = max(bits, found.get(parameter, 0))
         if isinstance(module, QuantLayer) and module.weight_quantizer is not None:
-            at_bits += module.weight_quantizer.channel_numbers * FLOAT_BITS / 8
-    return at_bits, as_float
+            scales += module.weight_quantizer.channel_numbers
+    as_float = sum(parameter.numel() * FLOAT_BITS / 8 for parameter in found)
+    at_bits = sum(parameter.numel() * bits / 8 for parameter, bits in found.items())
+    return at_bits + scales * FLOAT_BITS / 8, as_float

@@ -25,14 +25,21 @@ def layers_of(model: nn.Module) -> dict[str, nn.Module]:
 
 def obstacles(model: nn.Module) -> dict[str, str]:
     """Return name -> why a layer of `layers_of` cannot be quantized; those that can are left out."""
-    attentions = [name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention)]
+    attentions = {name: type(one) for name, one in model.named_modules() if isinstance(one, nn.MultiheadAttention)}
     found = {}
     for name, layer in layers_of(model).items():
-        if name.rpartition(".")[0] in attentions and name:
-            found[name] = "nn.MultiheadAttention multiplies by its weight without calling it"
+        if (parent := attentions.get(name.rpartition(".")[0])) is not None and name:
+            found[name] = _obstacle_in_attention(parent)
         elif (reason := _obstacle(layer)) is not None:
             found[name] = reason
     return found
+
+
+def _obstacle_in_attention(parent: type[nn.Module]) -> str:
+    """Return why the layers of an attention are left alone, whose forward may be one of somebody's own."""
+    if parent.forward is nn.MultiheadAttention.forward:
+        return "nn.MultiheadAttention multiplies by its weight without calling it"
+    return f"{parent.__name__} is an nn.MultiheadAttention, and may multiply by its weight without calling it"
 
 
 def _obstacle(layer: nn.Module) -> str | None:

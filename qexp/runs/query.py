@@ -50,10 +50,10 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """`daq W2A2`, as far as the path tells."""
+        """`daq W2A2`, as far as the path tells; the configuration tells that some layers have other bits."""
         name, _, bits = self.method.rpartition("-")
         found = re.fullmatch(r"w(\d+)a(\d+)", bits)
-        return method_label(name, *found.groups()) if found else self.method
+        return method_label(name, found[1], found[2], self.config.get("layer_bits")) if found else self.method
 
     @property
     def model_label(self) -> str:

@@ -179,6 +179,15 @@ def _usual_options(dataset: str, model: str, quantizer: str, protocol: str, reci
     return found
 
 
+def options_of_methods() -> dict[str, Hashable]:
+    """Return all options that qexp's own methods have, `quantizer.penalty` and so on, at a usual value."""
+    found: dict[str, Hashable] = {}
+    for name in choices("quantizer"):
+        tree = usual_tree("digits", "resnet18", name, "digits", "paper")
+        found |= dict(_section("quantizer", tree["quantizer"])) if tree else {}
+    return {key: value for key, value in found.items() if key.startswith("quantizer.") and key not in _NO_OPTIONS}
+
+
 def _partition(runs: Sequence[Options], key: str) -> tuple[int, ...]:
     """Return for each run a number that it shares with those of the same value at `key`; usual values are one."""
     numbers: dict[object, int] = {}

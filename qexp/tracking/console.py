@@ -7,6 +7,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import nn
 
 from qexp.utils.callback import Callback, EpochRecord, StepRecord
+from qexp.utils.printing import say
+
+ROOMY = 100  # columns of a terminal that has room for the time since the start as well
 
 
 def make_progress(console: Console, *, epochs: int, steps: int) -> Callback:
@@ -60,9 +63,9 @@ class ProgressBar(Callback):
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("loss {task.fields[loss]}  test {task.fields[top1]}  {task.fields[speed]}"),
-            TimeElapsedColumn(),
+            *([TimeElapsedColumn()] if console.width >= ROOMY else []),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
         )
@@ -87,11 +90,11 @@ class ProgressBar(Callback):
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         if record.hard:
             self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
-        self.bar.console.print(epoch_line(record), highlight=False)
+        say(self.bar.console, epoch_line(record))
         self.shown, self.images = time.perf_counter(), 0  # evaluation does not count as training speed
 
     def after_norm(self, record: EpochRecord) -> None:
-        self.bar.console.print(norm_line(record), highlight=False)
+        say(self.bar.console, norm_line(record))
 
     def close(self) -> None:
         self.bar.stop()

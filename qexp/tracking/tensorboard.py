@@ -4,11 +4,14 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch import Tensor, nn
 from torch.utils.tensorboard import summary as pack
@@ -17,6 +20,8 @@ from qexp.tracking.journal import Journal
 from qexp.utils.callback import Callback, EpochRecord, StepRecord
 
 EVENT_FILE = "events.out.tfevents.qexp"  # one name, whatever the clock says: a resumed run appends to it
+
+SHOWN_FIRST = ("quantizer", "weight_bits", "activation_bits", "lr", "seed")  # of HPARAMS, which shows five at first
 
 _SIZES = 1e-12 * 1.1 ** np.arange(774)
 _BLOCK = re.compile(r"([^./]+(?:\.\d+)?)[./](.+)")  # layer1.0 of layer1.0.conv1, conv1 of conv1.weight
@@ -47,6 +52,7 @@ class TensorBoard(Callback):
         at: bytes of it to keep.
         config_text: the resolved configuration, shown as text.
         hyperparameters: flat names and values for the hparams view.
+        columns: names, with a usual value each, that other runs may have in the hparams view.
         step_interval: steps between points of the step curves; reading a loss waits for the device.
         histogram_interval: epochs between weight histograms, 0 for none.
         stats: returns what the quantizers report.
@@ -60,6 +66,7 @@ class TensorBoard(Callback):
         at: int = 0,
         config_text: str,
         hyperparameters: Mapping[str, bool | int | float | str],
+        columns: Mapping[str, bool | int | float | str] = MappingProxyType({}),
         step_interval: int,
         histogram_interval: int,
         stats: Callable[[], Mapping[str, float]],
@@ -70,7 +77,7 @@ class TensorBoard(Callback):
         if self.journal.is_new:
             self._write(Event(file_version="brain.Event:2"))
             self._add(pack.text("config", f"```yaml\n{config_text}\n```"), 0)
-        self.hyperparameters = dict(hyperparameters)
+        self.hyperparameters, self.columns = dict(hyperparameters), columns
         self.step_interval, self.histogram_interval = step_interval, histogram_interval
         self.stats, self.weights = stats, weights
 
@@ -121,10 +128,30 @@ class TensorBoard(Callback):
         names = ("top1_hard", "top1_soft", "top5_hard", "quantizer_gap", "difference", "weight_kilobytes")
         metrics = {f"result/{name}": summary[name] for name in names if summary.get(name) is not None}
         # add_hparams would open a second event file in a folder of its own.
-        for part in pack.hparams(self.hyperparameters, metrics):
+        experiment, *session = pack.hparams(self.hyperparameters, metrics)
+        _name_columns(experiment, self.columns)
+        for part in (experiment, *session):
             self._add(part, 0)
         for name, value in metrics.items():
             self._add(pack.scalar(name, value), 0)
 
     def close(self) -> None:
         self.journal.close()
+
+
+def _name_columns(experiment: Summary, columns: Mapping[str, bool | int | float | str]) -> None:
+    """Let HPARAMS have columns for options of other runs as well, and show first what runs are called by.
+
+    TensorBoard takes its columns from one of the runs, those first that are said to differ, and ticks five of them.
+    """
+    plugin = experiment.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(plugin.content)
+    infos = data.experiment.hparam_infos
+    for info in infos:
+        info.differs = info.name in SHOWN_FIRST
+    known = {info.name for info in infos}
+    for name, value in columns.items():
+        if name not in known:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            infos.add(name=name, type=DATA_TYPE_FLOAT64 if is_number else DATA_TYPE_STRING)
+    plugin.content = data.SerializeToString()

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -41,6 +42,17 @@ def differing_codes(found: Mapping[str, int], source: object) -> str:
     return f"{plural(sum(found.values()), 'code')} of weights not as recorded in {source} ({layers})"
 
 
+def in_lines(line: str, columns: int, indent: int) -> str:
+    """Return a line in lines of at most so many letters, those behind the first indented.
+
+    It is folded between words: a path that is longer than a line stays whole, and can be copied.
+    """
+    if len(line) <= columns:
+        return line
+    space = " " * (indent if columns >= 2 * indent else 2)
+    return textwrap.fill(line, columns, subsequent_indent=space, break_long_words=False, break_on_hyphens=False)
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 run` or `3 runs`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
@@ -73,9 +85,9 @@ def time_span(seconds: float) -> str:
     return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"
 
 
-def method_label(quantizer: str, weight_bits: Any, activation_bits: Any) -> str:
-    """Return `daq W2A2`."""
-    return f"{quantizer} W{weight_bits}A{activation_bits}"
+def method_label(quantizer: str, weight_bits: Any, activation_bits: Any, is_mixed: object = False) -> str:
+    """Return `daq W2A2`, or `daq W2A2+` where some layers have bits of their own (layer_bits)."""
+    return f"{quantizer} W{weight_bits}A{activation_bits}{'+' * bool(is_mixed)}"
 
 
 def model_label(name: str, width: Any) -> str:

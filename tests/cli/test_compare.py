@@ -79,6 +79,10 @@ def test_damaged_runs_are_compared_as_far_as_they_go(qexp: Qexp, workspace: Path
     assert (result.code, result.err) == (0, "")
     assert "no epoch that both have evaluated" in result.out
     assert "B is damaged" in result.out
+    assert "the config.yaml of A cannot be read, so that options are not compared" in result.out
+    assert "recipe" not in result.out
+    found = json.loads(qexp("runs", "compare", "aaa", "bbb", "--json").out)
+    assert (found["config"], found["runtime"]) == (None, None)
 
 
 def test_what_follows_from_the_method_is_not_repeated(qexp: Qexp, swept: Path, sweep: Sweep) -> None:

@@ -1,17 +1,38 @@
 """What is said of an average of weights, of held-out images and of an early end."""
 
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
-from support.commands import Qexp, Train
+from qexp.utils.errors import Interrupted
+from support.commands import STE, Qexp, Train
 from support.short_runs import HELD_OUT
 from support.stored_runs import SUMMARY
 
 KEPT = {"images": 1000, "top1_hard": 94.0, "loss": 0.2, "best_top1_hard": 96.5}
+
+
+@pytest.mark.training
+def test_a_run_that_had_stopped_early_says_so_when_it_goes_on(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was killed behind its last step: there is nothing to resume."""
+    rates = [f"recipe.optimizer.{role}.lr=1e-9" for role in ("weight", "norm")]
+    words = (*STE, "recipe.epochs=9", "recipe.holdout=16", "recipe.patience=1", *rates)
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("qexp.experiment.train.summarize", killed)
+        assert train(*words).code == 143
+    out = train(*words).out
+    said = r"^training had stopped early, after epoch [2-8] of 9; what comes after it is done now$"
+    assert re.search(said, out, re.MULTILINE)
+    assert "resuming" not in out
 
 
 def test_nothing_is_said_of_what_was_not_asked_for() -> None:

@@ -9,8 +9,11 @@ import pytest
 from rich.cells import cell_len
 
 from qexp import runs
+from qexp.cli.closing import run_report
 from qexp.cli.listing import Column, drawn, fitted
+from qexp.cli.progress import job_names
 from qexp.config.yaml_files import to_yaml
+from qexp.experiment.runner import RunOutcome
 from support.commands import Configure, Qexp
 from support.stored_runs import SUMMARY, make, rows
 
@@ -64,6 +67,25 @@ def test_values_that_are_apart_by_little_are_told_apart(qexp: Qexp, workspace: P
     assert [LR, "0.1", "0.10000001"] in rows(qexp("runs", "compare", one, other).out)
 
 
+def test_layers_with_bits_of_their_own_are_told_wherever_a_run_is_called(
+    qexp: Qexp, workspace: Path, configure: Configure
+) -> None:
+    """Its directory keeps its name."""
+    words = ("quantizer=ste", "bits=32", 'layer_bits=["layer1.*:4"]')
+    key, config = stored(configure, *words), configure(*words)
+    assert runs.run_directory(config).parent.name == "ste-w32a32"
+    assert config.label.startswith("ste W32A32+  ")
+    assert rows(qexp("runs").out)[0][:3] == [key, "ste", "W32A32+"]
+    assert qexp("runs", "show", key).out.startswith("ste W32A32+  ")
+    assert job_names([config]) == ["ste W32A32+  seed 0"]
+    own = {"conv1": [32, 32], "layer1.0.conv1": [4, 4], "layer2.0.conv1": [32, 32]}
+    measured = {**SUMMARY, "quantizer": "ste", "weight_bits": 32, "activation_bits": 32, "top1_hard": 1.0}
+    usual = {"weight_kilobytes": 1.0, "float_weight_kilobytes": 2.0, "top1_soft": 1.0}
+    for bits, label in ((own, "ste W32A32+  "), ({"conv1": [32, 32]}, "ste W32A32  ")):
+        summary = {**measured, **usual, "layers": {"bits": bits}}
+        assert run_report(RunOutcome("done", "runs/x", summary)).startswith(label)
+
+
 def test_a_protocol_that_changed_is_shown_as_changed(qexp: Qexp, workspace: Path, configure: Configure) -> None:
     keys = [stored(configure, "dataset=cifar10", f"protocol={name}") for name in ("short", "smoke")]
     out = qexp("runs").out
@@ -110,6 +132,20 @@ def test_what_is_gathered_names_every_value() -> None:
     first, second = ("".join(cell.split()) for cell in columns[-1].cells)
     assert first == f"model=resnet18x0.25{LR}=0.1keep_float=[first,last,layer1.0.conv1,layer1.0.conv2]"
     assert second == f"model=resnet20{LR}=0.03"
+
+
+@pytest.mark.parametrize("width", [60, 50, 40, 31])
+def test_on_a_narrow_terminal_all_stands_beside_the_hash(width: int) -> None:
+    """A path and a list of layers among them; what has a name of its own needs no header."""
+    columns, left_out = fitted(COLUMNS, width)
+    assert left_out == ["time", "difference"]
+    assert max(map(cell_len, drawn(columns).splitlines())) <= width
+    assert [column.header for column in columns] == ["hash", "run"]
+    assert columns[0].cells == COLUMNS[0].cells
+    first = "".join(columns[1].cells[0].split())
+    assert first.startswith("resnet18x0.25daqW2A2seed=0")
+    assert f"{LR}=0.1keep_float=[first,last,layer1.0.conv1,layer1.0.conv2]" in first
+    assert "top-1=98.61%" in first
 
 
 def test_headers_are_folded_before_anything_is_left_out() -> None:

@@ -1,5 +1,6 @@
 """qexp new: what it writes passes its own tests, trains, and is never written over anything."""
 
+import json
 import os
 import subprocess
 import sys
@@ -65,7 +66,23 @@ def test_the_tests_of_all_kinds_pass_under_plain_pytest(qexp: Qexp, workspace: P
         timeout=300,
     )
     assert done.returncode == 0, done.stdout
-    assert "11 passed" in done.stdout
+    assert "12 passed" in done.stdout
+
+
+@pytest.mark.training
+def test_the_skeleton_of_a_method_learns_the_digits_with_two_bits(
+    qexp: Qexp, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not diverge in a few steps, at any bits. Its first version ended at chance, or not at all."""
+    assert qexp("new", "method", "snappy").code == 0
+    monkeypatch.syspath_prepend(workspace / "my_snappy")
+    words = ("--config-dir", "my_snappy/conf", "trust=my_snappy", "quantizer=snappy", "device=cpu", "threads=1")
+    for bits in (1, 2, 4):
+        assert qexp("train", *words, "protocol=smoke", f"bits={bits}").code == 0
+    assert qexp("train", *words, "bits=2", "recipe.epochs=3", "init=scratch").code == 0
+    summaries = [json.loads(path.read_text()) for path in workspace.glob("runs/*/*/snappy-w2a2/*/summary.json")]
+    (found,) = [summary["top1_hard"] for summary in summaries if summary["epochs"] == 3]
+    assert found > 80
 
 
 REFUSED = {

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -32,14 +33,16 @@ def test_run_trains_what_is_missing_and_one_failure_does_not_end_it(small: Calla
     after = result.out[result.out.index("a/small  Two nets") :]
     states = {key: cells[-1] for key, cells in rows_of(after.splitlines()).items()}
     assert states == {"fp": "done", "ste": "diverged", "dqa": "done"}
-    assert "1/3  fp  float" in result.out
-    assert "3/3  dqa  DQA" in result.out
+    heads = re.findall(r"^\d of \d  .*$", result.out, re.MULTILINE)
+    assert [" ".join(head.split()[:5]) for head in heads] == ["1 of 3 fp fp", "2 of 3 ste ste", "3 of 3 dqa dqa"]
+    assert "left)" not in heads[0]
+    assert re.search(r"  \(about \d+ s left\)$", heads[2])
     path.write_text(SMALL)
     again = small("--run", *words, "--format", "csv")
     assert again.code == 0
     found = {row["row"]: row for row in csv.DictReader(io.StringIO(again.out))}
     assert {row["state"] for row in found.values()} == {"done"}
-    assert "1/1  ste  STE" in again.err
+    assert "1 of 1  ste  ste W2A2  seed 0\n" in again.err
     assert float(found["ste"]["difference"]) == float(found["ste"]["top1"]) - float(found["fp"]["top1"])
     assert found["ste"]["difference_to"] == "float"
 

@@ -1,6 +1,7 @@
 """Tables: those that need no folding look as rich makes them, in a hundredth of its time."""
 
 import random
+import re
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from qexp.cli import text as module
-from qexp.cli.text import MANY, grid, make_console, with_progress
+from qexp.cli.text import MANY, grid, make_console, named_rows, with_progress
 
 CELLS = ("", "x", "12.5", "日本語", "a b  c", " lead", "trail ", "[b]x[/b]", ":smile:", "-")
 
@@ -41,6 +42,35 @@ def test_a_table_that_does_not_fit_is_folded_by_rich(monkeypatch: pytest.MonkeyP
     shown = grid(headers, rows, ["value"])
     assert shown == by_rich(headers, rows, ["value"], "")
     assert all(len(line) <= 20 for line in shown.split("\n"))
+
+
+def test_a_table_that_does_not_fit_folds_neither_what_identifies_a_row_nor_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "48")
+    monkeypatch.setenv("TERM", "xterm")
+    shown = grid(["row", "what", "value"], [["c10_minmax2_br_fp", "a long tale of a row", "12,345.6"]], ["value"])
+    shown = re.sub("\x1b\\[[0-9;]*m", "", shown)
+    assert max(map(len, shown.split("\n"))) <= 48
+    assert "c10_minmax2_br_fp" in shown
+    assert "12,345.6" in shown
+
+
+def test_rows_are_folded_for_a_terminal_between_words_and_not_for_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"runs/{'x' * 50}"
+    rows = [("top-1", "97.78 %  hard, last epoch, 360 test images"), ("run", path)]
+    assert named_rows("a head", rows, 8).splitlines() == ["a head", f"  top-1   {rows[0][1]}", f"  run     {path}"]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    assert named_rows("a head", rows, 8).splitlines() == [
+        "a head",
+        "  top-1   97.78 %  hard, last epoch, 360",
+        "          test images",
+        "  run",
+        f"          {path}",
+    ]
 
 
 @pytest.mark.parametrize(

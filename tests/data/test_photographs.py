@@ -11,7 +11,7 @@ import pytest
 from qexp.config.fingerprint import fingerprint
 from qexp.utils.errors import UsageError
 from support.commands import Configure, OnlyRun, Qexp
-from support.photographs import OPTIONS
+from support.photographs import OPTIONS, broken
 from support.sources import source
 
 TARGET = "qexp.data.photographs.Photographs"
@@ -74,6 +74,42 @@ def test_what_is_wrong_is_one_line(own_tree: Path, changes: dict[str, Any], said
     with pytest.raises(UsageError) as caught:
         photographs(**changes).prepare(own_tree, download=download)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "text", "bomb", "tiff", "pipe"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_image_that_cannot_be_read_is_found_before_a_training(own_tree: Path, kind: str, split: str) -> None:
+    """Also a cut one, whose header is whole, and one of each split."""
+    root = own_tree / "imagenet"
+    if split == "val":
+        shutil.copytree(root / "train" / "n02", root / "val" / "n02", dirs_exist_ok=True)
+    path = broken(root / split / "n02", kind)
+    photographs().prepare(own_tree, download=False)
+    with pytest.raises(UsageError) as caught:
+        photographs().prepare(own_tree)
+    assert str(caught.value).startswith(f"{path}: cannot be read as an image (")
+    assert str(caught.value).endswith("); replace or remove it")
+
+
+def test_images_that_are_not_chosen_are_not_looked_at_and_several_are_counted(own_tree: Path) -> None:
+    folder = own_tree / "imagenet" / "train" / "n02"
+    for image in sorted(folder.glob("*.JPEG"))[1:3]:
+        image.write_bytes(b"x")
+    assert photographs(train_size=3).prepare(own_tree) == (3, 7)
+    with pytest.raises(UsageError, match=r"\), nor can 1 more; replace or remove it$"):
+        photographs().prepare(own_tree)
+
+
+def test_looking_at_images_ends_in_time_and_is_done_once(own_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr("qexp.data.folder._look_at", looked.append)
+    for _ in range(2):
+        photographs().prepare(own_tree)
+    assert len(looked) == 22
+    shutil.copytree(own_tree / "imagenet", own_tree / "other")
+    monkeypatch.setattr("qexp.data.photographs.LOOK_SECONDS", -1.0)
+    photographs(path="other").prepare(own_tree)
+    assert len(looked) == 22
 
 
 def test_a_class_of_one_image_cannot_be_split(own_tree: Path) -> None:

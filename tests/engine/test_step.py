@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from qexp.engine.average import WeightAverage
 from qexp.engine.divergence import LossGuard
 from qexp.engine.metrics import Tally
 from qexp.engine.optim import Optimizers
@@ -21,6 +22,7 @@ from qexp.quantizers import (
     quantized_layers,
     recompute,
 )
+from qexp.quantizers.freezing import Freezing
 from qexp.utils.types import Progress, RoleOptimizers
 from support import methods
 from support.steps import (
@@ -289,6 +291,29 @@ def test_both_memory_layouts_compute_the_same(name, configure):
     (logits, own), (others, expected) = found
     torch.testing.assert_close(logits, others, rtol=1e-9, atol=1e-9)
     assert_same(own, expected, rtol=1e-5, atol=1e-7)  # the loss is computed in single precision
+
+
+@pytest.mark.parametrize("whose", [0, 1], ids=["one optimizer's gradients", "the other's"])
+def test_a_float16_step_that_is_left_out_moves_neither_the_average_nor_what_freezing_remembers(whose):
+    """Nor anything of the other optimizer, whose gradients are finite."""
+    model = network("daq")
+    step = make(model, precision="float16", average=WeightAverage(model, 0.9), freezing=Freezing(model))
+    step(*batch())
+    before = copy.deepcopy((step.freezing.state_dict(), step.average._average, dict(model.named_parameters())))
+    for part in step.parts(*batch(seed=2)):
+        step.backward(step.forward(part))
+    parameters = [p for group in step.optimizers.optimizers[whose].param_groups for p in group["params"]]
+    parameters[0].grad.view(-1)[0] = float("nan")
+    step.update()
+    frozen, average, weights = step.freezing.state_dict(), step.average._average, dict(model.named_parameters())
+    assert_same(weights, before[2])
+    assert all(map(torch.equal, average, before[1]))
+    assert step.average.updates == 1
+    for name, own in frozen.items():
+        assert_same(own, before[0][name])
+    step(*batch(seed=2))
+    assert step.average.updates == 2
+    assert not all(map(torch.equal, step.average._average, before[1]))
 
 
 def test_a_first_step_that_overflows_leaves_no_trace():

@@ -57,6 +57,10 @@ def test_it_is_that_of_the_net_that_init_names(qexp: Qexp, tmp_path: Path) -> No
     assert (of_file["float_top1"], of_file["float_net"]) == (top1, {"source": str(file), "changes": []})
     assert f"starts from a float net of top-1 {top1:.2f} %: {file}" in out
 
+    best = parent / "best.pt"
+    of_best, _ = trained(qexp, tmp_path, "quantizer=ste", "bits=2", f"init={best}")
+    assert of_best["float_net"] == {"source": str(best), "changes": changes}
+
     way, _ = trained(qexp, tmp_path, "quantizer=daq", "bits=1", f"init={first['key']}")
     assert way["float_top1"] == top1
     assert way["float_net"]["source"] == f"run {key}, by way of run {first['key']}"
@@ -126,3 +130,11 @@ def test_a_value_that_does_not_fit_is_said_of_the_float_recipe(qexp: Qexp, tmp_p
     assert result.code == 2
     assert "float_recipe epochs=-1: must be at least 1" in result.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_value_that_other_roles_share_is_said_once(qexp: Qexp, tmp_path: Path) -> None:
+    """A float net has no other roles than weight and norm; theirs are those of its weights."""
+    entry = "float_recipe=[optimizer.weight.lr:-1]"
+    result = qexp("train", *WORDS, "quantizer=dqa", "bits=2", "init=fp", entry, f"runs_dir={tmp_path / 'runs'}")
+    (line,) = result.errors
+    assert line.startswith("qexp train: error: float_recipe optimizer.weight.lr=-1.0: must be")

@@ -182,6 +182,16 @@ def test_memory_counts_true_bits():
     assert at_bits == 4 * others + 8 * 6 * 9 * 2 / 8
 
 
+def test_a_weight_that_layers_share_counts_once():
+    """At the bits of the layer that has the most: a float embedding and a quantized layer store it as floats."""
+    net = nn.Sequential(nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False))
+    net[1].weight = net[0].weight
+    for keep_float, bits in (((), 2), (["0"], 32)):
+        found = copy.deepcopy(net)
+        quantize(found, methods.method("ste"), weight_bits=2, activation_bits=2, keep_float=keep_float)
+        assert weight_memory_bytes(found) == (64 * bits / 8 + 64 * 2 / 8, 2 * 64 * 4)
+
+
 def test_evaluation_mode_ends_with_its_block():
     """Soft evaluation is a scope, also when something fails inside."""
     net = quantized("br")

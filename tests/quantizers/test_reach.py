@@ -261,6 +261,18 @@ def test_the_fast_path_of_a_transformer_is_left():
     assert coverage.others["layers.0.self_attn"] == "the products of nn.MultiheadAttention"
 
 
+def test_a_layer_of_somebodys_own_attention_is_left_for_a_reason_that_is_true():
+    """This one does call it, which nobody knows before."""
+
+    class Own(nn.MultiheadAttention):
+        def forward(self, x):
+            return self.out_proj(x)
+
+    (left,) = two_bits(nn.Sequential(Own(8, 2), nn.Linear(8, 8))).left_float
+    assert left.name == "0.out_proj"
+    assert left.reason == "Own is an nn.MultiheadAttention, and may multiply by its weight without calling it"
+
+
 def test_embeddings_recurrent_layers_and_single_parameters_are_named():
     """They hold weights and stay float."""
 

@@ -73,14 +73,15 @@ class Command:
     def __init__(self, *words: str, group: bool = False):
         folder = Path.cwd()
         name = f"command {len(list(folder.parent.glob('*.out')))}"
-        self._out, self._err = folder.parent / f"{name}.out", folder.parent / f"{name}.err"
+        self._out, self.err = folder.parent / f"{name}.out", folder.parent / f"{name}.err"
         self._out.touch()
+        self.err.touch()
         self._code: int | None = None
 
         def own_streams() -> None:
             if group:
                 os.setsid()
-            for number, path in ((1, self._out), (2, self._err)):
+            for number, path in ((1, self._out), (2, self.err)):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
 
         def action() -> int:
@@ -99,7 +100,7 @@ class Command:
     def communicate(self, seconds: float = 60) -> tuple[str, str]:
         """Wait until it has ended; return what it printed on stdout and stderr."""
         wait_until(lambda: self.code is not None, seconds)
-        return self._out.read_text(), self._err.read_text()
+        return self._out.read_text(), self.err.read_text()
 
     def send(self, number: int) -> None:
         os.kill(self.pid, number)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from qexp.config.yaml_files import load_yaml
@@ -74,7 +75,16 @@ def test_hparams_and_final_metrics_are_in_the_same_event_file(sweep: Sweep, even
     assert begin["keep_float"].string_value == "[first,last]"
     assert (begin["protocol"].string_value, begin["epochs"].number_value) == ("paper", 2)
     assert "device" not in begin
-    asked = HParamsPluginData.FromString(data["_hparams_/experiment"]).experiment.metric_infos
+    experiment = HParamsPluginData.FromString(data["_hparams_/experiment"]).experiment
+    shown_first = {info.name for info in experiment.hparam_infos if info.differs}
+    assert shown_first == {"quantizer", "weight_bits", "activation_bits", "lr", "seed"}
+    # TensorBoard takes the columns of all runs from one of them: those of other methods have to be there.
+    kinds = {info.name: info.type for info in experiment.hparam_infos}
+    assert kinds["quantizer.weight_sigma"] == DATA_TYPE_FLOAT64
+    assert kinds["quantizer.grid"] == DATA_TYPE_STRING
+    assert "quantizer.weight_sigma" not in begin
+    assert len(kinds) == len(experiment.hparam_infos)
+    asked = experiment.metric_infos
     found = json.loads((sweep.run("dqa") / "summary.json").read_text())
     assert "result/top1_hard" in {metric.name.tag for metric in asked}
     for metric in asked:
