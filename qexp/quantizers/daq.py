@@ -105,8 +105,10 @@ def distance_aware(
         x: any shape; half precision is computed in single.
         lower: scalar, lower end of the range; or one for each output channel (`qexp.quantizers.channels`).
         upper: of the same shape, upper end of the range.
-        signed: scalar, 0 for 2**bits levels in [0, 1], 1 for as many in [-1, 1].
-        sigma, gamma: kernel width and temperature constant.
+        signed: scalar, 0 for levels in [0, 1], 1 for levels in [-1, 1].
+        bits: there are 2**bits levels.
+        sigma: kernel width.
+        gamma: temperature constant.
         scale: scalar, whose absolute value multiplies the levels.
         standard: mean to subtract and deviation to divide by before all else; constants for the gradient.
     """
@@ -135,20 +137,11 @@ class _DistanceAwareRounding(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        lower: Tensor,
-        upper: Tensor,
-        scale: Tensor | None,
-        signed: Tensor,
-        standard: Standard | None,
-        steps: int,
-        sigma: float,
-        gamma: float,
+        ctx: Any, x: Tensor, lower: Tensor, upper: Tensor, scale: Tensor | None, signed: Tensor, *fixed: Any
     ) -> Tensor:
         x = dense(x)
         ctx.save_for_backward(x, lower, upper, scale, signed)
-        ctx.standard, ctx.steps, ctx.sigma, ctx.gamma = standard, steps, sigma, gamma
+        ctx.standard, ctx.steps, ctx.sigma, ctx.gamma = standard, steps, _, _ = fixed
         low, high, sign = scalar(lower), scalar(upper), scalar(signed)
         delta = at_least(high - low, TINY) / steps
         index = nearest_(position(as_float(x), low, delta, standard).clamp_(0, steps))
@@ -199,8 +192,8 @@ class DAQQuantizer(Quantizer):
         return None
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        ends, kernel = (self.lower, self.upper, self.signed), {"sigma": self.sigma, "gamma": self.gamma}
-        return distance_aware(x, *ends, self.bits, **kernel, scale=scale, standard=self._standard(x))
+        ends, standard = (self.lower, self.upper, self.signed), self._standard(x)
+        return distance_aware(x, *ends, self.bits, sigma=self.sigma, gamma=self.gamma, scale=scale, standard=standard)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,8 @@ def weight_levels(model: nn.Module) -> dict[str, int]:
 def weight_memory_bytes(model: nn.Module) -> tuple[float, float]:
     """Return (bytes at true bits, bytes as float32) of all parameters but the quantizers' own.
 
-    A parameter that several layers share counts once, at the most bits that one of them has. Scales and offsets of single
-    channels count as float32 beside the bits of their weights; the one of a whole layer does not.
+    A parameter that several layers share counts once, at the most bits that one of them has. Scales and offsets of
+    single channels count as float32 beside the bits of their weights; the one of a whole layer does not.
     """
     found: dict[nn.Parameter, int] = {}
     scales = 0
