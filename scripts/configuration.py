@@ -72,7 +72,8 @@ def main_section() -> str:
     runtime = [option for option in options if option.key.partition(".")[0] in RUNTIME and option.key != "bits"]
     others = [option for option in options if option not in runtime]
     indirect = ", ".join(f"`{group}.{key}`" for group, key in INDIRECT)
-    usual = ", ".join(f"`recipe.{key}={value}`" for key, value in YOUNGER.items())
+    written = {key: "null" if value is None else value for key, value in YOUNGER.items()}
+    usual = ", ".join(f"`recipe.{key}={value}`" for key, value in written.items())
     rest = f"""Not part of the identity either: {indirect} and `bits`, which act through the options that refer to them
     or change no result; `protocol`, which acts through the values that it sets; and {usual}, where they have these
     values."""

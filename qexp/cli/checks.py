@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from qexp.cli.text import with_progress
 from qexp.config.compose import Job
-from qexp.config.config import SECTIONS, Config, parse_config, parse_sections
+from qexp.config.config import Config, parse_config
 from qexp.config.schema import Invalid, Problem
+from qexp.config.sections import SECTIONS, parse_sections
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
     from qexp.experiment.build import Parts
@@ -67,8 +68,10 @@ def _checked_by(config: Config) -> str:
     """Return all of a configuration that the check looks at."""
     parts = (config.dataset, config.model, config.quantizer, config.weight_bits, config.activation_bits)
     start = (config.init, config.device, config.data_dir, config.runs_dir)
-    batches = (config.recipe.crop, config.recipe.batch_size, config.recipe.accumulate)
-    return repr((*parts, config.keep_float, config.layer_bits, *start, *batches))
+    recipe = config.recipe
+    batches = (recipe.crop, recipe.randaugment, recipe.batch_size, recipe.accumulate, recipe.holdout, recipe.patience)
+    others = (recipe.dampening, recipe.freezing, recipe.augment, recipe.schedule.own)
+    return repr((*parts, config.keep_float, config.layer_bits, *start, *batches, *others))
 
 
 def by_job(jobs: Sequence[Job], problems: Sequence[Sequence[Problem]]) -> list[str]:

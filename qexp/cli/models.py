@@ -1,12 +1,15 @@
 """`qexp models`: the networks there are, how large they are, and which of their layers are quantized."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qexp.cli.parser import Parser
-from qexp.cli.text import grid, named_rows
+from qexp.cli.text import grid, make_console, named_rows
 from qexp.config.compose import Composer, composing
 from qexp.config.config import Config
+from qexp.config.fingerprint import library_of
+from qexp.config.identity import LIBRARIES
 from qexp.config.schema import Invalid
 from qexp.utils.errors import UsageError
 from qexp.utils.text import plural, suggest
@@ -56,10 +59,17 @@ def _composed(composer: Composer, name: str, words: Sequence[str]) -> Config:
 def _listed(composer: Composer, names: Sequence[str]) -> str:
     rows = []
     for name in names:
-        network, coverage = _built(_composed(composer, name, ()))
+        try:
+            network, coverage = _built(_composed(composer, name, ()))
+        except UsageError as error:  # one that cannot be made is no reason to hide the others
+            rows.append((name, "-", str(error).partition(": ")[2]))
+            continue
         count = sum(parameter.numel() for parameter in network.parameters())
         rows.append((name, f"{len(coverage.layers)}", f"{count:,}"))
-    return grid(("model", "layers", "parameters"), rows, ("layers", "parameters"))
+    listed = grid(("model", "layers", "parameters"), rows, ("layers", "parameters"))
+    libraries = [name for name in names if name in LIBRARIES]
+    more = f"{' and '.join(libraries)} stand for many networks: model.network=NAME (qexp models NAME lists them)"
+    return f"{listed}\n{more}" if libraries else listed
 
 
 def _built(config: Config) -> tuple["nn.Module", "Coverage"]:
@@ -74,14 +84,26 @@ def _built(config: Config) -> tuple["nn.Module", "Coverage"]:
         raise UsageError(f"model={config.model.name}: {error}") from error
 
 
+def _networks(config: Config) -> list[tuple[str, str]]:
+    """Return rows with the names of all networks of a library, where the model is one of those."""
+    if (library := library_of(config.model.target)) is None:
+        return []
+    from qexp.models.library_networks import network_names
+
+    names = network_names(library)
+    lines = textwrap.wrap(", ".join(names), max(40, make_console().width - 20), break_long_words=False)
+    return [(plural(len(names), "network") if line is lines[0] else "", line) for line in lines]
+
+
 def _shown(config: Config, *, with_layers: bool) -> str:
     from qexp.quantizers import weight_memory_bytes
 
     network, coverage = _built(config)
     at_bits, as_float = weight_memory_bytes(network)
-    options = ", ".join(f"{key}={value}" for key, value in config.model.options.items())
+    options = ", ".join(f"{key}={value}" for key, value in config.model.options.items() if value is not None)
     rows = [
         ("made by", config.model.target + (f" with {options}" if options else "")),
+        *_networks(config),
         ("float weights", f"{as_float / 1000:,.1f} kB in {plural(len(coverage.layers), 'layer')}"),
         ("quantized", f"{at_bits / 1000:,.1f} kB; {coverage.line().removeprefix('quantized: ')}"),
     ]

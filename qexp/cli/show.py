@@ -7,7 +7,7 @@ from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.text import named_rows
 from qexp.runs.query import Entry, number
-from qexp.utils.text import percent, printable, size, unconverged_warning
+from qexp.utils.text import few, percent, printable, size, unconverged_warning
 
 Rows = list[tuple[str, str]]
 
@@ -90,11 +90,14 @@ def _so_far(entry: Entry) -> Rows:
 
 def _training(entry: Entry) -> Rows:
     summary, config, recipe = entry.summary, entry.config, _group(entry.config, "recipe")
+    weights = _group(summary, "pretrained")
+    anew = [str(name) for name in _list(weights, "made_anew")]
     values = {
         "protocol": summary.get("protocol", config.get("protocol")),
         "epochs": epochs_of(summary) if "epochs" in summary else recipe.get("epochs"),
         "batch": recipe.get("batch_size"),
         "start": summary.get("init", config.get("init")),
+        "weights": weights.get("weights") and str(weights["weights"]) + (f", {few(anew)} made anew" if anew else ""),
         "precision": recipe.get("precision"),
         "deterministic": _shown(summary.get("deterministic", config.get("deterministic"))),
     }

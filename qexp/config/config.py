@@ -1,17 +1,16 @@
 """The typed configuration of one run: whole from the start, or refused with everything that is wrong."""
 
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from qexp.config import schema
-from qexp.config.fingerprint import fingerprint
+from qexp.config.fingerprint import fingerprint, weights_digest
 from qexp.config.identity import float_parent, identity, is_float, normalized, run_key
 from qexp.config.places import data_root, file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem
-from qexp.config.trust import is_own, trust_problem
+from qexp.config.sections import SECTIONS, Section, own_function_problems, parse_sections
 from qexp.utils.errors import UsageError
 from qexp.utils.text import method_label, model_label, suggest
 from qexp.utils.types import (
@@ -34,15 +33,6 @@ Magnitude = Annotated[int, Range(low=0, high=30)]  # of torchvision's RandAugmen
 Decay = Annotated[float, Range(low=0, high=0.999999)]  # an average with a decay of 1 would learn nothing
 
 
-@dataclass(frozen=True)
-class Section:
-    """A dataset, model or quantizer: its name, the class or function that makes it, and that one's options."""
-
-    name: str
-    target: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained."""
@@ -60,6 +50,7 @@ class Recipe:
     crop: NonNegativeInt
     flip: bool
     randaugment: Magnitude
+    augment: dict[str, Any] | None
     mixup: Alpha
     cutmix: Alpha
     schedule: ScheduleOptions
@@ -157,7 +148,6 @@ class Config:
         return self.model.options.get("width")
 
 
-SECTIONS = ("dataset", "model", "quantizer")
 GROUPS = {"recipe": Recipe, "tracking": Tracking, "checkpoint": CheckpointIntervals}
 
 _MADE = ("tree", "start_digest")  # fields that no option sets
@@ -178,7 +168,7 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
         raise Invalid([Problem(key, why)]) from error
     if values["float_recipe"]:
         _check_float_recipe(tree)
-    return _made(_with_data(tree, values), digest)
+    return _made(_with_digests(tree, values), digest)
 
 
 def _check_float_recipe(tree: Mapping[str, Any]) -> None:
@@ -194,14 +184,19 @@ def _check_float_recipe(tree: Mapping[str, Any]) -> None:
         raise Invalid([Problem("float_recipe holdout", f"must be {asked} or more, or the float net sees them", kept)])
 
 
-def _with_data(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree with the fingerprint of the user's own data, which are part of what a run computes."""
-    found = None
+def _with_digests(tree: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree with what the user's own data and weights are, as a part of what a run computes."""
+    data, model = values["dataset"], values["model"]
+    found = {}
     with suppress(RuntimeError):  # ~somebody, which the check of the data refuses
-        section = values["dataset"]
-        found = fingerprint(section.target, data_root(values["data_dir"]), section.options)
-    dataset = {key: value for key, value in tree["dataset"].items() if key != "digest"}
-    return {**tree, "dataset": dataset if found is None else {**dataset, "digest": found}}
+        found["dataset"] = fingerprint(data.target, data_root(values["data_dir"]), data.options)
+    with suppress(UsageError, OSError, RuntimeError):  # the check of the network says what is wrong
+        found["model"] = weights_digest(model.target, model.options)
+    for key in ("dataset", "model"):
+        section = {name: value for name, value in tree[key].items() if name != "digest"}
+        digest = found.get(key)
+        tree = {**tree, key: section if digest is None else {**section, "digest": digest}}
+    return dict(tree)
 
 
 def recorded_config(tree: Mapping[str, Any]) -> Config:
@@ -234,6 +229,7 @@ def _typed(tree: Mapping[str, Any], *, is_record: bool = False) -> dict[str, Any
     """Return the fields of a configuration that options set, each of its type; raise Invalid."""
     plain = {key: value for key, value in tree.items() if key not in SECTIONS}
     sections, problems = parse_sections(tree, is_record=is_record)
+    problems += own_function_problems(tree.get("recipe"), is_record=is_record)
     known = {key: hint for key, (hint, _) in schema.options(Config).items() if key not in (*SECTIONS, *_MADE)}
     problems += [_unknown(key, plain[key], known) for key in plain.keys() - known.keys()]
     values: dict[str, Any] = {}
@@ -255,46 +251,3 @@ def _unknown(key: str, value: Any, known: Iterable[str]) -> Problem:
     nested = [f"{group}.{key}" for group, kind in GROUPS.items() if key in schema.options(kind)]
     close = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, [*known, *SECTIONS])
     return Problem(key, f"unknown option{close or '; qexp train --help lists the options'}", value)
-
-
-def parse_sections(raw: Mapping[str, Any], *, is_record: bool = False) -> tuple[dict[str, Section], list[Problem]]:
-    """Return the dataset, model and quantizer sections that are well-formed, and what is wrong with the others.
-
-    Args:
-        raw: the tree.
-        is_record: of a run, which is only read: parts of packages that are not trusted are well-formed there.
-    """
-    sections, problems = {}, []
-    for name in SECTIONS:
-        try:
-            sections[name] = _section(name, raw.get(name), is_record)
-        except Invalid as error:
-            problems += error.problems
-    return sections, problems
-
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # part of a path, whose names have an end
-_TARGET = re.compile(r"qexp(\.[A-Za-z][A-Za-z0-9_]*)+")  # no private modules, classes or functions
-PLACES = {"dataset": "qexp.data.", "model": "qexp.models.", "quantizer": "qexp.quantizers."}
-
-
-def _section(key: str, raw: Any, is_record: bool) -> Section:
-    if not isinstance(raw, Mapping):
-        raise Invalid([Problem(key, "expected the name of a choice", raw)])
-    options = dict(raw)
-    name, target = options.pop("name", None), options.pop("_target_", None)
-    for other in ("default_bits", "digest"):  # no options of the class
-        options.pop(other, None)
-    problems = []
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        message = "must be a word of at most 64 letters, digits, '_', '-' and '.'"
-        problems.append(Problem(f"{key}.name", message, name))
-    if isinstance(target, str) and is_own(target):
-        if not is_record and (problem := trust_problem(target)):
-            problems.append(Problem(f"{key}._target_", problem, target))
-    elif not isinstance(target, str) or not target.startswith(PLACES[key]) or not _TARGET.fullmatch(target):
-        where = f"{PLACES[key][:-1]}, or in a package of your own"
-        problems.append(Problem(f"{key}._target_", f"must name a {key} in {where}", target))
-    if problems:
-        raise Invalid(problems)
-    return Section(str(name), str(target), options)

@@ -1,4 +1,4 @@
-"""What data in the user's own files are, in a few letters: names and sizes, without reading an image.
+"""What data and weights in the user's own files are, in a few letters; of images names and sizes, without reading one.
 
 Downloads have checksums and are always the same. Folders of images and npz files are not: two of them are two datasets,
 and the results of two runs on them are no repetition. No import of torch here: every command asks.
@@ -12,9 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from qexp.config.places import MOST_BYTES, file_digest
+
 NPZ = {"Cifar10": "cifar10", "Cifar100": "cifar100", "MNIST": "mnist"}  # class -> its folder
 FOLDERS = {"ImageNet": "imagenet"}
 OWN_FOLDERS = "Photographs"  # whose options name their folders
+LIBRARY_NETWORKS = "qexp.models.library_networks."  # torchvision_network and timm_network
+WEIGHTS = (".pt", ".pth", ".safetensors", ".bin", ".ckpt")  # how files with weights are called
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision has them
 
 
@@ -91,3 +95,30 @@ def _digest(lines: Iterator[str] | list[str]) -> str:
     for line in lines:
         found.update(os.fsencode(line) + b"\n")
     return found.hexdigest()[:16]
+
+
+def library_of(target: str) -> str | None:
+    """Return `torchvision` or `timm` for a model that is a network of that library, None for any other."""
+    name = target.removeprefix(LIBRARY_NETWORKS)
+    return None if name == target else name.removesuffix("_network")
+
+
+def weights_path(pretrained: str) -> Path | None:
+    """Return the file that `model.pretrained` names, None where it is a word for weights of the library."""
+    is_path = "/" in pretrained or pretrained.endswith(WEIGHTS)
+    return Path(os.path.expanduser(pretrained)) if is_path else None
+
+
+def weights_digest(target: str, options: Mapping[str, Any]) -> str | None:
+    """Return which weights a network of a library begins with: 16 digits of the SHA-256 of a file, or a name.
+
+    None where there are none, or the file is not there; raises UsageError for weights that a library does not have.
+    """
+    library, pretrained, network = library_of(target), options.get("pretrained"), options.get("network")
+    if library is None or not isinstance(pretrained, str) or not isinstance(network, str):
+        return None
+    if (path := weights_path(pretrained)) is not None:
+        return file_digest(path)[:16] if path.is_file() and path.stat().st_size <= MOST_BYTES else None
+    from qexp.models.library_weights import published_weights  # imports torch
+
+    return published_weights(library, network, pretrained).name

@@ -43,6 +43,8 @@ YOUNGER: Mapping[str, Any] = {
     "randaugment": 0,
     "mixup": 0.0,
     "cutmix": 0.0,
+    "augment": None,
+    "schedule.own": None,
 }
 _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "layer_bits": [],
@@ -57,6 +59,7 @@ _YOUNGER_OF_METHODS: Mapping[str, Mapping[str, Any]] = {
 
 _CONSTANTS: Mapping[str, Any] = {"true": True, "false": False, "null": None}
 
+LIBRARIES = ("torchvision", "timm")  # whose YAML files stand for many networks
 OF_CODES = ("dampening", "freezing")  # options of a recipe that act on codes of weights
 OF_HARD = (*OF_CODES, "norm_batches")  # and those that do nothing for a float net
 
@@ -137,11 +140,13 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
     found = {key: value for key, value in copy.deepcopy(dict(tree)).items() if key not in RUNTIME}
     if start_digest is not None:
         found["init"] = start_digest
+    if "digest" in found["model"]:  # of the weights that `pretrained` names, which stands in place of their path
+        found["model"].pop("pretrained", None)
     for group, key in INDIRECT:
         found[group].pop(key, None)
     for path, usual in YOUNGER.items():
         place, name = _place(found["recipe"], path)
-        if place.get(name) == usual:
+        if name in place and place[name] == usual:
             del place[name]
     for key, usual in _YOUNGER_OUTSIDE.items():
         if found.get(key) == usual:
@@ -192,11 +197,16 @@ def _younger_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def usual_tree(dataset: str, model: str, quantizer: str, recipe: str, protocol: str) -> dict[str, Any] | None:
     """Return the tree that a run has where nothing but these is chosen; None where qexp has no such YAML file."""
+    library, _, network = model.partition("-")  # torchvision-resnet50: torchvision.yaml with another network
+    if network and library in LIBRARIES:
+        model = library
     chosen = {"dataset": dataset, "model": model, "quantizer": quantizer, "recipe": recipe}
     files = {group: conf_dir() / group / f"{name}.yaml" for group, name in (*chosen.items(), ("protocol", protocol))}
     if any(file not in set(file.parent.glob("*.yaml")) for file in files.values()):
         return None
     tree = OmegaConf.merge(_file(conf_dir() / "train.yaml"), {group: _file(files[group]) for group in chosen})
+    if model in LIBRARIES:
+        tree.model.network = network or tree.model.network
     found: Any = OmegaConf.to_container(OmegaConf.merge(tree, _file(files["protocol"])), resolve=True)
     return normalized(found)
 

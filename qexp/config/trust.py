@@ -26,6 +26,7 @@ BUILT_ON = frozenset(
     (
         *("qexp", "torch", "torchvision", "numpy", "scipy", "sklearn", "PIL", "hydra", "hydra_plugins", "omegaconf"),
         *("yaml", "antlr4", "filelock", "tensorboard", "rich", "joblib", "safetensors", "pytest", "pip", "setuptools"),
+        *("timm", "huggingface_hub"),
     )
 )
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

@@ -1,7 +1,7 @@
-"""Random flips and crops for a whole batch at once, RandAugment image by image, and batches of mixed images."""
+"""Random flips and crops for a whole batch, RandAugment image by image, augmentations of the user's own, mixing."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -11,8 +11,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from qexp.data.batches import Batches, draw_seed
+from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.text import kind_of_value
 
-_OF_MIXING = 1  # last of the numbers that the seed of a batch is drawn from: no other draw has such four
+OwnAugment = Callable[[Tensor, torch.Generator], Tensor]  # images and a generator on the CPU to images
+
+# Last of the numbers that the seed of a batch is drawn from: no other draw has such four. 2 is of held-out images.
+_OF_MIXING, _OF_OWN = 1, 3
 
 
 def flip_and_crop(padded: Tensor, picks: Tensor, flips: Tensor, offsets: Tensor, crop: int) -> Tensor:
@@ -63,6 +68,58 @@ def augment_each(pixels: Tensor, transform: v2.Transform, seeds: Sequence[int]) 
             torch.default_generator.manual_seed(seed)
             found.append(pil_to_tensor(transform(to_pil_image(image.permute(2, 0, 1)))))
     return torch.stack(found).permute(0, 2, 3, 1)
+
+
+class Augmented:
+    """Batches whose images an augmentation of the user's own has changed.
+
+    What it draws is a function of (seed, epoch, batch) alone: it is given a generator, and torch's own on the CPU is
+    seeded while it runs, for transforms that draw from that, and put back.
+
+    Args:
+        batches: of images and labels, which stay.
+        function: from images (B, C, H, W), normalized, float32, on their device, and a generator on the CPU to images
+            of the same shape and type there; it may change those it is given.
+        seed: of the draws, 0 or more.
+    """
+
+    def __init__(self, batches: Batches, function: OwnAugment, seed: int):
+        self.num_images = batches.num_images
+        self._batches, self._function, self._seed = batches, function, seed
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels from batch `start` on; raise QexpError where the function gives no images."""
+        for batch, (images, labels) in enumerate(self._batches.epoch(epoch, start), start):
+            seed = draw_seed(self._seed, epoch, batch, _OF_OWN)
+            shape = torch.empty_like(images, device="meta")
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)
+                found = self._function(images, torch.Generator().manual_seed(seed))
+            try:
+                check_augmented(found, shape, images.device)
+            except UsageError as error:
+                raise QexpError(f"recipe.augment: {error}, in epoch {epoch + 1}, batch {batch + 1}") from error
+            yield found.contiguous(memory_format=torch.channels_last), labels
+
+
+def check_augmented(found: object, images: Tensor, device: torch.device | None = None) -> None:
+    """Raise UsageError where an augmentation gave something else than such images, on their device or another."""
+    device = device or images.device
+    if not isinstance(found, Tensor):
+        raise UsageError(f"gives {kind_of_value(found)}, and must give a tensor")
+    if found.shape != images.shape:
+        raise UsageError(
+            f"gives a tensor {tuple(found.shape)} for images {tuple(images.shape)}, and must keep the shape"
+        )
+    if found.dtype != images.dtype:
+        raise UsageError(f"gives {found.dtype} for {images.dtype}, and must keep the type")
+    if found.device != device:
+        raise UsageError(f"gives a tensor on {found.device} for images on {device}, and must leave them there")
+    if found.requires_grad:
+        raise UsageError("gives a tensor that wants a gradient; images have none")
 
 
 class Mixed:

@@ -23,10 +23,12 @@ def step_decay(done: float, milestones: tuple[float, ...], factor: float) -> flo
     return factor ** sum(done >= milestone for milestone in milestones)
 
 
-def make_schedule(options: ScheduleOptions) -> Schedule:
-    """Return the schedule that `options` name, after a linear warm-up that begins just above 0."""
+def make_schedule(options: ScheduleOptions, own: Schedule | None = None) -> Schedule:
+    """Return the schedule that `options` name, or `own`, after a linear warm-up that begins just above 0."""
 
     def main(done: float) -> float:
+        if own is not None:
+            return own(done)
         if options.name == "step":
             return step_decay(done, options.milestones, options.factor)
         return cosine(done, end=options.end) if options.name == "cosine" else constant(done)

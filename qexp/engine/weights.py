@@ -160,7 +160,9 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Non
         UsageError: keys or shapes that differ, named.
     """
     check_fits(model, state, source)
-    model.load_state_dict(dict(state), strict=True)
+    whole = model.state_dict()  # with the versions of its layers, without which MNASNet takes any weights for old ones
+    whole.update(state)
+    model.load_state_dict(whole, strict=True)
 
 
 def check_fits(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 
 from qexp import quantizers
 from qexp.config import schema
-from qexp.config.config import PLACES, Config, Recipe, Section
+from qexp.config.config import Config, Recipe
 from qexp.config.places import file_digest, starting_checkpoint
 from qexp.config.schema import Invalid, Problem, attempt
+from qexp.config.sections import PLACES, Section
 from qexp.config.trust import is_own
 from qexp.data.datasets import Source
 from qexp.engine import weights
 from qexp.engine.average import WeightAverage
 from qexp.engine.optim import Optimizers
-from qexp.engine.schedules import cosine, make_schedule
+from qexp.engine.schedules import Schedule, cosine, make_schedule
 from qexp.engine.step import Step, cross_entropy
 from qexp.experiment.own_parts import check_source, own_part
 from qexp.models import pretrained
@@ -183,13 +184,16 @@ def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, T
     return {**counters, **state}
 
 
-def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> Step:
+def make_step(
+    model: nn.Module, recipe: Recipe, *, compiled: bool = False, own_schedule: Schedule | None = None
+) -> Step:
     """Return the training step of a recipe; call it when the model is on its device and calibrated.
 
     Args:
         model: the network.
         recipe: how to train it.
         compiled: let torch.compile fuse the network and the penalty, one graph for each size of batch.
+        own_schedule: of the learning rates, in place of the one that the recipe names.
     """
     penalty: Callable[[], Tensor | float] = partial(quantizers.penalty, model)
     if compiled:
@@ -197,10 +201,11 @@ def make_step(model: nn.Module, recipe: Recipe, *, compiled: bool = False) -> St
         if isinstance(penalty(), Tensor):
             penalty = torch.compile(penalty, dynamic=False)
     schedules: list[Callable[[float], None]] = []
+    rates = make_schedule(recipe.schedule, own_schedule)
     return Step(
         model,
         criterion=cross_entropy(recipe.label_smoothing),
-        optimizers=Optimizers(quantizers.parameter_roles(model), recipe.optimizer, make_schedule(recipe.schedule)),
+        optimizers=Optimizers(quantizers.parameter_roles(model), recipe.optimizer, rates),
         penalty=_dampened(penalty, model, recipe.dampening, schedules) if recipe.dampening else penalty,
         freezing=_freezing(model, recipe.freezing, schedules) if recipe.freezing else None,
         schedules=schedules,

@@ -2,9 +2,9 @@
 
 from typing import Any, cast
 
-from qexp.config.config import parse_sections
 from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
+from qexp.config.sections import parse_sections
 from qexp.config.yaml_files import load_yaml
 from qexp.experiment.build import resolve
 from qexp.quantizers import Method

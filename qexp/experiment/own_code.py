@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from qexp import runs
-from qexp.config.config import SECTIONS, Config
+from qexp.config.config import Config
+from qexp.config.sections import SECTIONS, named_functions
 from qexp.config.trust import find_package, is_own, package_of, trust_problem
 from qexp.utils.errors import UsageError
 
 
 def own_targets(config: Config) -> list[str]:
     """Return the targets of a run that lie in packages of the user's own."""
+    return [*_own_sections(config), *(section.target for section in named_functions(config.tree["recipe"]))]
+
+
+def _own_sections(config: Config) -> list[str]:
+    """Return those of them without which its network cannot be evaluated."""
     return [target for key in SECTIONS if is_own(target := getattr(config, key).target)]
 
 
@@ -110,7 +116,7 @@ def check_trust(config: Config, path: Path, command: str) -> None:
         path: of the run.
         command: that would do what is asked, but for the trust.
     """
-    untrusted = [target for target in own_targets(config) if trust_problem(target)]
+    untrusted = [target for target in _own_sections(config) if trust_problem(target)]
     if untrusted:
         names = list(dict.fromkeys(map(package_of, untrusted)))
         given = names[0] if len(names) == 1 else f"'[{','.join(names)}]'"

@@ -1,4 +1,4 @@
-"""Methods, models and data sets of the user's own: imported where that is trusted, and held against their signatures.
+"""Parts of the user's own: imported where that is trusted, and held against their signatures.
 
 docs/own.md has the signature of each kind.
 """
@@ -22,6 +22,12 @@ from qexp.utils.text import kind_of_value, one_line, suggest
 OF_DATA = ("classes", "channels", "image_size")  # the first parameters of every model
 BASES: dict[str, type] = {"dataset": Source, "quantizer": quantizers.Method}
 _NAMES = {"dataset": "qexp.data.datasets.Source", "quantizer": "qexp.quantizers.base.Method"}
+# The first arguments of what is a function, and what it returns.
+_FUNCTIONS: dict[str, tuple[tuple[str, ...], str]] = {
+    "model": (OF_DATA, "a torch.nn.Module"),
+    "recipe.augment": (("images", "generator"), "images"),
+    "recipe.schedule.own": (("done",), "a factor"),
+}
 # What is called with which arguments, beside the object itself.
 _CALLS: dict[str, dict[str, tuple[str, ...]]] = {
     "quantizer": {"weight": ("bits", "layer"), "activation": ("bits", "layer")},
@@ -33,7 +39,7 @@ def own_part(key: str, target: str) -> Callable[..., Any]:
     """Return what an own target names, after a look at its signature.
 
     Args:
-        key: `dataset`, `model` or `quantizer`.
+        key: `dataset`, `model`, `quantizer`, `recipe.augment` or `recipe.schedule.own`.
         target: `my_package.module.Name`.
 
     Raises:
@@ -45,8 +51,8 @@ def own_part(key: str, target: str) -> Callable[..., Any]:
         found = _imported(target)
         if package_of(found.__module__) != package_of(target):
             raise UsageError(f"is {found.__module__}.{found.__qualname__}, which is not of {package_of(target)}")
-        if key == "model":
-            _check_function(found)
+        if key in _FUNCTIONS:
+            _check_function(found, *_FUNCTIONS[key])
         else:
             _check_class(key, found)
         schema.options(found)  # its annotations may name what is not there
@@ -108,19 +114,19 @@ def _check_arguments(function: Callable[..., Any], name: str, arguments: tuple[s
         raise UsageError(f"{shown} ({error})") from error
 
 
-def _check_function(found: Any) -> None:
-    """Raise UsageError for what is no function from a data set's shape to a model."""
-    form = "(classes, channels, image_size, *, options)"
+def _check_function(found: Any, arguments: tuple[str, ...], result: str) -> None:
+    """Raise UsageError for what is no function of these arguments, with options as keywords."""
+    form = f"({', '.join(arguments)}, *, options)"
     if not inspect.isfunction(found):
-        raise UsageError(f"must be a function {form} that returns a torch.nn.Module, not a class")
+        raise UsageError(f"must be a function {form} that returns {result}, not a class")
     parameters = list(inspect.signature(found).parameters.values())
-    for number, expected in enumerate(OF_DATA):
+    for number, expected in enumerate(arguments):
         has = parameters[number] if number < len(parameters) else None
         if has is None or has.name != expected or has.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
             place = ("first", "second", "third")[number]
             given = f"is '{has}'" if has is not None else "is missing"
             raise UsageError(f"its {place} argument {given}, and must be '{expected}': {form}")
-    for parameter in parameters[len(OF_DATA) :]:
+    for parameter in parameters[len(arguments) :]:
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise UsageError(f"its argument '{parameter}' must stand behind *, as every option does: {form}")
 

@@ -12,16 +12,21 @@ import torch
 from torch import Tensor, nn
 
 from qexp import quantizers
-from qexp.config.config import Config, Recipe, Section
-from qexp.config.identity import OF_CODES
+from qexp.config.config import Config
+from qexp.config.fingerprint import library_of
 from qexp.config.places import data_root, starting_checkpoint, store_root
 from qexp.config.schema import Invalid, Problem, attempt
+from qexp.config.sections import Section
 from qexp.config.trust import error_in_own_code
 from qexp.data.datasets import Source
 from qexp.engine import weights
 from qexp.experiment.build import Parts, assemble, build_covered, build_source, resolve
 from qexp.experiment.device import pick_device
+from qexp.experiment.own_functions import check_own_functions
+from qexp.experiment.pretrained_start import check_pretrained
+from qexp.experiment.recipe_checks import check_accumulate, check_patience, check_remedies
 from qexp.models import pretrained
+from qexp.models.library_networks import SHRINKS
 from qexp.utils.errors import UsageError, cannot_write
 from qexp.utils.text import plural
 
@@ -42,7 +47,8 @@ class Trial(NamedTuple):
 
 Trials = dict[str, Trial]  # what was tried -> what it showed
 MOST_TRIALS = 100  # at a time in memory
-_RAISED = (ValueError, TypeError, RuntimeError, MemoryError, OverflowError)  # of sizes, by torch and Python
+# What torch, Python and libraries of networks raise where sizes do not fit.
+_RAISED = (ValueError, TypeError, RuntimeError, MemoryError, ArithmeticError, AssertionError, LookupError)
 
 
 def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts:
@@ -60,12 +66,12 @@ def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts
     attempt(problems, lambda: check_store(config, write=fetch))
     start = attempt(problems, lambda: starting_checkpoint(config.init, config.runs_dir))
     attempt(problems, lambda: pick_device(config.device))
-    attempt(problems, lambda: check_accumulate(config.recipe))
-    attempt(problems, lambda: check_patience(config.recipe))
-    attempt(problems, lambda: check_remedies(config))
+    for check_recipe in (check_accumulate, check_patience, check_remedies):
+        attempt(problems, partial(check_recipe, config))
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.
     source = parts.source if parts else attempt([], lambda: build_source(config))
+    attempt(problems, lambda: check_own_functions(config, source))
     if source is not None:
         attempt(problems, lambda: source.check_crop(config.recipe.crop))
         attempt(problems, lambda: source.check_randaugment(config.recipe.randaugment))
@@ -73,7 +79,7 @@ def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts
     if parts is not None:
         if config.init == "torchvision":
             start = attempt(problems, lambda: torchvision_weights(config, parts, download=fetch))
-        attempt(problems, lambda: check_network(config, parts, start, images, trials))
+        attempt(problems, lambda: check_network(config, parts, start, images, trials, fetch=fetch))
     if problems or parts is None:
         raise Invalid(problems)
     return parts
@@ -105,23 +111,6 @@ def _folder(key: str, root: Callable[[str | None], Path], value: str | None) -> 
         raise UsageError(f"{key}={value}: {error}") from error
 
 
-def check_accumulate(recipe: Recipe) -> None:
-    """Raise UsageError where a part of a batch would be a single image, which batch norm cannot train on."""
-    if recipe.accumulate > 1 and recipe.batch_size < 2 * recipe.accumulate:
-        raise UsageError(
-            f"recipe.accumulate={recipe.accumulate}: parts of two images or more need a recipe.batch_size of "
-            f"{2 * recipe.accumulate} or more, not {recipe.batch_size}"
-        )
-
-
-def check_remedies(config: Config) -> None:
-    """Raise UsageError where a remedy for oscillating weights has none to act on."""
-    for name in OF_CODES:
-        value = getattr(config.recipe, name)
-        if value and config.weight_bits == quantizers.FLOAT_BITS and not config.is_float:
-            raise UsageError(f"recipe.{name}={value:g}: there are no quantized weights with weight_bits=32")
-
-
 def check_images(config: Config, source: Source, *, fetch: bool) -> int:
     """Return the number of images to train on; raise UsageError where they cannot be used."""
     train, test = source.prepare(_folder("data_dir", data_root, config.data_dir), download=fetch)
@@ -140,12 +129,6 @@ def check_images(config: Config, source: Source, *, fetch: bool) -> int:
     return train - held_out
 
 
-def check_patience(recipe: Recipe) -> None:
-    """Raise UsageError where training is to end early by the accuracy on held-out images, and there are none."""
-    if recipe.patience and not recipe.holdout:
-        raise UsageError(f"recipe.patience={recipe.patience}: needs images to judge by; recipe.holdout=N keeps some")
-
-
 def check_evaluation(config: Config, parts: Parts) -> None:
     """Raise UsageError where images or network cannot even be made, whatever the checkpoint."""
     _check_image_memory(parts.source, parts.source.train_size or 0, parts.source.test_size or 0)
@@ -158,14 +141,18 @@ def torchvision_weights(config: Config, parts: Parts, *, download: bool) -> Path
     Raises:
         UsageError: no such weights, another network, or no file.
     """
+    if library_of(config.model.target):
+        raise UsageError(
+            "init=torchvision: is for networks of qexp's own; this one begins with model.pretrained=default"
+        )
     pretrained.check_same(config.model.name, parts.build_model)  # before a download
     return pretrained.fetch(config.model.name, download=download)
 
 
 def check_network(
-    config: Config, parts: Parts, start: Path | None, images: int | None, trials: Trials | None = None
+    config: Config, parts: Parts, start: Path | None, images: int | None, trials: Trials | None, *, fetch: bool
 ) -> None:
-    """Build the network without memory for it, and hold images and checkpoint against it; raise as `build_covered`."""
+    """Build the network without memory for it, and hold images and weights against it; raise as `build_covered`."""
     trial = trial_network(config, parts, images or config.recipe.batch_size, trials)
     state, source = None if start is None else weights.load_state(start), f"init={config.init}"
     with torch.device("meta"):
@@ -173,6 +160,7 @@ def check_network(
     quantizers.check_reached(network, trial.called)
     if state is not None:
         weights.check_finite(state, source)
+    check_pretrained(config, parts, download=fetch)
 
 
 def covered_network(config: Config) -> tuple[nn.Module, quantizers.Coverage]:
@@ -203,22 +191,22 @@ def trial_network(config: Config, parts: Parts, images: int, trials: Trials | No
         UsageError: it cannot be built, cannot be trained on such batches, or takes more memory than there is.
     """
     smallest, largest = piece_sizes(images, config.recipe.batch_size, config.recipe.accumulate)
-    options = " ".join(f"model.{key}={value}" for key, value in config.model.options.items())
-    name = f"model={config.model.name} with {options}"
+    options = [f"model.{key}={value}" for key, value in config.model.options.items() if value is not None]
+    name = " ".join([f"model={config.model.name} with", *options])
     trials = {} if trials is None else trials
     key = repr((config.model, config.dataset, smallest > 1))  # whatever works for two images works for more
     if key not in trials:
         if len(trials) >= MOST_TRIALS:
             trials.clear()
-        trials[key] = _tried(name, parts, smallest)
+        trials[key] = _tried(name, parts, smallest, SHRINKS if library_of(config.model.target) else "")
     found = trials[key]
     check_memory(4 * sum(parameter.numel() for parameter in found.model.parameters()), f"{name}: its weights")
     check_memory(4 * largest * found.per_image, f"{name}: a batch of {largest} images")
     return found._replace(model=copy.deepcopy(found.model))
 
 
-def _tried(name: str, parts: Parts, smallest: int) -> Trial:
-    """Return the trial of a network; raise UsageError."""
+def _tried(name: str, parts: Parts, smallest: int, advice: str) -> Trial:
+    """Return the trial of a network; raise UsageError, with `advice` where images do not fit."""
     channels, size, count = parts.source.channels, parts.source.image_size, min(smallest, 2)
     per_image, called = [channels * size**2], set[nn.Module]()
 
@@ -241,8 +229,8 @@ def _tried(name: str, parts: Parts, smallest: int) -> Trial:
             logits = model(torch.empty(count, channels, size, size))
         except _RAISED as error:
             batch = f"{plural(smallest, 'image')} of {size}x{size} pixels"
-            advice = "; take a larger recipe.batch_size" if smallest == 1 else ""
-            raise UsageError(f"{name}: cannot train on a batch of {batch} ({_first_line(error)}){advice}") from error
+            why = f"{_first_line(error)}){'; take a larger recipe.batch_size' if smallest == 1 else advice}"
+            raise UsageError(f"{name}: cannot train on a batch of {batch} ({why}") from error
     for hook in hooks:
         hook.remove()
     expected = (count, parts.source.classes)

@@ -15,6 +15,7 @@ from qexp.engine.checkpointer import LAST, option_differences, read_checkpoint
 from qexp.engine.early_stop import EarlyStop
 from qexp.experiment.build import Parts, build_covered
 from qexp.experiment.float_net import FloatNet
+from qexp.experiment.pretrained_start import RECORD
 from qexp.experiment.summary import summarize
 from qexp.utils.callback import EpochRecord, Metrics
 from qexp.utils.errors import QexpError, UsageError
@@ -97,6 +98,7 @@ def recovered_summary(path: Path, config: Config, parts: Parts, float_net: Float
         float_net=float_net,
         env=env,
         coverage=coverage,
+        pretrained=runs.read_json(path / RECORD),
     )
 
 

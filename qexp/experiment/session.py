@@ -8,13 +8,15 @@ from typing import Any
 from qexp.config.config import Config
 from qexp.config.places import data_root
 from qexp.config.trust import is_own
-from qexp.data.augment import Mixed
+from qexp.data.augment import Augmented, Mixed
 from qexp.data.batches import Batches
 from qexp.engine import weights
 from qexp.engine.loop import seed_everything
 from qexp.experiment.build import Parts, build_covered
 from qexp.experiment.device import pick_device, place
+from qexp.experiment.own_functions import own_augment
 from qexp.experiment.own_parts import check_dataset
+from qexp.experiment.pretrained_start import PretrainedStart
 from qexp.experiment.threads import set_threads
 from qexp.utils.signals import StopRequest
 
@@ -26,6 +28,7 @@ class Session:
         config: of the run.
         parts: of the run.
         checkpoint_file: what the network begins with.
+        pretrained: weights that the float network begins with, where there is no such file.
         stop: asks for an early end.
 
     Attributes:
@@ -36,7 +39,13 @@ class Session:
     """
 
     def __init__(
-        self, config: Config, parts: Parts, *, checkpoint_file: Path | None = None, stop: StopRequest | None = None
+        self,
+        config: Config,
+        parts: Parts,
+        *,
+        checkpoint_file: Path | None = None,
+        pretrained: PretrainedStart | None = None,
+        stop: StopRequest | None = None,
     ):
         self.config, self.parts, self.stop = config, parts, stop or StopRequest()
         self.device = pick_device(config.device)
@@ -51,14 +60,15 @@ class Session:
         state = found.state if found else None
         self.recorded_codes = found.codes if found and _has_same_codes(found.run, config) else None
         self.is_calibrated = state is not None and weights.holds_quantizers(state)
-        network, self.coverage = build_covered(config, parts, state, source=str(checkpoint_file))
+        model = pretrained.network(parts) if pretrained else None
+        network, self.coverage = build_covered(config, parts, state, model=model, source=str(checkpoint_file))
         self.model = place(network, config, self.device)
 
     @cached_property
     def train_batches(self) -> Batches:
         """Shuffled and augmented training images."""
         config, recipe = self.config, self.config.recipe
-        return self.data.train_batches(
+        batches = self.data.train_batches(
             recipe.batch_size,
             device=self.device,
             seed=config.seed,
@@ -67,6 +77,8 @@ class Session:
             randaugment=recipe.randaugment,
             workers=config.workers,
         )
+        own = own_augment(config)
+        return batches if own is None else Augmented(batches, own, config.seed)
 
     @property
     def mixed_batches(self) -> Batches:

@@ -88,6 +88,7 @@ def summarize(
     env: Mapping[str, Any],
     coverage: quantizers.Coverage,
     firmness: Mapping[str, Any] | None = None,
+    pretrained: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what was measured and on what, as data; accuracies in percent, of the last epoch unless named best.
 
@@ -103,9 +104,11 @@ def summarize(
         env: the environment.
         coverage: what of the network is quantized.
         firmness: of the network, where it was measured.
+        pretrained: weights of a library, or the user's own, that its network began with.
     """
     return {
         **_computed(config, train_images),
+        **({"pretrained": dict(pretrained)} if pretrained else {}),
         **_measured(last, course, config.tracking.eval_interval),
         "held_out": _held_out(last, course),
         **_compared(last, float_net, is_float=config.is_float),

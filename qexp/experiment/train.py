@@ -21,6 +21,8 @@ from qexp.experiment.device import determinism
 from qexp.experiment.evaluate import evaluate_held_out, evaluate_session, evaluate_start
 from qexp.experiment.firmness import session_firmness
 from qexp.experiment.float_net import FloatNet, of_checkpoint, record_float_net, recorded_float_net
+from qexp.experiment.own_functions import own_schedule
+from qexp.experiment.pretrained_start import RECORD, PretrainedStart, pretrained_start
 from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
@@ -64,10 +66,11 @@ def train(
     """
     tell = partial(say, console)
     checkpointer = _checkpointer(path, config, tell)
-    if checkpointer.found is None:
+    if is_new := checkpointer.found is None:
         _start_directory(path, config, tell)
     with determinism(config.deterministic), ExitStack() as closing:
-        session = Session(config, parts, checkpoint_file=None if checkpointer.found else start, stop=stop)
+        pretrained = _pretrained(path, config, parts, tell) if is_new and start is None else None
+        session = Session(config, parts, checkpoint_file=start if is_new else None, pretrained=pretrained, stop=stop)
         closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
         if not config.is_float:
@@ -90,6 +93,7 @@ def train(
             env=env,
             coverage=session.coverage,
             firmness=firmness,
+            pretrained=runs.read_json(path / RECORD),
         )
         for callback in callbacks:
             callback.finish(summary)
@@ -100,6 +104,14 @@ def train(
     except QexpError as error:  # the result is whole, and only larger than it has to be
         tell(f"warning: {error}")
     return summary
+
+
+def _pretrained(path: Path, config: Config, parts: Parts, tell: Callable[[str], None]) -> PretrainedStart | None:
+    """Return the weights that the float network begins with, said and recorded; None for random ones."""
+    if (found := pretrained_start(config, parts)) is not None:
+        tell(found.line(parts.source.classes))
+        runs.write_json(path / RECORD, found.as_data())
+    return found
 
 
 def _said(last: EpochRecord, config: Config, tell: Callable[[str], None]) -> EpochRecord:
@@ -150,7 +162,7 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
         fit,
         model,
         session.mixed_batches,
-        step=make_step(model, config.recipe, compiled=config.compile),
+        step=make_step(model, config.recipe, compiled=config.compile, own_schedule=own_schedule(config)),
         anneal=partial(quantizers.anneal, model),
         evaluate=partial(evaluate_session, session),
         held_out=partial(evaluate_held_out, session) if config.recipe.holdout else None,

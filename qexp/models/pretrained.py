@@ -85,14 +85,28 @@ def fetch(name: str, *, download: bool = True) -> Path | None:
     Raises:
         UsageError: no such weights, a failed download, or a file that is not what its name says.
     """
-    weights = _weights(name)
+    return fetch_weights(_weights(name), "init=torchvision", "init", download=download)
+
+
+def fetch_weights(weights: Weights, asked: str, option: str, *, download: bool) -> Path | None:
+    """Return a file of torchvision's, or None where it is not there and `download` is false.
+
+    Args:
+        weights: which.
+        asked: what the user said, for messages.
+        option: by which a file can be named instead.
+        download: get it if it is not there.
+
+    Raises:
+        UsageError: a failed download, or a file that is not what its name says.
+    """
     if not weights.file.exists():
         if not download:
             return None
-        _download(weights)
+        _download(weights, asked, option)
     with weights.file.open("rb") as file:  # torchvision looks at files that it downloads only
         if not hashlib.file_digest(file, "sha256").hexdigest().startswith(weights.digest):
-            raise UsageError(f"init=torchvision: {weights.file} is damaged, or not from torchvision; delete it")
+            raise UsageError(f"{asked}: {weights.file} is damaged, or not from torchvision; delete it")
     return weights.file
 
 
@@ -103,7 +117,7 @@ def _weights(name: str) -> Weights:
     return WEIGHTS[name]
 
 
-def _download(weights: Weights) -> None:
+def _download(weights: Weights, asked: str, option: str) -> None:
     """Download the file; a failure leaves nothing behind."""
     target = weights.file
     made = [folder for folder in target.parents if not folder.exists()]
@@ -115,8 +129,8 @@ def _download(weights: Weights) -> None:
     except (OSError, RuntimeError, HTTPException) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UsageError(
-            f"init=torchvision: {target} is not there, and the download of {weights.url} failed ({reason}); "
-            "put the file there, or name a copy of it by init=PATH"
+            f"{asked}: {target} is not there, and the download of {weights.url} failed ({reason}); "
+            f"put the file there, or name a copy of it by {option}=PATH"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -88,6 +88,8 @@ def _section(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashab
 def _leaves(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:
     if "name" in section:
         yield key, _hashable(section["name"])
+    elif "_target_" in section:  # a function of the user's own, which has no name besides
+        yield key, _hashable(section["_target_"])
     for name, value in section.items():
         if isinstance(value, Mapping):
             yield from _leaves(f"{key}.{name}", value)

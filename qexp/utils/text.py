@@ -29,6 +29,12 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
+def close_words(word: str, known: Iterable[str]) -> str:
+    """Return ` (near it: a, b, c)` for the nearest known words, or an empty string."""
+    close = difflib.get_close_matches(word[:100], list(known), n=5, cutoff=0.55)
+    return f" (near it: {', '.join(close)})" if close else ""
+
+
 def few(names: Iterable[str], most: int = 4) -> str:
     """Return the first names, and how many more there are: `a, b and 3 more`."""
     listed = list(names)

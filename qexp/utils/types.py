@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,4 @@ class ScheduleOptions:
     milestones: tuple[Fraction, ...]
     factor: NonNegative
     end: Fraction  # of cosine: the factor after the last step
+    own: dict[str, Any] | None  # a function of the user's own in place of `name`: its target and options

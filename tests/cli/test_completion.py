@@ -45,6 +45,12 @@ REPLIES = [
     ("qexp completion z", "zsh"),
     ("qexp mo", "models"),
     ("qexp models resnet20", "resnet20 resnet20_daq"),
+    ("qexp train model=t", "model=timm model=torchvision"),
+    ("qexp train model=torchvision model.", "model.network= model.pretrained="),
+    (
+        "qexp train model=timm model.pretrained=",
+        "model.pretrained=default model.pretrained=null model.pretrained=ra_in1k",
+    ),
     ("qexp models resnet20 --c", "--config-dir --coverage"),
     ("qexp new m", "method model"),
     ("qexp new model x --", "--debug --help --to"),

@@ -1,7 +1,10 @@
 """`qexp models`."""
 
+import sys
+
 import pytest
 
+from qexp.models.library_networks import network_names
 from support.commands import Qexp
 
 
@@ -11,9 +14,35 @@ def test_all_networks_are_listed(qexp: Qexp) -> None:
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines() if line.strip() and "─" not in line]
     assert rows[0] == ["model", "layers", "parameters"]
-    assert [row[0] for row in rows[1:]] == ["mobilenetv2", "resnet18", "resnet20", "resnet20_daq", "resnet34"]
+    ours = ["mobilenetv2", "resnet18", "resnet20", "resnet20_daq", "resnet34"]
+    assert [row[0] for row in rows[1:-1]] == [*ours, "timm", "torchvision"]
+    assert " ".join(rows[-1]).startswith("timm and torchvision stand for many networks: model.network=NAME")
     shown = qexp("models", "resnet20", "dataset=cifar10")
     assert "1,078.9 kB in 20 layers" in shown.out  # 269,722 parameters
+
+
+def test_a_library_shows_its_networks_and_any_of_them(qexp: Qexp) -> None:
+    shown = qexp("models", "torchvision", "model.network=squeezenet1_1", "dataset=cifar10", "--coverage", "bits=4")
+    assert (shown.code, shown.err) == (0, "")
+    assert "torchvision_network with network=squeezenet1_1" in shown.out
+    row = next(line for line in shown.out.splitlines() if " networks " in line)
+    assert row.split()[:2] == [str(len(network_names("torchvision"))), "networks"]
+    assert {"alexnet,", "efficientnet_b0,", "wide_resnet50_2"} <= set(shown.out.split())
+    assert len(row) <= 160  # of what is no terminal
+    assert "features.0             Conv2d  float  keep_float first" in shown.out
+    assert "resnet50d" in qexp("models", "timm").out
+
+
+def test_a_library_that_is_not_there_hides_no_other_network(qexp: Qexp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    listed, shown = qexp("models"), qexp("models", "timm")
+    assert listed.code == 0
+    assert "resnet34" in listed.out
+    assert "timm is not installed (pip install 'qexp[timm]')" in listed.out
+    assert (shown.code, shown.err) == (
+        2,
+        "qexp models: error: model=timm: timm is not installed (pip install 'qexp[timm]')\n",
+    )
 
 
 def test_coverage_has_a_line_for_each_layer(qexp: Qexp) -> None:
@@ -32,6 +61,8 @@ def test_coverage_has_a_line_for_each_layer(qexp: Qexp) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("torchvision", "model.network=resnet2"), "torchvision has no such classification network (near it: resnet"),
+        (("torchvision", "model.width=2"), "model.width=2: unknown option; options here: network, pretrained"),
         (("resnet2",), "no model 'resnet2' (did you mean 'resnet20'?)"),
         (("--coverage",), "needs the name of a model"),
         (("resnet20", "bits=9"), "bits"),

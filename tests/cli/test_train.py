@@ -192,3 +192,18 @@ def test_a_file_that_no_network_fills_is_not_read(qexp: Qexp, tmp_path: Path) ->
     assert result.errors == [
         f"qexp train: error: init={tmp_path / 'large.pt'}: is larger than 4 GB, which no network here is"
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("recipe.patience=0,5", "recipe.patience=5: needs images to judge by; recipe.holdout=N keeps some"),
+        ("recipe.holdout=0,60", "recipe.holdout=60: at most 54, so that each of 10 classes keeps an image"),
+        ("recipe.randaugment=0,9", "recipe.randaugment=9: "),
+    ],
+)
+def test_each_job_of_a_sweep_is_checked_whatever_it_differs_in(train: Train, word: str, said: str) -> None:
+    two = ("dataset.channels=2", "dataset.mean=[0.5,0.5]", "dataset.std=[0.5,0.5]")  # which RandAugment cannot take
+    (line,) = train("-m", "--dry-run", word, "quantizer=fp", *two).errors
+    assert said in line
+    assert "[job 2 of 2" in line

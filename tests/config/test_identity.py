@@ -142,6 +142,10 @@ OTHER_VALUES = [
     *(("clip_norm", 1.0), ("clip_norm", 0.5), ("ema", 0.9), ("ema", 0.999)),
     *(("holdout", 10), ("holdout", 20), ("patience", 1), ("patience", 5)),
     *(("randaugment", 9), ("randaugment", 1)),
+    ("augment", {"_target_": "mine.x.erase"}),
+    ("augment", {"_target_": "mine.x.erase", "share": 0.5}),
+    ("schedule.own", {"_target_": "mine.x.power", "exponent": 2}),
+    ("schedule.own", {"_target_": "mine.x.power", "exponent": 3}),
     *(("mixup", 0.2), ("mixup", 1), ("cutmix", 0.2), ("cutmix", 1)),
 ]
 

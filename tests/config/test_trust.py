@@ -46,7 +46,7 @@ def test_the_words_and_the_environment_name_packages(
 
 
 @pytest.mark.parametrize(
-    "name", ["os", "subprocess", "builtins", "sys", "torch", "qexp", "hydra", "numpy", "importlib"]
+    "name", ["os", "subprocess", "builtins", "sys", "torch", "qexp", "hydra", "numpy", "importlib", "timm"]
 )
 def test_what_is_of_python_or_under_qexp_is_nobodys_own(name: str) -> None:
     with pytest.raises(UsageError, match=f"^trust={name}: is a part of Python, or of what qexp is made of"):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from qexp.data.augment import Mixed, flip_and_crop, paste
+from qexp.data.augment import Augmented, Mixed, flip_and_crop, paste
 from qexp.data.loader import Loader
 from qexp.engine.metrics import Tally
 from qexp.engine.step import cross_entropy
+from qexp.utils.errors import QexpError
 from support.sources import CPU, RGB, literal, random_images
 
 
@@ -142,3 +143,56 @@ def test_the_larger_label_of_a_mixed_image_is_its_answer() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     tally.add(logits, labels, torch.tensor(1.0))
     assert (tally.read()[0].correct, tally.read()[0].images) == (2, 3)
+
+
+# Of one's own
+
+
+def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One draw from the generator it is given, one from torch's default, as torchvision's transforms."""
+    return images.mul_(torch.rand((), generator=generator)) + torch.rand(())
+
+
+def epoch_of(batches: Augmented, epoch: int, start: int = 0) -> list[Tensor]:
+    return [images for images, _ in batches.epoch(epoch, start)]
+
+
+def test_an_own_augmentation_is_a_function_of_seed_epoch_and_batch() -> None:
+    """And leaves torch's generator, the order of images and the labels alone."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    found = epoch_of(Augmented(loader(), noisy, seed=3), 2)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(17)
+    again = epoch_of(Augmented(loader(), noisy, seed=3), 2, start=1)
+    assert len(again) == len(found) - 1
+    assert all(torch.equal(one, other) for one, other in zip(found[1:], again, strict=True))
+    for seed, epoch in ((3, 3), (4, 2)):
+        others = epoch_of(Augmented(loader(), noisy, seed=seed), epoch)
+        assert not any(torch.equal(one, other) for one, other in zip(found, others, strict=True))
+    for (images, labels), (plain, expected) in zip(
+        Augmented(loader(), noisy, seed=3).epoch(2), loader().epoch(2), strict=True
+    ):
+        assert torch.equal(labels, expected)
+        share = (images.max() - images.min()) / (plain.max() - plain.min())  # images are plain * share + shift
+        torch.testing.assert_close(images, plain * share + (images.min() - plain.min() * share))
+        assert images.is_contiguous(memory_format=torch.channels_last)
+    assert (len(Augmented(loader(), noisy, 0)), Augmented(loader(), noisy, 0).num_images) == (
+        len(loader()),
+        loader().num_images,
+    )
+
+
+def test_each_batch_draws_numbers_of_its_own() -> None:
+    shares = [
+        float(images.max()) for images in epoch_of(Augmented(loader(), lambda x, g: x * 0 + torch.rand(()), 3), 2)
+    ]
+    assert len(set(shares)) == len(shares) > 1
+
+
+def test_what_is_no_batch_is_told_with_its_place() -> None:
+    wrong = Augmented(loader(), lambda images, _: images[1:], seed=0)
+    with pytest.raises(
+        QexpError, match=r"^recipe\.augment: gives a tensor .*must keep the shape, in epoch 4, batch 2$"
+    ):
+        next(wrong.epoch(3, 1))

@@ -22,3 +22,9 @@ def test_schedules_are_closed_forms():
     assert warm(0.1) == pytest.approx(schedule("cosine")(0.1))
     ends_higher = schedule("cosine", warmup=0.1, end=0.25)
     assert ends_higher(0.05) == pytest.approx(0.5 * schedule("cosine", end=0.25)(0.1))
+
+
+def test_a_schedule_of_ones_own_stands_in_the_place_of_the_named_one_after_the_warm_up():
+    own = schedule("cosine", warmup=0.1, own=lambda done: 3 - done)
+    assert [own(done) for done in (0.1, 0.5, 0.9)] == [2.9, 2.5, 2.1]
+    assert own(0.05) == pytest.approx(0.5 * 2.9)

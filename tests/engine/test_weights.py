@@ -5,6 +5,7 @@ import zipfile
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from qexp.engine import weights
@@ -21,6 +22,14 @@ def test_loading_names_what_does_not_fit():
         UsageError, match=r"missing: bias; unexpected: extra; other shapes: weight \(3, 5\) instead of \(3, 4\)"
     ):
         weights.load_into(nn.Linear(4, 3), state, "x.pt")
+
+
+def test_loading_keeps_the_versions_of_layers():
+    """Without them MNASNet takes any state dict for one of years ago, and builds itself anew."""
+    state = torchvision.models.mnasnet0_5(num_classes=3).state_dict()
+    model = torchvision.models.mnasnet0_5(num_classes=3)
+    weights.load_into(model, dict(state), "x.pt")
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
 
 
 class Evil:

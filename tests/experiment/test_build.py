@@ -11,7 +11,8 @@ import torch
 from qexp.config.config import parse_config
 from qexp.config.schema import Invalid
 from qexp.experiment.build import make_step
-from qexp.experiment.preflight import check, check_accumulate
+from qexp.experiment.preflight import check
+from qexp.experiment.recipe_checks import check_accumulate
 from qexp.quantizers import Dampening, quantized_layers
 from qexp.utils.errors import UsageError
 from support.commands import Configure
@@ -22,14 +23,14 @@ from support.trees import changed
 def test_parts_of_a_batch_have_two_images_or_more(configure: Configure) -> None:
     """32 parts of 64 images are accepted, 33 are not; a batch of one is one part, as always."""
     for size, parts in ((64, 32), (65, 32), (2, 1), (1, 1)):
-        check_accumulate(configure(f"recipe.batch_size={size}", f"recipe.accumulate={parts}").recipe)
+        check_accumulate(configure(f"recipe.batch_size={size}", f"recipe.accumulate={parts}"))
     for size, parts, needed in ((64, 33, 66), (63, 32, 64), (3, 2, 4), (1, 2, 4)):
         expected = (
             f"recipe.accumulate={parts}: parts of two images or more need a recipe.batch_size of {needed} or more, "
             f"not {size}"
         )
         with pytest.raises(UsageError) as caught:
-            check_accumulate(configure(f"recipe.batch_size={size}", f"recipe.accumulate={parts}").recipe)
+            check_accumulate(configure(f"recipe.batch_size={size}", f"recipe.accumulate={parts}"))
         assert str(caught.value) == expected
 
 

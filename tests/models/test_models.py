@@ -10,6 +10,7 @@ from hydra.utils import get_method
 from omegaconf import OmegaConf
 from torch import nn
 
+from qexp.config.identity import LIBRARIES
 from qexp.config.schema import parse
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet import resnet18, resnet34
@@ -71,6 +72,10 @@ def test_yaml_files_hold_every_option_and_build_the_model_they_are_named_after(p
     config = OmegaConf.create({"recipe": {"width": 0.25}, "model": OmegaConf.load(path)})
     options = OmegaConf.to_container(config, resolve=True)["model"]
     target = get_method(options.pop("_target_"))
+    if path.stem in LIBRARIES:  # which stand for many networks
+        assert options.pop("name") == f"{path.stem}-{options['network']}"
+        assert parse(target, options) == {"network": "efficientnet_b0", "pretrained": None}
+        return
     assert options.pop("name") == path.stem == target.__name__
     values = parse(target, options)
     assert values == {"width": 0.25, **({"dropout": 0.2} if path.stem == "mobilenetv2" else {})}
@@ -78,4 +83,4 @@ def test_yaml_files_hold_every_option_and_build_the_model_they_are_named_after(p
 
 
 def test_every_model_has_a_yaml_file() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == {build.__name__ for build in MODELS}
+    assert {path.stem for path in CONF.glob("*.yaml")} == {build.__name__ for build in MODELS} | set(LIBRARIES)

@@ -29,6 +29,8 @@ def test_the_page_has_its_steps() -> None:
         "./conf/paper/mine/1.yaml",
         "commands",
         "commands",
+        "my_snap/training.py",
+        "commands",
     ]
     assert PAGE.count("```sh") == steps.count("commands")
 

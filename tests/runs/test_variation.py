@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from qexp.config import trust
 from qexp.runs.variation import OptionReader, Variation, shown, variation
 
+TORCHVISION = ("model=torchvision",)
 DQA, STE = ("quantizer=dqa", "bits=2"), ("quantizer=ste", "bits=2")
 
 
@@ -35,6 +37,10 @@ def read(*configs: Any) -> list[Any]:
         ([STE, (*STE, "recipe.dampening=0.1")], (), ("recipe.dampening",)),
         ([STE, (*STE, "recipe.epochs=3", "protocol=smoke")], ("model.width", "protocol"), ("recipe.epochs",)),
         ([STE, (*STE, "recipe.schedule.name=step")], (), ("recipe.schedule",)),
+        # A network of a library is told by its name.
+        ([(*STE, *TORCHVISION), (*STE, *TORCHVISION, "model.network=resnet50")], ("model",), ()),
+        ([(*STE, *TORCHVISION), (*STE, *TORCHVISION, "recipe.epochs=3")], (), ("recipe.epochs",)),
+        ([(*STE, *TORCHVISION), (*STE, *TORCHVISION, "dataset=cifar10")], ("dataset",), ()),
         # Another recipe is one option.
         ([STE, (*STE, "recipe=daq")], ("model.width",), ("recipe",)),
         ([(*STE, "dataset=cifar10"), (*STE, "dataset=cifar10", "recipe=daq", "seed=1")], ("seed",), ("recipe",)),
@@ -47,6 +53,16 @@ def test_what_varies_is_what_somebody_changed(
     configure: Callable[..., Any], commands: list[tuple[str, ...]], names: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
     assert variation(read(*(configure(*command) for command in commands))) == Variation(names, options)
+
+
+def test_functions_of_ones_own_are_told_by_their_names(
+    configure: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(trust.NAMES, "mine")
+    words = [(), *((f"recipe.augment={{_target_: mine.x.{one}}}",) for one in "fg")]
+    runs = read(*(configure(*STE, *own) for own in words))
+    assert variation(runs) == Variation((), ("recipe.augment",))
+    assert [run["recipe.augment"] for run in runs] == [None, "mine.x.f", "mine.x.g"]
 
 
 def test_options_that_differ_in_the_same_runs_stand_under_the_first(configure: Callable[..., Any]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qexp.config.compose import composing
+from qexp.config.identity import LIBRARIES
 from qexp.config.places import conf_dir
 from qexp.config.yaml_files import load_yaml
 from qexp.tables.published import table_names
@@ -81,4 +82,5 @@ def test_each_file_has_its_command_on_top(configuration, name):
             assert job.tree["recipe"] == load_yaml(conf_dir() / name)
         elif stem:
             chosen = job.tree[group]
-            assert (chosen if group == "protocol" else chosen["name"]) == stem
+            named = chosen if group == "protocol" else chosen["name"]
+            assert named == (f"{stem}-{chosen['network']}" if stem in LIBRARIES else stem)

@@ -14,8 +14,9 @@ ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weig
 ROLES = RoleOptimizers(weight=SGD, norm=SGD, range=ADAM, scale=ADAM, clip=SGD, attention=SGD, quantizer=ADAM)
 
 
-def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0):
-    return make_schedule(ScheduleOptions(name=name, warmup=warmup, milestones=milestones, factor=factor, end=end))
+def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, own=None):
+    options = ScheduleOptions(name=name, warmup=warmup, milestones=milestones, factor=factor, end=end, own=None)
+    return make_schedule(options, own)
 
 
 class Fixed:

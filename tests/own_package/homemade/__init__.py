@@ -1,1 +1,1 @@
-"""A package outside of qexp: a method, a model and a data set, as somebody would write them who has only the pages."""
+"""A package outside of qexp, as somebody would write it who has only the pages: a part of every kind."""
