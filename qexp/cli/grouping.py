@@ -43,7 +43,7 @@ class Group:
 
 
 def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group], list[str]]:
-    """Return groups of runs in the order of their first runs, and what has to be said of them."""
+    """Return groups of runs in the order of their values, and what has to be said of them."""
     counted = [(run, top1) for run in runs if (top1 := number(run.entry.result, "top1_hard")) is not None]
     members: dict[tuple[str, ...], list[tuple[ListedRun, float]]] = {}
     columns = [as_texts([run.value(name) for run, _ in counted]) for name in names]
@@ -53,6 +53,8 @@ def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group
     for cells, own in members.items():
         values = tuple(as_data(own[0][0].value(name)) for name in names)
         groups.append(Group(values, cells, tuple(top1 for _, top1 in own)))
+    for name in reversed(names):
+        groups = in_order_of(groups, names, name, falling=False)
     notes = [f"hard top-1 of the last epoch, in percent, over {plural(len(counted), 'run')}"]
     if missing := len(runs) - len(counted):
         notes[0] += f"; without a result, and left out: {missing:,}"

@@ -69,6 +69,14 @@ def test_groups_are_sorted_by_what_was_measured(qexp: Qexp, sort: str, order: st
     assert [row[0] for row in rows(out)][: len(order.split())] == order.split()
 
 
+def test_groups_stand_in_the_order_of_their_values(workspace: Path, qexp: Qexp) -> None:
+    """Numbers as numbers, the first name first; where runs lie does not matter."""
+    for at, (method, seed) in enumerate([("ste-w2a2", 10), ("daq-w2a2", 10), ("ste-w2a2", 2), ("daq-w2a2", 9)]):
+        make(f"{method}/s{seed}-{method[:3]}{chr(122 - at) * 5}", summary={"top1_hard": 90.0 + at})
+    out = qexp("runs", "--group", "quantizer,seed").out
+    assert [row[:2] for row in rows(out)[:4]] == [["daq", "9"], ["daq", "10"], ["ste", "2"], ["ste", "10"]]
+
+
 @pytest.mark.usefixtures("_store")
 def test_groups_as_csv_keep_what_is_said_apart(qexp: Qexp) -> None:
     result = qexp("runs", "--group", "seed", "--format", "csv")
