@@ -283,7 +283,7 @@ class DAQ(Method):
     weight_gamma: Positive
     activation_sigma: Sigma
     activation_gamma: Positive
-    granularity: Granularity = "tensor"
+    granularity: Granularity
 
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> DAQWeight:
         shape = layer.channel_shape if self.granularity == "channel" else ()

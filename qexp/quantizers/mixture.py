@@ -109,7 +109,7 @@ class GridMethod(Method):
     grid: WeightGrid
     activation_grid: ActivationGrid
     sawb: Rule
-    granularity: Granularity = "tensor"
+    granularity: Granularity
 
     def weight_members(self, bits: int, layer: LayerInfo) -> list[Member]:
         """Return the members for the weight of a layer; raise ValueError for what a grid cannot do."""
