@@ -306,7 +306,7 @@ def test_the_words_that_run_again_what_failed() -> None:
 def test_a_sweep_over_a_quantizer_of_the_users_own_folder(train: Train, only_run: OnlyRun, tmp_path: Path) -> None:
     (tmp_path / "conf" / "quantizer").mkdir(parents=True)
     text = "_target_: qexp.quantizers.ste.STE\nname: mine\ndefault_bits: 4\ngrid: minmax\n"
-    text += "activation_grid: minmax\nsawb: search\n"
+    text += "activation_grid: minmax\nsawb: search\ngranularity: tensor\n"
     (tmp_path / "conf" / "quantizer" / "mine.yaml").write_text(text)
     result = train("-m", f"--config-dir={tmp_path}/conf", "quantizer=mine,ste", "bits=3", "init=scratch")
     assert (result.code, result.err) == (0, "")

@@ -34,4 +34,5 @@ default_bits: 4
 grid: minmax
 activation_grid: minmax
 sawb: search
+granularity: tensor
 """
