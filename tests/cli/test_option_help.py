@@ -51,7 +51,8 @@ def test_values_are_those_of_the_command(qexp: Qexp) -> None:
 def test_options_of_the_users_own_folder_are_told_too(qexp: Qexp, tmp_path: Path) -> None:
     (tmp_path / "conf" / "quantizer").mkdir(parents=True)
     text = "_target_: qexp.quantizers.ste.STE\nname: mine\ndefault_bits: 4 # as I like it\ngrid: minmax\n"
-    (tmp_path / "conf" / "quantizer" / "mine.yaml").write_text(f"{text}activation_grid: minmax\nsawb: search\ngranularity: tensor\n")
+    text += "activation_grid: minmax\nsawb: search\ngranularity: tensor\n"
+    (tmp_path / "conf" / "quantizer" / "mine.yaml").write_text(text)
     out = qexp("train", "--help", f"--config-dir={tmp_path}/conf", "quantizer=mine").out
     assert any(line.split() == ["default_bits:", "4", "#", "as", "I", "like", "it"] for line in out.splitlines())
     assert "mine" in next(line for line in out.splitlines() if line.startswith("quantizer: "))
