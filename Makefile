@@ -15,6 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "qexp needs Python 3.11 or newer; $(PYTHON) is $$("$(PYTHON)" --version). Name one: make PYTHON=/path/to/python3.11"; exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
 	"$(BIN)/pip" install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "qexp is in $(BIN); '. $(BIN)/activate' puts it on the path"
 	@touch $@
 
 train: $(READY)  ## train a ResNet-18 to 2 bits with DAQ on the embedded digits

@@ -118,9 +118,12 @@ def run_report(outcome: RunOutcome) -> str:
     if summary["unsettled"]:
         rows.append(("WARNING", unconverged_warning(summary["unsettled"])))
     protocol = "" if summary["protocol"] == "paper" else f", protocol {summary['protocol']}"
-    epochs = f"{epochs_of(summary)} epoch{'' if summary['epochs'] == 1 else 's'}"
     head = f"{_label(summary)}  {_model(summary)} on {summary['dataset']}  seed {summary['seed']}"
-    return named_rows(f"{head}  {epochs}{protocol}", rows)
+    return named_rows(f"{head}  {_epochs(summary)}{protocol}", rows)
+
+
+def _epochs(summary: dict[str, Any]) -> str:
+    return f"{epochs_of(summary)} epoch{'' if summary['epochs'] == 1 else 's'}"
 
 
 def _label(summary: dict[str, Any]) -> str:
@@ -153,10 +156,18 @@ def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("quantized top-1", f"{hard}  hard, last epoch, {summary['test_images']:,} test images; {best}"),
     ]
     if summary["difference"] is not None:
-        rows.append(("difference", f"{percent(summary['difference'], signed=True)} points"))
+        rows.append(("difference", f"{percent(summary['difference'], signed=True)} points{_head_start(summary)}"))
     soft = percent(summary["top1_soft"])
     rows.append(("quantizer gap", f"{percent(summary['quantizer_gap'], signed=True)} points  (soft {soft} - hard)"))
     return [*rows, *firmness_rows(summary.get("firmness"))]
+
+
+def _head_start(summary: dict[str, Any]) -> str:
+    """Return how much longer a network was trained than the float net that it is held against, which it began as."""
+    if summary["init"] == "scratch":
+        return ""
+    again = ", whose batch norm was not estimated again" if summary.get("before_norm") else ""
+    return f"  (after {_epochs(summary)} more than the float net{again})"
 
 
 def _origin(summary: dict[str, Any]) -> str:

@@ -248,6 +248,6 @@ def _typed(tree: Mapping[str, Any], *, is_record: bool = False) -> dict[str, Any
 def _unknown(key: str, value: Any, known: Iterable[str]) -> Problem:
     if key == "trust":
         return Problem(key, "counts as a word of the command, trust=NAME, or in QEXP_TRUST; no file can say it", value)
-    nested = [f"{group}.{key}" for group, kind in GROUPS.items() if key in schema.options(kind)]
+    nested = [f"{group}.{path}" for group, kind in GROUPS.items() if (path := schema.deeper(kind, key))]
     close = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, [*known, *SECTIONS])
     return Problem(key, f"unknown option{close or '; qexp train --help lists the options'}", value)

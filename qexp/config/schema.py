@@ -78,6 +78,17 @@ def options(target: Callable) -> dict[str, tuple[Any, bool]]:
     }
 
 
+def deeper(target: Callable, key: str) -> str | None:
+    """Return where an option of this name lies further down, such as `optimizer.weight.lr`; None if nowhere."""
+    known = options(target)
+    if key in known:
+        return key
+    for name, (hint, _) in known.items():
+        if is_dataclass(hint) and (found := deeper(hint, key)):  # type: ignore[arg-type]
+            return f"{name}.{found}"
+    return None
+
+
 def parse(target: Callable, data: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return the keyword arguments for `target` found in `data`, converted to their annotated types.
 
@@ -90,7 +101,9 @@ def parse(target: Callable, data: Mapping[str, Any], path: str = "") -> dict[str
     for key, value in data.items():
         if key not in known:
             everything = ", ".join(sorted(known)) or "none"
-            hint = suggest(_shown(key), known) or f"; options here: {everything}"
+            below = deeper(target, str(key))
+            near = f" (did you mean '{prefix}{below}'?)" if below else suggest(_shown(key), known)
+            hint = near or f"; options here: {everything}"
             problems.append(Problem(f"{prefix}{key}", f"unknown option{hint}", value))
             continue
         try:

@@ -129,6 +129,27 @@ def _in_layers(named: list[str]) -> str:
     return f"{named[-1]} is not finite{others}"
 
 
+def unsettled_norms(train_top1: float, test_top1: float, classes: int) -> str | None:
+    """Return what to say of a network that guesses where it is evaluated, though it has learned; None of any other.
+
+    Batch norm takes the batch's own statistics in training and running ones in evaluation, which a short training with
+    a small momentum leaves far behind.
+
+    Args:
+        train_top1: in percent.
+        test_top1: the same.
+        classes: as many as the network has outputs.
+    """
+    chance = 100 / classes
+    learned, kept = train_top1 - chance, test_top1 - chance
+    if learned < 30 or kept > 0.1 * learned:
+        return None
+    return (
+        f"warning: test accuracy is at chance ({test_top1:.2f} %), training accuracy is not ({train_top1:.2f} %): the "
+        "running statistics of batch norm may not have settled; recipe.norm_batches=16 estimates them again"
+    )
+
+
 class ChanceGuard:
     """Notices a training that stays at chance.
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from qexp import quantizers, runs
 from qexp.config.config import Config
 from qexp.config.yaml_files import to_yaml
 from qexp.engine import weights
 from qexp.engine.checkpointer import Checkpointer, strip_training_state
+from qexp.engine.divergence import unsettled_norms
 from qexp.engine.early_stop import EarlyStop
 from qexp.engine.loop import fit
 from qexp.experiment.build import Parts, make_step
@@ -81,7 +83,7 @@ def train(
         callbacks = _callbacks(path, session, checkpointer, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer)
         with session.stop.deferred():
-            last = with_new_norms(session, _said(ready(), config, tell), path, callbacks)
+            last = with_new_norms(session, _said(ready(), session, tell), path, callbacks)
             firmness = session_firmness(session) if config.firmness else None
         summary = summarize(
             session.model,
@@ -114,11 +116,15 @@ def _pretrained(path: Path, config: Config, parts: Parts, tell: Callable[[str], 
     return found
 
 
-def _said(last: EpochRecord, config: Config, tell: Callable[[str], None]) -> EpochRecord:
-    """Return the last record of a training, and say where it ended early."""
+def _said(last: EpochRecord, session: Session, tell: Callable[[str], None]) -> EpochRecord:
+    """Return the last record of a training; say where it ended early, and where batch norm may have spoiled it."""
+    recipe = session.config.recipe
     if last.epoch < last.epochs:
-        patience = plural(config.recipe.patience, "epoch")
-        tell(f"stopped early: {patience} without a better held-out accuracy")
+        tell(f"stopped early: {plural(recipe.patience, 'epoch')} without a better held-out accuracy")
+    assert last.hard is not None, "the last epoch always has an evaluation"
+    found = unsettled_norms(last.train.top1, last.hard.top1, session.parts.source.classes)
+    if found and not recipe.norm_batches and any(isinstance(one, _BatchNorm) for one in session.model.modules()):
+        tell(found)
     return last
 
 

@@ -14,7 +14,7 @@ from qexp.quantizers.layer_bits import Choice, choose_bits
 from qexp.quantizers.layers import QuantLayer, quantize_layer
 from qexp.quantizers.norms import kept_norms
 from qexp.quantizers.reach import layers_of, leave_fast_paths, named_otherwise, obstacles, other_weights, weights_of
-from qexp.utils.text import few
+from qexp.utils.text import few, plural
 from qexp.utils.types import Progress
 
 
@@ -47,14 +47,17 @@ def quantize(
     Raises:
         ValueError: a bit-width the method does not have, an entry that fits no layer, or nothing to quantize.
     """
-    layers, fixed = layers_of(model), obstacles(model)
+    layers, fixed, before = layers_of(model), obstacles(model), sum(1 for _ in quantized_layers(model))
+    if before and not layers:
+        raise ValueError(f"there is nothing to quantize: the model is quantized already, in {plural(before, 'layer')}")
     choices = choose_bits(list(layers), (weight_bits, activation_bits), keep_float, layer_bits, fixed)
     for pair in dict.fromkeys([(weight_bits, activation_bits), *(choice.bits for choice in choices.values())]):
         method.check(*pair)
     coverage = _coverage(model, layers, choices, fixed)
     chosen = {one.name: layers[one.name] for one in coverage.quantized}
     if not chosen and (layer_bits or (weight_bits, activation_bits) != (FLOAT_BITS, FLOAT_BITS)):
-        raise ValueError(_nothing(coverage))
+        already = f"; {plural(before, 'layer')} quantized before" if before else ""
+        raise ValueError(_nothing(coverage) + already)
     total = sum(one.weights for one in coverage.quantized)
     for name, layer in chosen.items():
         shape = channel_shape(layer, layer.weight)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from qexp.quantizers.channels import table_index, values_at
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.layers import QuantLayer
+from qexp.quantizers.numerics import as_float
 
 
 class Dampening:
@@ -58,7 +59,8 @@ def squared_distance(layer: QuantLayer) -> Tensor | None:
 
 def means_by_code(weight: Tensor, codes: Tensor, centers: Tensor) -> Tensor:
     """Return for every weight the mean of those that have its code, in the same channel if `centers` are by channel."""
-    place = table_index(codes, centers)
-    index, zeros = place.flatten(), weight.new_zeros(centers.numel())
-    sums = zeros.index_add(0, index, weight.flatten())
-    return (sums / zeros.index_add(0, index, torch.ones_like(weight).flatten()).clamp_min(1))[place]
+    place, exact = table_index(codes, centers), as_float(weight)  # in half precision, counts would stop at 256 or 2,048
+    index, zeros = place.flatten(), exact.new_zeros(centers.numel())
+    sums = zeros.index_add(0, index, exact.flatten())
+    means = sums / zeros.index_add(0, index, torch.ones_like(exact).flatten()).clamp_min(1)
+    return means[place].to(weight.dtype)

@@ -8,6 +8,11 @@ A decision of our own: the paper puts a frozen weight in the center of its bin. 
 as DAQ's mean and deviation do, that moves the range, which moves the centers, and weights grow without end
 (docs/design.md). So a frozen weight stays where it is, and is moved only as far as its code asks for: to a quarter of
 the way from a threshold of its bin to the center. The code is the same.
+
+A limit: where a range is that of the largest weight (min-max), to move that weight moves all bins, by more than a bin
+if there are many. At 2 and 4 bits no frozen weight was seen with another code than its own; at 8 bits, at a high
+learning rate that froze half of all weights within 60 updates, 5 % had one (12 % with ranges by channel), and to move
+them again and again until all fit took accuracy with it. The code that is recorded is not changed by that.
 """
 
 from collections.abc import Mapping

@@ -14,6 +14,8 @@ MISTAKES: list[tuple[str, str, str]] = [
     # command line; what the line begins with; what it says besides
     ("quantizr=daq", "quantizr=daq: unknown option", "did you mean 'quantizer'?"),
     ("recipe.epoch=3", "recipe.epoch=3: unknown option", "did you mean 'epochs'?"),
+    ("lr=0.1", "lr=0.1: unknown option", "did you mean 'recipe.optimizer.weight.lr'?"),
+    ("recipe.lr=0.1", "recipe.lr=0.1: unknown option", "did you mean 'recipe.optimizer.weight.lr'?"),
     ("+quantiser=daq", "quantiser=daq: unknown option", "did you mean 'quantizer'?"),
     ("++quantiser=daq", "quantiser=daq: unknown option", "did you mean 'quantizer'?"),
     ("++model.widht=1", "model.widht=1: unknown option", "did you mean 'width'?"),

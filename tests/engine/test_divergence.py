@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from qexp import runs
-from qexp.engine.divergence import ChanceGuard, LossGuard, NotFinite, first_cause
+from qexp.engine.divergence import ChanceGuard, LossGuard, NotFinite, first_cause, unsettled_norms
 from qexp.utils.errors import Diverged
 from support import methods
 from support.fitting import Fixed, run_fit
@@ -203,3 +203,22 @@ def test_a_diverged_run_names_its_step_and_keeps_no_ruined_checkpoint(train: Cal
     assert all(torch.isfinite(value).all() for value in state.values())
     again = train(*words, "recipe.epochs=4", "checkpoint.steps=1")
     assert (again.code, again.errors) == (4, [line])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "classes", "is_said"),
+    [
+        (96.7, 9.8, 10, True),
+        (96.7, 60.0, 10, False),
+        (15.0, 9.8, 10, False),
+        (99.0, 51.0, 2, True),
+        (70.0, 50.0, 2, False),
+    ],
+)
+def test_a_network_that_guesses_in_evaluation_alone_is_told_of(
+    train: float, test: float, classes: int, is_said: bool
+) -> None:
+    """As MobileNetV3's does after 48 steps, whose batch norm has a momentum of 0.01."""
+    found = unsettled_norms(train, test, classes)
+    assert (found is not None) is is_said
+    assert found is None or (f"at chance ({test:.2f} %)" in found and "recipe.norm_batches=16" in found)

@@ -254,3 +254,16 @@ def test_weight_levels_counts_what_evaluation_uses(name, bits, most):
     expected = {name: len(layer.weight_quantizer(layer.weight).unique()) for name, layer in layers.items()}
     assert weight_levels(net.train()) == expected
     assert 2 <= min(expected.values()) <= max(expected.values()) <= most
+
+
+def test_what_is_quantized_already_is_told():
+    """A second call may quantize what the first left float; where that is nothing, it says why."""
+    net = small_net()
+    options = {"weight_bits": 2, "activation_bits": 2}
+    quantize(net, methods.method("ste"), **options)
+    with pytest.raises(ValueError, match="nothing to quantize: .*keep_float first.*; 1 layer quantized before$"):
+        quantize(net, methods.method("ste"), **options)
+    assert len(quantize(net, methods.method("daq"), keep_float=(), **options).quantized) > 1
+    count = len(list(quantized_layers(net)))
+    with pytest.raises(ValueError, match=f"the model is quantized already, in {count} layers$"):
+        quantize(net, methods.method("ste"), **options)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qexp.quantizers import Dampening, quantized_layers
+from qexp.quantizers.dampening import means_by_code
 from support.steps import batch, make, names, network, take
 
 
@@ -103,3 +104,14 @@ def test_it_counts_once_in_a_batch_and_in_its_penalty(accumulate):
     take(make(plain, accumulate=accumulate, penalty=lambda: 0.0), *batch())
     for layer, (_, own), gradient in zip(layers, quantized_layers(plain), gradients, strict=True):
         torch.testing.assert_close(layer.weight.grad - own.weight.grad, gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_means_of_many_weights_are_right_in_half_precision(granularity, dtype):
+    """A count of ones would stop at 256 in bfloat16, at 2,048 in float16."""
+    weight = torch.randn(16, 4096, generator=torch.Generator().manual_seed(0))
+    codes = (weight > 0).to(torch.uint8)
+    centers = torch.zeros(2) if granularity == "tensor" else torch.zeros(16, 1, 2)
+    expected = means_by_code(weight.to(dtype).double(), codes, centers)
+    torch.testing.assert_close(means_by_code(weight.to(dtype), codes, centers).double(), expected, rtol=1e-2, atol=0)
