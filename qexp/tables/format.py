@@ -189,8 +189,10 @@ def missing_runs(joined: JoinedTable, flags: Sequence[str] = (), times: "Sequenc
     if not (count := len(runs_of) + len(parents)):
         return f"{joined.name}: nothing is missing"
     floats = f", {len(parents)} of them float nets that others start from" if parents else ""
-    total = "not measured" if times is None else f"about {time_span(sum(one.seconds for one in times))}"
-    lines = [f"{joined.name}: {plural(count, 'run')} missing{floats}; {total} one after another"]
+    total = "the time they take was not measured"
+    if times is not None:
+        total = f"about {time_span(sum(one.seconds for one in times))} one after another"
+    lines = [f"{joined.name}: {plural(count, 'run')} missing{floats}; {total}"]
     for one in times or ():
         speed = f"{one.speed.images_per_second:,.0f} images/s, {one.speed.origin}"
         lines.append(f"  {one.what}: {plural(one.count, 'run')}, about {time_span(one.seconds)} ({speed})")
