@@ -20,11 +20,18 @@ class Group:
         values: under these names, for programs.
         cells: the same for people.
         top1: hard top-1 of each run after its last epoch, in percent.
+        differ: in what its runs differ; in more than the seed, they are mixed.
     """
 
     values: tuple[object, ...]
     cells: tuple[str, ...]
     top1: tuple[float, ...]
+    differ: tuple[str, ...] = ()
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the mean is over runs that differ in more than the seed."""
+        return bool(set(self.differ) - {"seed"})
 
     @property
     def mean(self) -> float:
@@ -52,24 +59,31 @@ def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group
     groups = []
     for cells, own in members.items():
         values = tuple(as_data(own[0][0].value(name)) for name in names)
-        groups.append(Group(values, cells, tuple(top1 for _, top1 in own)))
+        varied = what_varies([run for run, _ in own])
+        differ = (*varied.names, *varied.options)
+        groups.append(Group(values, cells, tuple(top1 for _, top1 in own), differ))
     for name in reversed(names):
         groups = in_order_of(groups, names, name, falling=False)
     notes = [f"hard top-1 of the last epoch, in percent, over {plural(len(counted), 'run')}"]
     if missing := len(runs) - len(counted):
         notes[0] += f"; without a result, and left out: {missing:,}"
-    if mixed := _mixed([[run for run, _ in own] for own in members.values()]):
-        notes.append(f"runs of one row differ in {few(mixed, 6)}")
     return groups, notes
 
 
-def _mixed(groups: Sequence[Sequence[ListedRun]]) -> list[str]:
-    """Return in what runs of the same group differ, each once."""
+def mixture_notes(groups: Sequence[Group], *, marked: bool) -> list[str]:
+    """Return in what runs of the same group differ, in lines.
+
+    Args:
+        groups: of a table.
+        marked: whether the table marks its mixed groups.
+    """
     found: dict[str, None] = {}
-    for group in groups:
-        varied = what_varies(group)
-        found |= dict.fromkeys((*varied.names, *varied.options))
-    return list(found)
+    for group in sorted(groups, key=lambda group: not group.is_mixed):
+        found |= dict.fromkeys(group.differ)
+    if not found:
+        return []
+    mark = "* runs of this row" if marked and any(group.is_mixed for group in groups) else "runs of one row"
+    return [f"{mark} differ in {few(found, 6)}"]
 
 
 def in_order_of(groups: Sequence[Group], names: Sequence[str], name: str, *, falling: bool) -> list[Group]:
@@ -87,12 +101,12 @@ def in_order_of(groups: Sequence[Group], names: Sequence[str], name: str, *, fal
 
 
 def as_listing(groups: Sequence[Group], names: Sequence[str], notes: Sequence[str]) -> Listing:
-    """Return groups as a table."""
+    """Return groups as a table for people; a mixed one has a mark at its n."""
     columns = [Column(name, [group.cells[at] for group in groups]) for at, name in enumerate(names)]
     columns.append(Column("mean", [f"{group.mean:.2f}" for group in groups], True))
     columns.append(Column("std", ["-" if group.std is None else f"{group.std:.2f}" for group in groups], True))
-    columns.append(Column("n", [str(len(group.top1)) for group in groups], True))
-    return Listing(columns, [], notes)
+    columns.append(Column("n", [f"{len(group.top1)}{'*' * group.is_mixed}" for group in groups], True))
+    return Listing(columns, [], [*notes, *mixture_notes(groups, marked=True)])
 
 
 def group_rows(groups: Sequence[Group]) -> list[list[object]]:

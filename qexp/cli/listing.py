@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -150,6 +151,9 @@ def as_lines(found: Listing, title: str) -> str:
     columns, left_out = (found.columns, []) if width is None else fitted(found.columns, width)
     head = f"{title}: {', '.join(found.in_common)}" if found.in_common else title
     notes = [*found.notes]
+    if columns[-1].header == DIFFERS and (unsaid := _most_frequent(found.columns)):
+        words = few([f"{name}={value}" for name, value in unsaid.items()], 6)
+        notes.append(f"not said: the most frequent value, {words}")
     if left_out:
         notes.append(f"no room for {', '.join(left_out)}; --columns or a wider terminal shows them")
     rest = [line for note in notes for line in (textwrap.wrap(note, width) if width else [note])]
@@ -199,11 +203,25 @@ def _gathered(columns: Sequence[Column], width: int) -> list[Column]:
     several = [column for column in columns if column.may_gather]
     room = max(width - _total(rest) - 3, LEAST_WIDTH)
     names = [column.header.replace("\n", "") for column in several]
-    cells = []
+    unsaid, cells = _most_frequent(several), []
     for values in zip(*(column.cells for column in several), strict=True):
-        words = [f"{name}={value}" for name, value in zip(names, values, strict=True) if value != "-"]
+        words = [
+            f"{name}={value}"
+            for name, value in zip(names, values, strict=True)
+            if value != "-" and unsaid.get(name) != value
+        ]
         cells.append(_in_lines(words, room) or "-")
     return [*rest, Column(DIFFERS, cells)]
+
+
+def _most_frequent(columns: Sequence[Column]) -> dict[str, str]:
+    """Return the name -> value of what may gather and is the same in most of the rows."""
+    found = {}
+    for column in columns:
+        value, count = Counter(column.cells).most_common(1)[0]
+        if column.may_gather and value != "-" and 2 * count > len(column.cells):
+            found[column.header.replace("\n", "")] = value
+    return found
 
 
 def _in_two(columns: Sequence[Column], left_out: Sequence[str], width: int) -> list[Column]:
@@ -257,8 +275,13 @@ def columns_for_programs(runs: Sequence[ListedRun]) -> list[str]:
 
 
 def named_columns(runs: Sequence[ListedRun], names: Sequence[str]) -> Listing:
-    """Return a listing of the columns that were asked for."""
-    return Listing([_column(runs, name) for name in names], [], [])
+    """Return a listing of the columns that were asked for; what was measured looks as in the list of all."""
+    return Listing([_named(runs, name) for name in names], [], [])
+
+
+def _named(runs: Sequence[ListedRun], name: str) -> Column:
+    cell = _RESULTS.get("top-1" if name == "top1" else name)
+    return Column(name, [cell(run.entry) for run in runs], True) if cell else _column(runs, name)
 
 
 def for_programs(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str) -> str:

@@ -42,7 +42,6 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 3 a sweep with failures; 4 the run diverged; 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
-RESUMES = dict.fromkeys(("train", "table"), "; the same command resumes it")
 COMMANDS = ("train", "eval", "table", "runs", "models", "new", "doctor", "completion")
 RUN_CODE = ("train", "eval", "table", "models")  # of the user's own, where `trust=` names its package
 
@@ -68,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"qexp {name}: error: {one_line(str(error), 900)}", file=sys.stderr)
             code = error.exit_code
         except (KeyboardInterrupt, Interrupted) as error:
-            print(f"qexp {name}: interrupted{RESUMES.get(name, '')}", file=sys.stderr)
+            trains = name == "train" or (name == "table" and "--run" in words and "--dry-run" not in words)
+            print(f"qexp {name}: interrupted{'; the same command resumes it' * trains}", file=sys.stderr)
             code = error.exit_code if isinstance(error, Interrupted) else 130
         output.flush()
         return exit_code(output, code)

@@ -8,6 +8,7 @@ from typing import Any
 from qexp.runs.filters import unknown_key
 from qexp.runs.query import Entry
 from qexp.runs.variation import NAMES, OptionReader, Variation, shown, variation
+from qexp.utils.errors import UsageError
 from qexp.utils.text import is_number, printable
 
 ABSENT = object()  # where a run has nothing under a name; null is None
@@ -80,16 +81,25 @@ def what_varies(runs: Sequence[ListedRun]) -> Variation:
     return variation([run.options for run in runs])
 
 
-def check_names(root: Path, every: Sequence[Entry], names: Sequence[str]) -> None:
-    """Raise UsageError for a name under which no run of the store has anything."""
+def check_names(root: Path, every: Sequence[Entry], names: Sequence[str], flag: str) -> None:
+    """Raise UsageError for a name under which no run of the store has anything.
+
+    Args:
+        root: the store.
+        every: run of it.
+        names: that were asked for.
+        flag: that asked for them, `columns` for --columns.
+    """
     runs: list[ListedRun] = []
     for name in names:
         if name in WORDS or name in SHORT or name in NAMES:
             continue
         runs = runs or listed_runs(every)
         if every and all(run.value(name) is ABSENT for run in runs):
-            known = [key for run in runs for key in run.entry.known_keys()]
-            raise unknown_key(root, [*WORDS, *SHORT, *known], name)
+            known = [*(word for word in SHORT if word != "top1"), *WORDS]  # of two spellings, that of the list
+            known += [key for run in runs for key in run.entry.known_keys()]
+            where = "qexp runs --help and qexp runs show RUN --json have the names"
+            raise UsageError(f"--{flag}: {unknown_key(root, known, name)}; {where}")
 
 
 def as_text(value: Any) -> str:

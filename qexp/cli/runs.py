@@ -10,7 +10,7 @@ from typing import Any
 
 from qexp.cli.compare import compare_json, compare_page
 from qexp.cli.curves import show_curves
-from qexp.cli.grouping import MEASURED, as_listing, group_rows, grouped, in_order_of
+from qexp.cli.grouping import MEASURED, as_listing, group_rows, grouped, in_order_of, mixture_notes
 from qexp.cli.listing import (
     FORMATS,
     Listing,
@@ -157,7 +157,8 @@ def _list(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> i
         return 0
     names, by = _names(arguments.columns), _names(arguments.group)
     sort = (arguments.sort or "").removeprefix("-")
-    check_names(root, every, [*names, *by, *([sort] if sort and sort not in MEASURED else [])])
+    for flag, asked in (("columns", names), ("group", by), ("sort", [sort] if sort else [])):
+        check_names(root, every, [name for name in asked if flag != "sort" or name not in MEASURED], flag)
     runs = listed_runs(entries)
     if by:
         return _print_groups(root, runs, by, arguments)
@@ -189,12 +190,12 @@ def _print_groups(root: Path, runs: Sequence[ListedRun], by: Sequence[str], argu
         groups = in_order_of(groups, by, name, falling=arguments.sort.startswith("-"))
     if arguments.format in ("csv", "json"):
         print(for_programs([*by, *MEASURED], group_rows(groups), arguments.format))
+        for note in [*notes, *mixture_notes(groups, marked=False)] if groups else []:
+            print(f"qexp runs: {note}", file=sys.stderr)
     elif not groups:
         print(f"no such runs in {root}" if not runs else f"none of {plural(len(runs), 'run')} has a result")
     else:
         _print(as_listing(groups, by, notes), plural(len(groups), "group"), arguments.format)
-    if arguments.format in ("csv", "json") and groups:
-        print("\n".join(f"qexp runs: {note}" for note in notes), file=sys.stderr)
     return 0
 
 

@@ -1,16 +1,19 @@
 """One run on one page: all that its directory tells."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.text import named_rows
-from qexp.runs.query import Entry, number
+from qexp.runs.query import Entry, number, trained_from
+from qexp.runs.variation import OptionReader, is_told, shown
 from qexp.utils.text import few, percent, printable, size, unconverged_warning
 
 Rows = list[tuple[str, str]]
 
+_OF_LAYERS = ("quantizer.granularity", "keep_float", "layer_bits")
 _PACKAGES = ("torch", "torchvision", "numpy")  # those that take part in the numbers
 
 
@@ -31,9 +34,19 @@ def _state(entry: Entry) -> Rows:
         rows.append(("message", message))
     elif entry.state == "interrupted" and status.get("state") == "running":
         rows.append(("message", "its process has ended without a word"))
+    if net := _unfinished_float_net(entry):
+        rows.append(("not begun", f"its float net came first, and is not done: {net}"))
     if (entry.path / "error.txt").is_file():
         rows.append(("traceback", f"{entry.path}/error.txt"))
     return rows
+
+
+def _unfinished_float_net(entry: Entry) -> Path | None:
+    """Return the float net that an interrupted run of init=fp waited for, None where it had begun itself."""
+    if entry.state != "interrupted" or entry.progress is not None or "last.pt" in entry.files:
+        return None
+    nets = map(Entry, entry.path.absolute().parent.parent.glob(f"fp-*/s{entry.seed}-*"))
+    return next((net.path for net in nets if net.state != "done" and trained_from([net], [entry])), None)
 
 
 def _accuracies(entry: Entry) -> Rows:
@@ -98,14 +111,24 @@ def _training(entry: Entry) -> Rows:
         "batch": recipe.get("batch_size"),
         "start": summary.get("init", config.get("init")),
         "weights": weights.get("weights") and str(weights["weights"]) + (f", {few(anew)} made anew" if anew else ""),
+        "learning rate": _group(_group(recipe, "optimizer"), "weight").get("lr"),
         "precision": recipe.get("precision"),
         "deterministic": _shown(summary.get("deterministic", config.get("deterministic"))),
     }
     rows = [(name, str(value)) for name, value in values.items() if value is not None]
+    rows += _options(config)
     seconds, speed = number(summary, "time_seconds"), number(summary, "time_images_per_second")
     if seconds is not None:
         rows.append(("time", f"{seconds:,.1f} s" + ("" if speed is None else f"  ({speed:,.0f} images/s)")))
     return rows + _resumed(entry)
+
+
+def _options(config: Mapping[str, Any]) -> Rows:
+    """Say which weights have which ranges and bits, and what is not as the files of its method, data and recipe say."""
+    options = OptionReader().options(config)  # a float run has none of these
+    rows = [(key.rpartition(".")[2], shown(options[key])) for key in _OF_LAYERS if options.get(key)]
+    unusual = [f"{key}={shown(value)}" for key, value in options.items() if is_told(options, key)]
+    return rows + ([("options", f"{' '.join(unusual)}  (all else as in the YAML files)")] if unusual else [])
 
 
 def _resumed(entry: Entry) -> Rows:

@@ -30,8 +30,9 @@ from qexp.tables import (
     missing_runs,
     protocols,
     table_names,
+    time_needed,
 )
-from qexp.utils.errors import QexpError, UsageError
+from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.formats import comma_separated, markdown
 from qexp.utils.printing import say
 from qexp.utils.text import suggest
@@ -74,14 +75,29 @@ def _one(folders: Sequence[Path], name: str, request: TableRequest, arguments: a
         return _refuse(problems)
     if arguments.dry_run:
         own = [] if arguments.config_dir is None else ["--config-dir", arguments.config_dir]
-        print(missing_runs(joined, [*own, *trust_words()]))
-        return 0
+        return _dry_run(joined, [*own, *trust_words()])
     if arguments.run:
         failures = _run(joined, arguments.format, debug=debug)
         print(end="\n" if arguments.format == "text" else "")
         joined = _joined(folders, name, request, arguments.config_dir)
     _print(joined, arguments.format)
     return 3 if failures else 0
+
+
+def _dry_run(joined: JoinedTable, flags: Sequence[str]) -> int:
+    """Print what is missing; the commands too where somebody does not wait until all speeds are measured."""
+
+    def tell(line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"qexp table: {line}", file=sys.stderr, flush=True)
+
+    try:
+        times = time_needed(joined, tell)
+    except (KeyboardInterrupt, Interrupted):
+        print(missing_runs(joined, flags))
+        raise
+    print(missing_runs(joined, flags, times))
+    return 0
 
 
 def _joined(folders: Sequence[Path], name: str, request: TableRequest, config_dir: str | None) -> JoinedTable:

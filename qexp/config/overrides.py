@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException
 
 from qexp.config.schema import Problem
+from qexp.config.trust import is_own
 from qexp.utils.text import UNFIT, few, suggest
 
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
@@ -18,6 +19,7 @@ TABLES = "paper"  # a folder of conf that Hydra takes for one more group
 SYNTAX_ERRORS = (HydraException, ValueError, OverflowError, RecursionError)  # of Hydra's parser and of what it calls
 MOST_JOBS = 10_000  # of a sweep
 HYDRAS = re.compile(r"hydra\b")  # how Hydra's own keys and groups begin
+OWN_FUNCTIONS = ("recipe.augment", "recipe.schedule.own")  # groups of options that name a function by _target_
 DEEPEST = 20  # brackets in brackets: some of Hydra's functions call themselves for each
 
 
@@ -61,6 +63,9 @@ def override_problem(override: Override, choices: Sequence[str]) -> Problem | No
         return Problem(line, "qexp keeps the working directory; runs_dir= says where runs go")
     if group == "hydra.searchpath":
         return Problem(line, "qexp has its own configuration; --config-dir adds a folder to it")
+    if group in OWN_FUNCTIONS and isinstance(value, str):
+        form = value if is_own(value) else "my_package.module.name"
+        return Problem(line, f"expected a group of options, such as '{group}={{_target_: {form}}}'")
     if group not in GROUPS:
         leads_away = isinstance(value, str) and (value.startswith("/") or ".." in value.split("/"))
         return Problem(line, "leads out of the folder of choices") if leads_away and choices else None

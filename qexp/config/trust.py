@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from qexp.utils.errors import UsageError
-from qexp.utils.text import one_line
+from qexp.utils.text import few, one_line
 
 NAMES, FOLDERS = "QEXP_TRUST", "QEXP_TRUST_PATH"  # packages by commas; folders where they are looked for besides
 # What qexp itself stands on is nobody's own. Python's library is refused as a whole.
@@ -59,10 +59,11 @@ def trusted() -> tuple[str, ...]:
 
 def trust_problem(target: str) -> str | None:
     """Return why nothing of an own target may be imported, None where it may."""
-    package = package_of(target)
-    if package in trusted():
+    package, names = package_of(target), trusted()
+    if package in names:
         return None
-    return f"is of the package {package}, of which nothing is run unless you name it: trust={package}"
+    others = f" (trusted are: {few(names, 8)})" if names else ""
+    return f"is of the package {package}, of which nothing is run unless you name it: trust={package}{others}"
 
 
 def trust_words() -> list[str]:

@@ -115,6 +115,10 @@ class Source(ABC):
     def counts(self, data_dir: Path, *, download: bool = True) -> tuple[int, int]:
         """Return the numbers of training and test images there are, downloading if need be and allowed."""
 
+    def absent(self, data_dir: Path) -> str | None:
+        """Return in one line that the data are not there and have to be downloaded; None where they are."""
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySource(Source):
@@ -193,13 +197,18 @@ class _FileSource(MemorySource):
             train, test = (npz.count_images(path, self._shape, self.classes) for path in pair)
             return train, test
         self.download.check_sizes(data_dir)
-        if download and not self.download.complete(data_dir) and (reason := self.download.fetch(data_dir)):
+        if download and (lack := self.absent(data_dir)) and (reason := self.download.fetch(data_dir)):
             raise UsageError(
-                f"{self.name}: neither {data_dir / self.name / '{train,test}.npz'} nor "
-                f"{data_dir / self.download.folder} is there, and the download failed ({reason}); "
+                f"{lack}, and the download failed ({reason}); "
                 "name a folder with the data by data_dir=PATH or the environment variable QEXP_DATA"
             )
         return self.official_counts
+
+    def absent(self, data_dir: Path) -> str | None:
+        if npz.find_pair(data_dir / self.name) or self.download.complete(data_dir):
+            return None
+        places = data_dir / self.name / "{train,test}.npz", data_dir / self.download.folder
+        return f"{self.name}: neither {places[0]} nor {places[1]} is there"
 
     def read(self, data_dir: Path) -> tuple[Images, Images]:
         if pair := npz.find_pair(data_dir / self.name):

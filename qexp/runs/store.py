@@ -6,6 +6,7 @@
 A run is done when it has its summary.json, which is written after everything that it tells of.
 """
 
+import errno
 import json
 import os
 import re
@@ -151,6 +152,9 @@ def claim(path: Path, *, wait: bool = False) -> Iterator[None]:
         while True:
             try:
                 path.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # in /proc, say, where nobody can make a folder
+                reason = f"cannot write {path}: {os.strerror(errno.ENOENT)}"
+                raise UsageError(f"{reason}; runs_dir=DIR names another store") from error
             except OSError as error:
                 raise cannot_write(path, error) from error
             try:

@@ -142,6 +142,14 @@ def is_usual(run: Options, key: str) -> bool:
     return usual is not None and usual.get(key, _MISSING) == run[key]
 
 
+def is_told(run: Options, key: str) -> bool:
+    """Whether an option has to be told of a single run: what it is called by does not tell it, and it is not usual."""
+    usual = _usual(run, run.get("recipe"))
+    if usual is None or key in NAMES or (run[key] is None and key not in usual):  # null is what no file says, too
+        return False
+    return not is_usual(run, key)
+
+
 def _nearest_recipe(run: Options) -> str | None:
     """Return the recipe of qexp's that a run has: that of its dataset, unless another explains more."""
     own = str(run["dataset"])

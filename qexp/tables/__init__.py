@@ -1,6 +1,6 @@
 """The papers' tables: published rows, joined with runs, and how they look."""
 
-from qexp.tables.format import around, as_csv, as_markdown, cells, missing_runs
+from qexp.tables.format import around, as_csv, as_markdown, cells, missing_runs, time_needed
 from qexp.tables.join import JoinedTable, TableRequest, join
 from qexp.tables.published import OWN, find_table, protocols, table_names
 
@@ -17,4 +17,5 @@ __all__ = [
     "missing_runs",
     "protocols",
     "table_names",
+    "time_needed",
 ]

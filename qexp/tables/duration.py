@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,9 @@ from qexp.experiment.threads import set_threads
 from qexp.utils.callback import Metrics
 from qexp.utils.text import model_label
 
-MEASURED_SECONDS = 2.0  # of training steps, about
+MEASURED_SECONDS = 1.0  # of training steps, about; what comes before and after takes as long again
+MOST_STEPS = 100  # that are measured
+STEP_SECONDS = 0.5  # at most, without a GPU; a step that takes longer is measured with fewer images
 SMALL_BATCH = 16  # at most; without a GPU, the speed hardly depends on the batch
 SMALL_PIXELS = 200_000  # of a small batch, at most: 3 images of ImageNet
 
@@ -46,23 +48,49 @@ class Estimate:
     speed: Speed
 
 
-def estimates(configs: Sequence[Config]) -> list[Estimate]:
-    """Return how long the runs of `configs` take, by dataset, network and kind of quantizer."""
+def estimates(configs: Sequence[Config], tell: Callable[[str], None] = lambda line: None) -> list[Estimate]:
+    """Return how long the runs of `configs` take, by dataset, network and kind of quantizer.
+
+    Args:
+        configs: of the runs.
+        tell: is told `measuring 3 of 8: ste of weights, resnet18 on cifar10` before each measurement, which takes
+            seconds; networks and methods on images of the same size are measured once.
+    """
     kinds: dict[str, list[Config]] = {}
     for config in configs:
         kinds.setdefault(_kind(config), []).append(config)
-    found = []
-    for alike in kinds.values():
-        first = alike[0]
-        speed, images = recorded(first) or measured(first), _image_counts(first)
+    speeds = {kind: recorded(alike[0]) for kind, alike in kinds.items()}
+    works = {kind: _work(kinds[kind][0]) for kind, speed in speeds.items() if speed is None}
+    found: dict[str, Speed] = {}
+    for kind, work in works.items():
+        if work not in found:
+            tell(f"measuring {len(found) + 1} of {len(set(works.values()))}: {_what(kinds[kind][0])}")
+            found[work] = measured(kinds[kind][0])
+    listed = []
+    for kind, alike in kinds.items():
+        speed, images = speeds[kind] or found[works[kind]], _image_counts(alike[0])
         seconds = sum(run_seconds(config, speed, *images) for config in alike)
-        found.append(Estimate(_what(first), len(alike), seconds, speed))
-    return found
+        listed.append(Estimate(_what(alike[0]), len(alike), seconds, speed))
+    return listed
+
+
+def absent_data(configs: Sequence[Config]) -> list[str]:
+    """Return which data sets of `configs` are not where they are looked for, one line each."""
+    sources = {(config.data_dir, repr(config.dataset)): config for config in configs}
+    found = (build_source(config).absent(data_root(config.data_dir)) for config in sources.values())
+    return list(dict.fromkeys(line for line in found if line))
 
 
 def _kind(config: Config) -> str:
-    """Return what the speed of training depends on, roughly."""
+    """Return what the time of a run depends on, roughly."""
     return repr((config.dataset, config.model, config.quantizer.name, _weights_only(config.activation_bits)))
+
+
+def _work(config: Config) -> str:
+    """Return what the speed of training depends on, roughly: data sets whose images have one size are alike."""
+    source, recipe = build_source(config), config.recipe
+    images = source.image_size, source.channels, recipe.batch_size, recipe.precision, config.device
+    return repr((images, config.model, config.quantizer.name, _weights_only(config.activation_bits)))
 
 
 def _weights_only(activation_bits: int) -> bool:
@@ -123,21 +151,26 @@ def _speed_of(summary: dict, origin: str) -> Speed:
 
 @dataclass(frozen=True)
 class _SameBatch:
-    """One batch, several times."""
+    """One batch, several times: `most` times, or as often as it begins within `seconds`."""
 
     images: Tensor
     labels: Tensor
-    count: int
+    most: int = MOST_STEPS
+    seconds: float = MEASURED_SECONDS
 
     def __len__(self) -> int:
-        return self.count
+        return self.most
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        return iter([(self.images, self.labels)] * (self.count - start))
+        begun = time.perf_counter()
+        for at in range(start, self.most):
+            if at > start and time.perf_counter() - begun > self.seconds:
+                return
+            yield self.images, self.labels
 
 
 def measured(config: Config) -> Speed:
-    """Return the speed of a few training steps and an evaluation on random images."""
+    """Return the speed of a few training steps and an evaluation on random images; takes about 3 s, or a few steps."""
     device, parts = pick_device(config.device), assemble(config)
     set_threads(config, parts)
     model = place(build_network(config, parts), config, device)
@@ -147,7 +180,8 @@ def measured(config: Config) -> Speed:
     images = torch.randn(size, source.channels, source.image_size, source.image_size, device=device)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.zeros(size, dtype=torch.long, device=device)
-    quantizers.calibrate(model, images)
+    least = size if device.type == "cuda" else min(size, 2)
+    quantizers.calibrate(model, images[:least])
     train = partial(
         fit,
         model,
@@ -156,17 +190,28 @@ def measured(config: Config) -> Speed:
         evaluate=lambda: (Metrics(0.0, 0.0, 0.0, 0),) * 2,
         epochs=1,
     )
-    train(_SameBatch(images, labels, 1))  # warms up
-    once = train(_SameBatch(images, labels, 1)).time_images_per_second
-    count = max(1, round(MEASURED_SECONDS * once / size))
-    speed = train(_SameBatch(images, labels, min(count, 100))).time_images_per_second
-    return Speed(speed, _evaluation_seconds(model, images, labels), f"measured now on {size} random images at a time")
+
+    def speed(size: int, steps: int = MOST_STEPS) -> float:
+        return train(_SameBatch(images[:size], labels[:size], steps)).time_images_per_second
+
+    speed(least, 1)  # warms up
+    found = speed(least, 1)
+    if (most := min(size, int(STEP_SECONDS * found))) > least or found * MEASURED_SECONDS > least:
+        size = max(least, most)
+        found = speed(size)
+    else:
+        size = least
+    evaluation = _evaluation_seconds(model, images[:size], labels[:size])
+    return Speed(found, evaluation, f"measured now on {size} random images at a time")
 
 
 def _evaluation_seconds(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Return seconds per image of one evaluation, hard, and soft where it differs."""
-    batches = [(images, labels)]
-    evaluate_both(model, lambda: batches)
-    started = time.perf_counter()
-    evaluate_both(model, lambda: batches)
-    return (time.perf_counter() - started) / len(images)
+    batches, seconds = [(images, labels)], math.inf
+    for _ in range(2):  # the first warms up; where that is nothing beside the work, it is all
+        started = time.perf_counter()
+        evaluate_both(model, lambda: batches)
+        seconds = time.perf_counter() - started
+        if seconds > STEP_SECONDS:
+            break
+    return seconds / len(images)

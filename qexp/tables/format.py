@@ -1,8 +1,9 @@
 """How a paper's table looks with our numbers in it: as text, as a table for GitHub, as CSV."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
@@ -10,6 +11,9 @@ from qexp.tables.join import FIRM, JoinedTable, Line
 from qexp.tables.published import OWN, Row, protocol_values
 from qexp.utils.formats import comma_separated, markdown
 from qexp.utils.text import NOT_CONVERGED, plural, time_span
+
+if TYPE_CHECKING:  # imports torch
+    from qexp.tables.duration import Estimate
 
 UNFIRM = "†"
 OTHER_RECIPE = "‡"
@@ -173,31 +177,47 @@ def around(joined: JoinedTable) -> tuple[str, str]:
     return f"{joined.name}  {joined.table.title}\n{joined.table.citation}", "\n".join(below)
 
 
-def missing_runs(joined: JoinedTable, flags: Sequence[str] = ()) -> str:
+def missing_runs(joined: JoinedTable, flags: Sequence[str] = (), times: "Sequence[Estimate] | None" = None) -> str:
     """Return how many runs of a table are missing, about how long they take, and the command of each row.
 
     Args:
         joined: the table.
         flags: that each command needs, such as --config-dir.
+        times: what `time_needed` returns; None where that is not known.
     """
-    missing = [run.config for _, run in joined.missing()]
-    parents = _missing_parents(missing)
-    if not (count := len(missing) + len(parents)):
+    runs_of, parents = joined.missing(), _missing_parents([run.config for _, run in joined.missing()])
+    if not (count := len(runs_of) + len(parents)):
         return f"{joined.name}: nothing is missing"
-    from qexp.tables.duration import estimates  # imports torch
-
-    found = estimates([*parents, *missing])
     floats = f", {len(parents)} of them float nets that others start from" if parents else ""
-    total = time_span(sum(one.seconds for one in found))
-    lines = [f"{joined.name}: {plural(count, 'run')} missing{floats}; about {total} one after another"]
-    for one in found:
+    total = "the time they take was not measured"
+    if times is not None:
+        total = f"about {time_span(sum(one.seconds for one in times))} one after another"
+    lines = [f"{joined.name}: {plural(count, 'run')} missing{floats}; {total}"]
+    for one in times or ():
         speed = f"{one.speed.images_per_second:,.0f} images/s, {one.speed.origin}"
         lines.append(f"  {one.what}: {plural(one.count, 'run')}, about {time_span(one.seconds)} ({speed})")
+    lines += [f"  {line}: --run downloads it, or stops" for line in _absent([run.config for _, run in runs_of])]
     for line in joined.lines:
-        if own := [run for other, run in joined.missing() if other is line]:
+        if own := [run for other, run in runs_of if other is line]:
             command = _command([*flags, *own[0].job.overrides], [run.config.seed for run in own])
             lines.append(f"\n# {line.row.id}: {line.row.label}\n{command}")
     return "\n".join(lines)
+
+
+def time_needed(joined: JoinedTable, tell: Callable[[str], None]) -> "list[Estimate]":
+    """Return how long the missing runs of a table take, and the float nets that these need."""
+    missing = [run.config for _, run in joined.missing()]
+    if not missing:
+        return []
+    from qexp.tables.duration import estimates  # imports torch
+
+    return estimates([*_missing_parents(missing), *missing], tell)
+
+
+def _absent(configs: Sequence[Config]) -> list[str]:
+    from qexp.tables.duration import absent_data  # imports torch
+
+    return absent_data(configs)
 
 
 def _missing_parents(configs: Sequence[Config]) -> list[Config]:

@@ -13,7 +13,7 @@ from qexp.config.explain import COMPOSITION_ERRORS, explain
 from qexp.config.places import conf_dir
 from qexp.config.yaml_files import load_yaml
 from qexp.utils.errors import UsageError
-from qexp.utils.text import UNFIT, suggest
+from qexp.utils.text import UNFIT, few, suggest
 from qexp.utils.types import Count, NonNegative, NonNegativeInt, Range
 
 OWN = "paper"  # the protocol under which a number is held against the paper's
@@ -136,7 +136,7 @@ def select_rows(rows: Sequence[Row], patterns: str | None) -> list[Row]:
     for pattern in patterns.split(","):
         found = fnmatch.filter(ids, pattern)
         if not found:
-            hint = suggest(pattern, ids) or f"; rows: {', '.join(ids)}"
+            hint = suggest(pattern, ids) or f"; rows: {few(ids, 8)}"
             raise UsageError(f"--rows {pattern}: no such row{hint}")
         chosen.update(found)
     return [row for row in rows if row.id in chosen]

@@ -80,7 +80,7 @@ def size(count: int) -> str:
 
 
 def time_span(seconds: float) -> str:
-    """Return a time in the unit that suits it: `40 s`, `25 min`, `5.2 h`, `3.4 days`."""
+    """Return a time in the unit that suits it: `40 s`, `25 min`, `5.2 h`, `3.4 days`, `120 days`, `6.8 years`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -88,7 +88,11 @@ def time_span(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     days = seconds / 86400
-    return f"{days:.1f} days" if days < 10 else f"{days:,.0f} days"
+    count, unit = (days, "days") if days < 365 else (days / 365.25, "years")
+    if count < 10:
+        return f"{count:.1f} {unit}"
+    exact = count if days < 60 else float(f"{count:.2g}")  # an estimate that long is good for two digits
+    return f"{exact:,.0f} {unit}"
 
 
 def method_label(quantizer: str, weight_bits: Any, activation_bits: Any, is_mixed: object = False) -> str:

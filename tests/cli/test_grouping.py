@@ -16,7 +16,9 @@ TOP1 = {"daq-w2a2": [90.0, 91.5, 95.25], "daq-w4a4": [97.0], "ste-w2a2": [88.0, 
 def _store(workspace: Path) -> None:
     for method, accuracies in TOP1.items():
         for seed, top1 in enumerate(accuracies):
-            make(f"{method}/s{seed}-{method[:3]}{method[-1]}aaa{'abc'[seed]}", summary={"top1_hard": top1})
+            path = make(f"{method}/s{seed}-{method[:3]}{method[-1]}aaa{'abc'[seed]}", summary={"top1_hard": top1})
+            config = (path / "config.yaml").read_text()
+            (path / "config.yaml").write_text(config.replace("weight_bits: 2", f"weight_bits: {method[-1]}"))
     make("ste-w2a2/s5-ffffffff", "failed")
     make("ste-w2a2/s6-eeeeeeee", "interrupted")
 
@@ -89,3 +91,26 @@ def test_without_a_result_there_is_no_group(qexp: Qexp, workspace: Path) -> None
     assert qexp("runs", "--group", "quantizer").out == "no such runs in runs\n"
     make("ste-w2a2/s5-ffffffff", "failed")
     assert qexp("runs", "--group", "quantizer").out == "none of 1 run has a result\n"
+
+
+@pytest.mark.usefixtures("_store")
+@pytest.mark.parametrize(
+    ("style", "marked", "plain"),
+    [("text", "4*", "2"), ("md", "| 4\\* |", "| 2 |"), ("latex", " & 4* ", " & 2 ")],
+)
+def test_a_mean_over_runs_that_are_not_alike_is_marked(qexp: Qexp, style: str, marked: str, plain: str) -> None:
+    """Those of daq have two bit-widths; those of ste differ in the seed alone."""
+    out = qexp("runs", "--group", "quantizer", "--format", style).out
+    first, second = (next(line for line in out.splitlines() if name in line) for name in ("daq", "ste"))
+    assert marked in first
+    assert plain in second
+    assert second.count("*") == 0
+    assert "* runs of this row differ in weight_bits, seed" in out.replace("\\", "")
+
+
+@pytest.mark.usefixtures("_store")
+@pytest.mark.parametrize("style", ["csv", "json"])
+def test_programs_get_plain_numbers_of_runs(qexp: Qexp, style: str) -> None:
+    result = qexp("runs", "--group", "quantizer", "--format", style)
+    assert "*" not in result.out
+    assert "qexp runs: runs of one row differ in weight_bits, seed\n" in result.err

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,8 +165,6 @@ def test_headers_are_folded_before_anything_is_left_out() -> None:
 def test_a_terminal_is_told_what_it_has_no_room_for(
     qexp: Qexp, swept: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
@@ -200,6 +200,31 @@ def test_an_empty_list_is_empty_in_every_format(qexp: Qexp, swept: dict[str, str
     assert len(qexp("runs", "seed=9", "--format", "csv").out.splitlines()) == 1
     for style in ("text", "md", "latex"):
         assert qexp("runs", "seed=9", "--format", style).out == "no such runs in runs\n"
+
+
+@pytest.mark.parametrize("style", ["text", "md", "latex"])
+def test_columns_that_are_named_look_as_in_the_list(qexp: Qexp, swept: dict[str, str], style: str) -> None:
+    out = qexp("runs", "--columns", "hash,top-1", "--format", style, swept["one"]).out
+    assert re.search(r"\b91\.00 \\?%", out)
+    assert '"top-1": 91.0\n' in qexp("runs", "--columns", "top-1", "--format", "json", swept["one"]).out
+
+
+def test_on_a_narrow_terminal_the_most_frequent_values_are_said_once(
+    workspace: Path, qexp: Qexp, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`norm_batches=0` in each row but one hides what differs; a pipe has the whole table."""
+    own = (["recipe.norm_batches=3"], ["model.width=0.5"], ["recipe.label_smoothing=0.1"], [], [])
+    for seed, words in enumerate(own):
+        stored(configure, "dataset=digits", "quantizer=daq", "bits=2", "model.width=0.25", f"seed={seed}", *words)
+    assert "not said" not in qexp("runs").out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    table, _, note = qexp("runs").out.partition("not said: the most frequent value, ")
+    assert [table.count(word) for word in ("norm_batches=3", "x0.5", "=0.1", "=0", "x0.25")] == [1, 1, 1, 1, 0]
+    assert " ".join(note.split()).startswith(
+        "model=resnet18 x0.25, recipe.label_smoothing=0.0, recipe.norm_batches=0 no room"
+    )
 
 
 def test_columns_are_those_that_are_named(qexp: Qexp, swept: dict[str, str]) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from support.commands import Qexp
+from qexp import runs
+from qexp.config.config import float_parent_of
+from qexp.config.yaml_files import to_yaml
+from support.commands import Configure, Qexp
 from support.stored_runs import SUMMARY, make
 
 # show
@@ -26,7 +29,7 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
     (path / "last.pt").write_bytes(bytes(1_234_567))
     status = json.loads((path / "status.json").read_text())
     lines = qexp("runs", "show", "abc").out.splitlines()
-    assert lines[:22] == [
+    assert lines[:24] == [
         "daq W2A2  resnet18 x0.25 on digits  seed 0",
         "  run              runs/digits/resnet18/daq-w2a2/s0-abcdefgh",
         f"  state            done  ({status['time']}, pid {status['pid']} on {status['host']})",
@@ -44,6 +47,8 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
         "  batch            64",
         "  start            fp",
         "  deterministic    yes",
+        "  keep_float       [first,last]",
+        "  options          dataset.train_size=null  (all else as in the YAML files)",
         "  time             11.5 s  (2,834 images/s)",
         "  resumed at step  120 (2026-01-02), 340 (2026-01-03)",
         "  versions         qexp 9.9, torch 2.15.0+cpu, numpy 2.4.6",
@@ -51,7 +56,7 @@ def test_show_tells_all_that_is_known_of_a_run(qexp: Qexp, store: dict[str, Path
         "  device           cpu, Abacus, threads 2",
         "  machine          desk",
     ]
-    assert lines[22].startswith("  files               1.2 MB  in all")
+    assert lines[24].startswith("  files               1.2 MB  in all")
     assert "                      1.2 MB  last.pt" in lines
 
 
@@ -147,6 +152,44 @@ def test_show_says_that_a_process_ended_without_a_word(qexp: Qexp, workspace: Pa
     lines = qexp("runs", "show", "abcdefgh").out.splitlines()
     assert lines[2].startswith("  state            interrupted  (")
     assert lines[3] == "  message          its process has ended without a word"
+
+
+def test_show_says_what_a_run_is_beside_its_name(qexp: Qexp, workspace: Path, configure: Configure) -> None:
+    """What differs from the files of its data, network, method and recipe; bits, seed and width are in the headline."""
+    words = "dataset=digits quantizer=daq bits=3 seed=4 model.width=0.5 recipe.optimizer.weight.lr=0.03"
+    config = configure(*words.split(), "keep_float=[]", "layer_bits=['layer1.*:4']", "quantizer.granularity=channel")
+    path = runs.run_directory(config)
+    path.mkdir(parents=True)
+    (path / "config.yaml").write_text(to_yaml(config.tree))
+    runs.write_status(path, "interrupted")
+    lines = qexp("runs", "show", config.key).out.splitlines()
+    assert "  learning rate    0.03" in lines
+    assert "  granularity      channel" in lines
+    assert "  layer_bits       [layer1.*:4]" in lines
+    (row,) = [line for line in lines if line.startswith("  options  ")]
+    told = row.removeprefix("  options          ").removesuffix("  (all else as in the YAML files)").split()
+    assert sorted(told) == [
+        "keep_float=[]",
+        "layer_bits=[layer1.*:4]",
+        "quantizer.granularity=channel",
+        "recipe.optimizer.weight.lr=0.03",
+    ]
+
+
+def test_show_says_that_a_run_had_not_begun(qexp: Qexp, workspace: Path, configure: Configure) -> None:
+    """It was stopped while its float net was trained; one that has a checkpoint of its own had begun."""
+    config = configure("dataset=digits", "quantizer=daq", "bits=3")
+    net = float_parent_of(config)
+    for one in (config, net):
+        path = runs.run_directory(one)
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(to_yaml(one.tree))
+        runs.write_status(path, "running")
+    said = f"  not begun        its float net came first, and is not done: {runs.run_directory(net).absolute()}"
+    assert said in qexp("runs", "show", config.key).out.splitlines()
+    assert "not begun" not in qexp("runs", "show", net.key).out
+    (runs.run_directory(config) / "last.pt").write_bytes(b"...")
+    assert "not begun" not in qexp("runs", "show", config.key).out
 
 
 def test_show_reads_a_directory_anywhere(qexp: Qexp, store: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from qexp.config.compose import composing
 from qexp.config.places import conf_dir
 from qexp.tables.duration import Speed
 from qexp.tables.join import TableRequest
+from qexp.utils.errors import Interrupted
 from support.commands import Qexp, Result
 from support.papers import SMALL, columns, fabricate, joined_table, rows_of
 
@@ -277,3 +280,27 @@ def test_a_dry_run_counts_what_is_missing_and_their_float_nets(small: Callable[.
     assert commands_in(text)["ste"][-1] == "seed=1"
     assert commands_in(text)["ste"][0] != "-m"
     assert small("--dry-run", "--rows", "lsq").out == "a/small: nothing is missing\n"
+
+
+def test_a_dry_run_that_is_interrupted_prints_the_commands(qexp: Qexp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring takes a while, and what it is about is not the time alone; nothing was trained that could resume."""
+
+    def measured(config: object) -> Speed:
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr("qexp.tables.duration.measured", measured)
+    result = qexp("table", "dqa/1", "--rows", "c10_fp,c10_minmax*", "--dry-run")
+    assert (result.code, result.err) == (130, "qexp table: interrupted\n")
+    assert "missing; the time they take was not measured\n" in result.out
+    assert "c10_fp" in commands_in(result.out)
+
+
+@pytest.mark.usefixtures("_no_measurement")
+def test_a_dry_run_says_that_data_are_not_there(qexp: Qexp) -> None:
+    out = qexp("table", "dqa/1", "--rows", "c10_fp", "--dry-run").out
+    assert "  cifar10: neither data/cifar10/{train,test}.npz nor data/cifar-10-batches-py is there: --run" in out
+
+
+def test_a_long_list_of_rows_is_cut(qexp: Qexp) -> None:
+    error = qexp("table", "dqa/1", "--rows", "nothing").err
+    assert re.search(r"--rows nothing: no such row; rows: (\w+, ){7}\w+ and \d+ more\n", error)

@@ -64,8 +64,11 @@ def test_a_package_that_nobody_named_is_told_how_to_name_it(monkeypatch: pytest.
     monkeypatch.setenv(trust.NAMES, "mine,other")
     assert trust.trust_problem("mine.part.X") is None
     assert trust.trust_problem("mines.part.X") == (
-        "is of the package mines, of which nothing is run unless you name it: trust=mines"
+        "is of the package mines, of which nothing is run unless you name it: trust=mines (trusted are: mine, other)"
     )
+    monkeypatch.delenv(trust.NAMES)
+    assert str(trust.trust_problem("mines.part.X")).endswith("unless you name it: trust=mines")
+    monkeypatch.setenv(trust.NAMES, "mine,other")
     assert trust.trust_words() == ["trust=[mine,other]"]
 
 

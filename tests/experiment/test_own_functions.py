@@ -146,7 +146,12 @@ def g(done, *, exponent: Positive):
         (augment(", share: 2"), "recipe.augment.share=2.0: must be at most 1"),
         (augment(", shar: 1"), "recipe.augment.shar=1: unknown option (did you mean 'share'?)"),
         ("recipe.augment={share: 1}", "recipe.augment._target_: must name a function of a package of your own"),
-        ("recipe.augment=mine.part.f", "recipe.augment=mine.part.f: expected a group of options"),
+        (
+            "recipe.augment=mine.part.f",
+            ": expected a group of options, such as 'recipe.augment={_target_: mine.part.f}'",
+        ),
+        ("recipe.schedule.own=mine.part.g", "such as 'recipe.schedule.own={_target_: mine.part.g}'"),
+        ("recipe.augment=noise", "such as 'recipe.augment={_target_: my_package.module.name}'"),
         (
             "recipe.augment={_target_: os.system}",
             "recipe.augment._target_=os.system: must name a function of a package",

@@ -120,7 +120,7 @@ def test_a_directory_that_cannot_be_made_is_a_usage_error(tmp_path: Path) -> Non
 def test_a_place_where_nothing_can_be_made_is_an_error_and_no_endless_loop() -> None:
     """/proc takes no folders, and says that there is no such file."""
     with (
-        pytest.raises(QexpError, match="cannot write /proc/x/run: No such file or directory"),
+        pytest.raises(UsageError, match="cannot write /proc/x/run: No such file or directory"),
         runs.claim(Path("/proc/x/run")),
     ):
         raise AssertionError("it was made")
