@@ -82,14 +82,14 @@ def check_own_functions(config: Config, source: Source | None) -> None:
                 _try_schedule(schedule)
         except Invalid as error:
             problems += error.problems
-        except Exception as error:  # whatever somebody's code raises
+        except (Exception, SystemExit) as error:  # whatever somebody's code raises
             why = str(error).removeprefix(f"{key}: ") if isinstance(error, QexpError) else _told(error)
             problems.append(Problem(key, why, section.target))
     if problems:
         raise Invalid(problems)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception | SystemExit) -> str:
     return error_in_own_code(error) or f"{type(error).__name__}: {one_line(str(error))}"
 
 

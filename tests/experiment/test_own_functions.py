@@ -246,3 +246,39 @@ def test_a_batch_that_is_no_batch_ends_the_run_in_one_line(train: Train, write: 
     line = "recipe.augment: gives a tensor (31, 3, 8, 8) for images (32, 3, 8, 8), and must keep the shape, in epoch 1"
     assert line in done.err
     assert not (only_run("fp") / "summary.json").exists()
+
+
+EXITS = """
+import sys
+def f(images, generator):
+    if len(images) > 4:
+        sys.exit(0)
+    return images
+"""
+
+
+@pytest.mark.training
+def test_one_that_ends_the_process_ends_its_run_alone(train: Train, write: Write, only_run: OnlyRun) -> None:
+    """Of a sweep too, whose other runs are trained; sys.exit(0) would have been an end without a fault."""
+    write(EXITS)
+    alone = train(augment(), "quantizer=fp")
+    line = "mine/part.py, line 9: own code called sys.exit(0)"
+    assert alone.code == 1
+    assert line in alone.err
+    run = only_run("fp")
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["message"]) == ("failed", line)
+    assert "SystemExit: 0" in (run / "error.txt").read_text()
+    swept = train("-m", "recipe.augment=null," + augment().partition("=")[2], "quantizer=fp", "seed=1,2")
+    assert swept.code == 3
+    assert len(list(Path("runs").glob("**/summary.json"))) == 2
+
+
+def test_one_that_ends_the_process_in_its_trial_is_refused(train: Train, write: Write) -> None:
+    write("import sys\ndef f(images, generator): sys.exit('enough')\ndef g(done): raise SystemExit")
+    done = train(augment(), "recipe.schedule.own={_target_: mine.part.g}", "quantizer=fp")
+    assert done.code == 2
+    assert [line.partition("part.py, ")[2].partition(" [")[0] for line in done.errors] == [
+        "line 6: own code called sys.exit('enough')",
+        "line 7: own code called sys.exit()",
+    ]
