@@ -5,6 +5,7 @@ TensorBoard calls a run by its folder. So it is given a folder of links to run d
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,16 +13,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
+from types import FrameType
 
+from qexp import runs
 from qexp.cli.run_names import short_names
 from qexp.cli.run_values import listed_runs
 from qexp.runs.query import Entry
 from qexp.runs.variation import Options
 from qexp.utils.errors import Interrupted, QexpError, UsageError, cannot_write
+from qexp.utils.signals import SIGNALS, handling
 from qexp.utils.text import few, plural, printable
 
 EVENTS = "events.out.tfevents.*"  # in a run directory
+RECORD = ".qexp-links.json"  # in a folder of links: name -> where the link leads that was made there
 MOST_BYTES = 200  # of a name; file systems allow 255
+END_SECONDS = 10.0  # for TensorBoard to end when it is asked to
 LOOK_SECONDS = 20.0  # between looks for runs that have begun meanwhile
 
 Select = Callable[[], tuple[list[Entry], list[Entry]]]  # of query.py: those that fit, and all of the store
@@ -51,7 +57,7 @@ def show_curves(root: Path, select: Select, words: Sequence[str], links: str | N
         print(f"{plural(len(entries), 'link')} in {folder}; to see the curves:")
         print(shlex.join(["tensorboard", "--logdir", str(folder), *words]))
         return 0
-    with _own_folder() as folder:
+    with handling(_FirstSignal(), (*SIGNALS, signal.SIGHUP)), _own_folder() as folder:
         relink(folder, named_places(entries))
         print(f"{plural(len(entries), 'run')} in TensorBoard; Ctrl-C ends it", file=sys.stderr, flush=True)
         return _run([sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), *words], root, folder, select)
@@ -64,8 +70,8 @@ def has_curves(entry: Entry) -> bool:
 
 def named_places(entries: Sequence[Entry]) -> dict[str, Path]:
     """Return name -> run directory: what the runs are, with the hash behind it where two would be called alike."""
-    runs = listed_runs(entries)
-    names = [_file_name(name) for name in short_names([_known(run.entry, run.options) for run in runs])]
+    listed = listed_runs(entries)
+    names = [_file_name(name) for name in short_names([_known(run.entry, run.options) for run in listed])]
     doubles = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     named = [f"{name} {entry.key}" if name in doubles else name for name, entry in zip(names, entries, strict=True)]
     return {name: Path(os.path.realpath(entry.path)) for name, entry in zip(named, entries, strict=True)}
@@ -89,19 +95,22 @@ def _file_name(text: str) -> str:
 
 
 def relink(folder: Path, places: Mapping[str, Path]) -> None:
-    """Let a folder hold these links and no others; raise UsageError where it holds anything that is no link to a run.
+    """Let a folder hold these links and no others but those that were made here before, which a hidden file records.
 
     Raises:
+        UsageError: it is no folder, or holds anything that was not made here.
         QexpError: it cannot be written.
     """
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UsageError(f"--links {folder}: is no folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        before = {entry.name: entry for entry in folder.iterdir()}
-        if others := sorted(name for name, entry in before.items() if not _is_own(entry)):
-            raise UsageError(f"--links {folder}: holds {few(others)}, no links to runs; name a new or an empty folder")
+        before = _links_made_before(folder)
         for name, entry in before.items():
             if name not in places or os.readlink(entry) != str(places[name]):
                 entry.unlink()
+        # Before the links: those of a command that is killed here are known.
+        runs.write_json(folder / RECORD, {name: str(place) for name, place in places.items()})
         for name, place in places.items():
             with suppress(FileExistsError):
                 (folder / name).symlink_to(place, target_is_directory=True)
@@ -109,9 +118,33 @@ def relink(folder: Path, places: Mapping[str, Path]) -> None:
         raise cannot_write(folder, error) from error
 
 
-def _is_own(path: Path) -> bool:
-    """Whether a path is a link to what is called as a run directory is: `.../daq-w2a2/s0-abcdefgh`."""
-    return path.is_symlink() and Path(os.readlink(path)).match("*/*/*/*-w*a*/s*-*")
+def _links_made_before(folder: Path) -> dict[str, Path]:
+    """Return the links in a folder that are as the record there says; raise UsageError where it holds anything else."""
+    record = folder / RECORD
+    known = None if record.is_symlink() else runs.read_json(record)
+    links, others = dict[str, Path](), list[str]()
+    for entry in folder.iterdir():
+        if known is not None and entry.is_symlink() and known.get(entry.name) == os.readlink(entry):
+            links[entry.name] = entry
+        elif known is None or entry.name not in (RECORD, f"{RECORD}.tmp"):
+            others.append(printable(entry.name))
+    if others:
+        raise UsageError(
+            f"--links {folder}: holds {few(sorted(others))}, not made by this command; name a new or an empty folder"
+        )
+    return links
+
+
+class _FirstSignal:
+    """A handler that ends the command by its first signal, and lets none after it disturb the end."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._came:
+            self._came = True
+            raise Interrupted(number)
 
 
 @contextmanager
@@ -132,8 +165,8 @@ def _own_folder() -> Iterator[Path]:
 
 def _run(command: Sequence[str], root: Path, folder: Path, select: Select) -> int:
     """Run TensorBoard until it ends, by Ctrl-C for one; runs that begin meanwhile get their links."""
-    process = subprocess.Popen(command)
     known = _event_files(root)
+    process = subprocess.Popen(command)
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
@@ -148,7 +181,11 @@ def _run(command: Sequence[str], root: Path, folder: Path, select: Select) -> in
         return 0
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def _event_files(root: Path) -> set[Path]:

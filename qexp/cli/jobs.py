@@ -8,6 +8,7 @@ from rich.console import Console
 
 from qexp import runs
 from qexp.config.config import Config
+from qexp.config.trust import error_in_own_code, sys_exit
 from qexp.experiment.runner import RunOutcome, run_experiment
 from qexp.utils.errors import Interrupted, QexpError
 from qexp.utils.signals import StopRequest
@@ -58,6 +59,8 @@ def run_to_its_end(
         ends.append(JobEnd(run_experiment(config, console, parts=parts, debug=debug, stop=stop)))
     except QexpError as error:
         ends.append(JobEnd(RunOutcome("failed", str(path), message=str(error)), error.exit_code))
+    except SystemExit as error:  # Hydra would take it for an end that it asked for itself
+        ends.append(JobEnd(RunOutcome("failed", str(path), message=error_in_own_code(error) or sys_exit(error)), 1))
     except (Interrupted, KeyboardInterrupt) as error:
         summary = runs.read_result(path)  # the signal may have come after the last step
         ends.append(JobEnd(RunOutcome("done" if summary else "interrupted", str(path), summary, str(error)), 0, error))

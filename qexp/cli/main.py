@@ -81,7 +81,7 @@ def _own_errors_in_a_line() -> Iterator[None]:
         yield
     except QexpError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if (found := error_in_own_code(error)) is None:
             raise
         raise UsageError(found) from error

@@ -164,9 +164,17 @@ def place_of_error(error: BaseException) -> str | None:
     return f"{here}, line {found[1]}"
 
 
+def sys_exit(error: SystemExit) -> str:
+    """Return what to say of an end of the process that nobody who runs a training may ask for."""
+    asked = "" if error.code is None else one_line(repr(error.code))
+    return f"own code called sys.exit({asked})"
+
+
 def error_in_own_code(error: BaseException) -> str | None:
     """Return an error that arose in a trusted package in one line; None for any other."""
     if (place := place_of_error(error)) is None:
         return None
+    if isinstance(error, SystemExit):
+        return f"{place}: {sys_exit(error)}"
     said = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{place}: {type(error).__name__}" + (f": {one_line(said)}" if said else "")

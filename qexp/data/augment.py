@@ -118,6 +118,8 @@ def check_augmented(found: object, images: Tensor, device: torch.device | None =
         raise UsageError(f"gives {found.dtype} for {images.dtype}, and must keep the type")
     if found.device != device:
         raise UsageError(f"gives a tensor on {found.device} for images on {device}, and must leave them there")
+    if found.is_inference():
+        raise UsageError("gives an inference tensor (of torch.inference_mode), with which nothing can be trained")
     if found.requires_grad:
         raise UsageError("gives a tensor that wants a gradient; images have none")
 

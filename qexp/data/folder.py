@@ -5,29 +5,25 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils import data
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from qexp.data.batches import Normalize, count_batches, draw_seed
+from qexp.data.decoding import checked, load_image, opened, why_unreadable
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import one_line
 
 Transform = Callable[[Any], Any]  # from PIL image to PIL image
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP")  # of IMG_EXTENSIONS: for EPS, Pillow starts a program
-TIFF = (b"II*\0", b"MM\0*")  # how such a file begins
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}  # what stands at the end of a whole file
-MOST_PIXELS = 100_000_000  # 300 MB as bytes
 
 _READABLE: set[str] = set()  # which images this process has looked at: a sweep asks for every job
 
@@ -111,7 +107,7 @@ def unreadable(files: ImageFiles, seconds: float) -> list[tuple[Path, str]]:
         try:
             _look_at(path)
         except Exception as error:  # PIL raises many kinds
-            found.append((path, one_line(str(error))))
+            found.append((path, why_unreadable(error)))
     if not found:
         _READABLE.add(digest)
     return found
@@ -119,13 +115,13 @@ def unreadable(files: ImageFiles, seconds: float) -> list[tuple[Path, str]]:
 
 def _look_at(path: Path) -> None:
     """Raise whatever an image raises that is no image, or is cut off."""
-    with _opened(path) as file:
-        kind = _checked(file).format
+    with opened(path) as file:
+        kind = checked(file).format
         file.seek(0, os.SEEK_END)
         file.seek(max(file.tell() - 64, 0))
         if not (kind in ENDS and ENDS[kind] in file.read()):
             file.seek(0)
-            _checked(file).load()
+            checked(file).load()
 
 
 class FileBatches:
@@ -228,46 +224,6 @@ class FileBatches:
         return [(epoch, part.tolist()) for part in order.split(self._batch_size)][: len(self)]
 
 
-def _load(path: Path) -> Image.Image:
-    """Return an image; a pipe in its place reads as an empty file, and one of too many pixels is refused.
-
-    Pillow's warnings, of metadata that it skips, would be lines in between that name no file.
-    """
-    with _opened(path) as file:
-        return _checked(file).convert("RGB")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    with (
-        open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file,
-        warnings.catch_warnings(action="ignore"),
-        _silent_stderr() if file.peek(4)[:4] in TIFF else nullcontext(),
-    ):
-        yield file
-
-
-def _checked(file: BinaryIO) -> Image.Image:
-    """Return an image that is not decoded yet; raise ValueError where it has too many pixels."""
-    image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"{image.width:,} x {image.height:,} pixels are more than {MOST_PIXELS:,}")
-    return image
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Drop what a C library writes: libtiff and Pillow tell on stderr what comes as an error as well."""
-    with open(os.devnull, "w") as nowhere:
-        kept = os.dup(2)
-        try:
-            os.dup2(nowhere.fileno(), 2)
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 def _ignore_signals(_: int) -> None:
     """Leave it to the process that trains what signals mean: Ctrl-C, and Slurm's, go to a whole group of processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -292,9 +248,9 @@ class _Reader(data.Dataset[tuple[Tensor, Tensor] | str]):
                 torch.default_generator.manual_seed(draw_seed(self.seed, epoch, index + 1))
                 path = self.files.path(index)
                 try:
-                    images.append(np.asarray(self.transform(_load(path))))
+                    images.append(np.asarray(self.transform(load_image(path))))
                 except BaseException as error:  # PIL raises many kinds
                     if not isinstance(error, Exception) and data.get_worker_info() is None:
                         raise  # a signal to the process that trains
-                    return f"{path}: cannot be read as an image ({one_line(str(error))}); replace or remove it"
+                    return f"{path}: cannot be read as an image ({why_unreadable(error)}); replace or remove it"
         return torch.from_numpy(np.stack(images)), torch.from_numpy(self.files.labels[indices])

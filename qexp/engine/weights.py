@@ -3,7 +3,7 @@
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from qexp.engine import pickles
 from qexp.utils.errors import UsageError
-from qexp.utils.text import few
+from qexp.utils.text import few, kind_of_value, one_line
 
 SAFETENSORS = ".safetensors"
+WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before the names of a network
 
 
 def load_file(path: Path) -> Any:
@@ -108,9 +109,45 @@ def load_network(path: Path) -> Network:
     content = load_file(path)
     state = content.get("model", content.get("state_dict", content)) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not is_state(state):
-        raise UsageError(f"{path}: holds no state dict of tensors")
+        raise UsageError(f"{path}: holds no state dict of tensors{_what_instead(content)}")
     run = content.get("run")
     return Network(state, recorded_codes(content), run if isinstance(run, dict) else None)
+
+
+def _what_instead(content: Any) -> str:
+    """Return what a file holds that is no checkpoint, and what to do where it has a state dict under another name."""
+    if not isinstance(content, dict) or not content:
+        return f", but {'an empty dict' if content == {} else kind_of_value(content)}"
+    shown = {key: one_line(str(key), 40) for key in content}
+    if wrapped := [shown[key] for key, value in content.items() if is_state(value)]:
+        return (
+            f" itself, or under 'model' or 'state_dict'; it has {few(shown.values(), 8)}: write what is under "
+            f"'{wrapped[0]}' to a file of its own"
+        )
+    others = [shown[item[0]] for item in content.items() if not _is_named_tensor(item)]
+    return f"; what is no tensor with a name and values: {few(others, 8)}"
+
+
+def named_as(names: Collection[str], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a state dict without what DataParallel and torch.compile put before all names, where a network has none.
+
+    Args:
+        names: of the network's own state dict, which may have a part that is called `module`.
+        state: has names to compare with those.
+    """
+    before, own = _put_before(state), _put_before(names)
+    if before == own or not before.endswith(own):
+        return state
+    cut = len(before) - len(own)
+    return {key[cut:]: value for key, value in state.items()}
+
+
+def _put_before(names: Collection[str]) -> str:
+    """Return the longest chain of prefixes of wrappers that all names begin with."""
+    found, more = "", WRAPPERS if names else ()
+    while word := next((one for one in more if all(name.startswith(found + one) for name in names)), ""):
+        found += word
+    return found
 
 
 def recorded_codes(content: Mapping[str, Any]) -> dict[str, Tensor] | None:

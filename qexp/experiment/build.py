@@ -155,7 +155,7 @@ def build_covered(
     is_quantized = state is not None and weights.holds_quantizers(state)
     model = model or parts.build_model()
     if state is not None and not is_quantized:
-        load(model, _with_counters(state, model), source)
+        load(model, _as_today(state, model), source)
     coverage = quantizers.quantize(
         model,
         parts.method,
@@ -165,23 +165,24 @@ def build_covered(
         layer_bits=config.layer_bits,
     )
     if state is not None and is_quantized:
-        load(model, state, source)
+        load(model, weights.named_as(model.state_dict().keys(), state), source)
     return model, coverage
 
 
 def load_float(parts: Parts, state: Mapping[str, Tensor], source: str) -> nn.Module:
     """Return the float network with these weights; raise UsageError where they do not fit."""
-    weights.load_into(model := parts.build_model(), _with_counters(state, model), source)
+    weights.load_into(model := parts.build_model(), _as_today(state, model), source)
     return model
 
 
-def _with_counters(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return `state` with the batch counters of batch normalisation, where it has none.
+def _as_today(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Return `state` under the names of `model`, with the batch counters of batch normalisation, where it has none.
 
     Weights from before torch 0.4.1, torchvision's ResNets among them, may lack them; torch would add them as well.
     """
-    counters = {key: value for key, value in model.state_dict().items() if key.endswith(".num_batches_tracked")}
-    return {**counters, **state}
+    own = model.state_dict()
+    counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
+    return {**counters, **weights.named_as(own.keys(), state)}
 
 
 def make_step(

@@ -4,8 +4,10 @@ docs/own.md has the signature of each.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -23,8 +25,17 @@ from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import kind_of_value, one_line
 
 _IMAGES = 4  # of a trial, or a batch if that is smaller
-_SEEDS = range(8)  # a coin that comes from elsewhere falls eight times alike in one trial of 128
+_SEEDS = 16  # each with images of its own
 _MOMENTS = [moment / 200 for moment in range(200)]  # of a training
+_STRIDE = 7  # between the calls of a third round, without a common divisor with the numbers above
+_PURE = "nothing may be kept between calls, or a run could not be resumed exactly"
+
+# Of torch, by what it is called in a message: how to read it, and how to put it back.
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "torch's grad mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+}
 
 
 def own_augment(config: Config) -> OwnAugment | None:
@@ -44,11 +55,15 @@ def own_schedule(config: Config) -> Callable[[float], float] | None:
 
 def _factor(schedule: Callable[[float], Any], done: float) -> float:
     factor = schedule(done)
-    if isinstance(factor, bool) or not isinstance(factor, int | float):
+    if isinstance(factor, bool) or not isinstance(factor, Real):  # NumPy's numbers are such, tensors are not
         raise QexpError(f"recipe.schedule.own: gives {kind_of_value(factor)} for done={done:g}, and must give a number")
-    if not math.isfinite(factor) or factor < 0:
-        raise QexpError(f"recipe.schedule.own: gives {factor} for done={done:g}, and must give a factor of 0 or more")
-    return float(factor)
+    try:
+        number = float(factor)
+    except OverflowError:  # 10**400
+        number = math.inf
+    if not math.isfinite(number) or number < 0:
+        raise QexpError(f"recipe.schedule.own: gives {number} for done={done:g}, and must give a factor of 0 or more")
+    return number
 
 
 def _loaded(config: Config, key: str) -> Callable[..., Any] | None:
@@ -74,50 +89,82 @@ def check_own_functions(config: Config, source: Source | None) -> None:
     for section in named_functions(config.tree["recipe"]):
         key = section.name
         try:
-            if key == "recipe.augment":
-                function = own_augment(config)
-                if source is not None and function is not None:
-                    _try_augment(function, min(_IMAGES, config.recipe.batch_size), source)
-            elif (schedule := own_schedule(config)) is not None:
-                _try_schedule(schedule)
+            with _same_settings():  # while they are imported, too
+                if key == "recipe.augment":
+                    function = own_augment(config)
+                    if source is not None and function is not None:
+                        _try_augment(function, min(_IMAGES, config.recipe.batch_size), source)
+                elif (schedule := own_schedule(config)) is not None:
+                    _try_schedule(schedule)
         except Invalid as error:
             problems += error.problems
-        except Exception as error:  # whatever somebody's code raises
+        except (Exception, SystemExit) as error:  # whatever somebody's code raises
             why = str(error).removeprefix(f"{key}: ") if isinstance(error, QexpError) else _told(error)
             problems.append(Problem(key, why, section.target))
     if problems:
         raise Invalid(problems)
 
 
-def _told(error: Exception) -> str:
+def _told(error: Exception | SystemExit) -> str:
     return error_in_own_code(error) or f"{type(error).__name__}: {one_line(str(error))}"
 
 
-def _try_augment(function: OwnAugment, count: int, source: Source) -> None:
-    """Raise UsageError where an augmentation does not give images, or other ones from the same seed."""
-    shape = (count, source.channels, source.image_size, source.image_size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+@contextmanager
+def _same_settings() -> Iterator[None]:
+    """Raise UsageError where a function changed settings of torch that a training goes by; put them back.
 
-    def once(seed: int) -> Tensor:
+    A training in which gradients are off from its first batch on fails, or learns nothing, without a word of the cause.
+    """
+    before = {name: get() for name, (get, _) in _SETTINGS.items()}
+    changed = []
+    try:
+        yield
+    finally:
+        for name, (get, put) in _SETTINGS.items():
+            if (after := get()) != before[name]:
+                changed.append(f"{name} from {before[name]} to {after}")
+                put(before[name])
+    if changed:
+        raise UsageError(f"changes {' and '.join(changed)}, in all of the process; it must put back what it changes")
+
+
+def _try_augment(function: OwnAugment, count: int, source: Source) -> None:
+    """Raise UsageError where an augmentation does not give images, or other ones from the same seed and images."""
+    shape = (count, source.channels, source.image_size, source.image_size)
+
+    def called(seed: int) -> Tensor:
+        images = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        images = images.to(memory_format=torch.channels_last)
+        given = images.clone(memory_format=torch.preserve_format)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            found = function(images.clone(memory_format=torch.preserve_format), torch.Generator().manual_seed(seed))
+            with _same_settings():
+                found = function(given, torch.Generator().manual_seed(seed))
         check_augmented(found, images)
-        return found
-
-    for seed in _SEEDS:
-        first, second = once(seed), once(seed)
-        if not bool(first.isfinite().all()):
+        if not bool(found.isfinite().all()):
             raise UsageError("gives values that are infinite or not a number")
-        if not torch.equal(first, second):
+        return found.clone()  # it may keep what it gives, and change it
+
+    first = [called(seed) for seed in range(_SEEDS)]
+    for seed in _other_orders(_SEEDS):
+        if not torch.equal(called(seed), first[seed]):
             raise UsageError(
-                "gives other images from the same seed: its random numbers must come from `generator`, or a run "
-                "could not be resumed exactly"
+                f"gives other images from the same seed: its random numbers must come from `generator`, and {_PURE}"
             )
 
 
 def _try_schedule(schedule: Callable[[float], float]) -> None:
     """Raise UsageError where a schedule does not give factors, or other ones for the same moment."""
-    for done in _MOMENTS:
-        if (factor := schedule(done)) != (again := schedule(done)):
-            raise UsageError(f"gives {factor:g} and then {again:g} for done={done:g}: it must hang on `done` alone")
+    first = [schedule(done) for done in _MOMENTS]
+    for moment in _other_orders(len(_MOMENTS)):
+        done, factor = _MOMENTS[moment], first[moment]
+        if (again := schedule(done)) != factor:
+            raise UsageError(
+                f"gives {factor:g} and then {again:g} for done={done:g}: it must hang on `done` alone, and {_PURE}"
+            )
+
+
+def _other_orders(count: int) -> Iterator[int]:
+    """Yield the numbers below `count` backwards, then in strides: none after the same others as in the plain order."""
+    yield from reversed(range(count))
+    yield from (number * _STRIDE % count for number in range(count))

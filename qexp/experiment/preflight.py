@@ -157,7 +157,7 @@ def check_network(
     state, source = None if start is None else weights.load_state(start), f"init={config.init}"
     with torch.device("meta"):
         network = build_covered(config, parts, state, model=trial.model, source=source, load=weights.check_fits)[0]
-    quantizers.check_reached(network, trial.called)
+    quantizers.check_reached(network, trial.called, config.keep_float)
     if state is not None:
         weights.check_finite(state, source)
     check_pretrained(config, parts, download=fetch)
@@ -174,7 +174,7 @@ def covered_network(config: Config) -> tuple[nn.Module, quantizers.Coverage]:
     trial = trial_network(config, parts, config.recipe.batch_size)
     with torch.device("meta"):
         model, coverage = build_covered(config, parts, model=trial.model)
-    quantizers.check_reached(model, trial.called)
+    quantizers.check_reached(model, trial.called, config.keep_float)
     return model, coverage
 
 

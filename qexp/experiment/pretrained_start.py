@@ -122,7 +122,7 @@ def check_pretrained(config: Config, parts: Parts, *, download: bool) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a file, under the names of today."""
-    state = weights.load_state(path)
+    state = weights.named_as((), weights.load_state(path))  # no network of a library is a wrapper
     return {_OLDER.sub(r"\1\2", key): value for key, value in state.items()}
 
 

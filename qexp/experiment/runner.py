@@ -12,7 +12,7 @@ from rich.console import Console
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
 from qexp.config.places import starting_checkpoint
-from qexp.config.trust import error_in_own_code
+from qexp.config.trust import error_in_own_code, sys_exit
 from qexp.config.yaml_files import to_yaml
 from qexp.experiment.float_net import FloatNet, known_float_net, of_parent, recorded_float_net
 from qexp.experiment.other_data import check_data_as_before
@@ -94,7 +94,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
             summary = _recovered(path, config, way)
         except Interrupted:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return _failed(path, error, way.debug)
     if summary and not config.overwrite:
         if before != "done" or not runs.is_stripped(path):
@@ -124,7 +124,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
         if runs.read_result(path) is None:
             _try_status(path, "interrupted", str(error) or "stopped by a second SIGINT")
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # of own code: it shall end neither a sweep nor a run as if all was well
         return _failed(path, error, way.debug)
     return RunOutcome("done", str(path), summary)
 
@@ -188,7 +188,7 @@ def _trained_float_net(config: Config, outcome: RunOutcome, console: Console) ->
     return Path(outcome.path) / "last.pt", of_parent(config, outcome.summary)
 
 
-def _failed(path: Path, error: Exception, debug: bool) -> RunOutcome:
+def _failed(path: Path, error: Exception | SystemExit, debug: bool) -> RunOutcome:
     """Record why a run failed, and return that."""
     if debug:
         traceback.print_exception(error)
@@ -215,6 +215,10 @@ def _try_status(path: Path, state: runs.State, message: str) -> None:
         runs.write_status(path, state, message)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | SystemExit) -> str:
     """Return an unexpected error in one line, with its place where it is one of own code; error.txt has all of it."""
-    return error_in_own_code(error) or next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")
+    if (found := error_in_own_code(error)) is not None:
+        return found
+    if isinstance(error, SystemExit):
+        return sys_exit(error)
+    return next(iter(f"{type(error).__name__}: {error}".splitlines())).rstrip(": ")

@@ -81,7 +81,8 @@ def check_network_name(library: str, network: str) -> None:
     if dot and plain in known:
         hint = f"; model.network={plain} model.pretrained={tag} names weights of it"
     else:
-        hint = close_words(network, known) or "; qexp models torchvision lists them"
+        hint = close_words(network, known)
+        hint += f"; qexp models {library} lists {'the' if hint else 'all'} {len(known):,}"
     raise UsageError(f"model.network={network}: {library} has no such classification network{hint}")
 
 

@@ -135,14 +135,22 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     check_reached(model, [name for name, layer in quantized_layers(model) if layer in reached])
 
 
-def check_reached(model: nn.Module, names: Collection[str]) -> None:
-    """Raise ValueError if quantized layers are not among those that a forward pass of the model called."""
+def check_reached(model: nn.Module, names: Collection[str], keep_float: Sequence[str] | None = None) -> None:
+    """Raise ValueError if quantized layers are not among those that a forward pass of the model called.
+
+    Args:
+        model: quantized.
+        names: of what a forward pass called.
+        keep_float: with which it was quantized, for the advice; None where that is not known.
+    """
     missed = [name for name, _ in quantized_layers(model) if name not in names]
     if missed:
-        patterns = ",".join(dict.fromkeys(_pattern(name) for name in missed))
+        patterns = list(dict.fromkeys(_pattern(name) for name in missed))
+        whole = f"'keep_float=[{','.join([*(keep_float or ()), *patterns])}]'"  # quoted: a shell looks for files by *
+        advice = f"adding {','.join(patterns)} to keep_float" if keep_float is None else whole
         raise ValueError(
             f"{few(missed, 3)}: never called in a forward pass (its weight is used by another module, or not at all), "
-            f"so it cannot be quantized; leave it float by keep_float with {patterns}"
+            f"so it cannot be quantized; leave it float by {advice}"
         )
 
 

@@ -72,11 +72,13 @@ class StopRequest:
 
 
 @contextmanager
-def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(
+    handler: Callable[[int, FrameType | None], None], heeded: Iterable[signal.Signals] = SIGNALS
+) -> Iterator[None]:
     """Let `handler` have the signals inside the block, but for those that this process ignores."""
     previous = {}
     try:
-        for number in SIGNALS:
+        for number in heeded:
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or a job in the background of a shell
                 previous[number] = signal.signal(number, handler)
     except ValueError:  # not the main thread

@@ -35,7 +35,7 @@ def curves(configure: Configure, *words: str) -> Path:
 
 def links(folder: str) -> dict[str, str]:
     """Name -> hash of what it leads to."""
-    return {path.name: path.resolve().name.partition("-")[2] for path in sorted(Path(folder).iterdir())}
+    return {path.name: path.resolve().name.partition("-")[2] for path in sorted(Path(folder).glob("[!.]*"))}
 
 
 def test_links_are_called_by_what_varies(qexp: Qexp, workspace: Path, configure: Configure) -> None:
@@ -81,15 +81,54 @@ def test_runs_without_curves_have_no_link(qexp: Qexp, workspace: Path, configure
 def test_a_folder_that_holds_anything_else_is_left_as_it_is(qexp: Qexp, workspace: Path, configure: Configure) -> None:
     curves(configure)
     Path("mine", "file").mkdir(parents=True)
-    Path("linked").mkdir()
-    Path("linked", "link").symlink_to(workspace / "mine")
-    for folder in ("mine", "linked", ""):
+    for folder, target in (("linked", workspace / "mine"), ("alike", curves(configure, "seed=1"))):
+        Path(folder).mkdir()
+        Path(folder, "link").symlink_to(target)
+    for folder in ("mine", "linked", "alike", ""):
         result = qexp("runs", "tensorboard", "--links", folder)
         assert result.code == 2
         assert result.err.startswith("qexp runs: error: --links")
         assert result.err.count("\n") == 1
     assert Path("mine", "file").is_dir()
-    assert Path("linked", "link").is_symlink()
+    for folder in ("linked", "alike"):
+        assert [path.name for path in Path(folder).iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize("kind", ["another", "changed", "record"])
+def test_links_of_somebodys_own_among_those_made_here_stay(
+    qexp: Qexp, workspace: Path, configure: Configure, kind: str
+) -> None:
+    """Also where they lead to runs, and where one has the name of one that was made here."""
+    run = curves(configure)
+    words = ("runs", "tensorboard", "--links", "shown")
+    assert (qexp(*words).code, qexp(*words).code) == (0, 0)
+    made = workspace / "shown" / "daq W2A2 seed 0"
+    record = workspace / "shown" / ".qexp-links.json"
+    if kind == "another":
+        (mine := workspace / "shown" / "favourite").symlink_to(run)
+    elif kind == "changed":
+        made.unlink()
+        (mine := made).symlink_to(workspace / "elsewhere" / "daq-w2a2" / "s0-abcdefgh")
+    else:
+        record.rename(workspace / "elsewhere")
+        (mine := record).symlink_to(workspace / "elsewhere")
+    target = mine.readlink()
+    refused = qexp(*words, "seed=0")
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert f"{mine.name}" in refused.err
+    assert "not made by this command; name a new or an empty folder" in refused.err
+    assert mine.readlink() == target
+    assert made.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["file", "loop", "dangling"])
+def test_what_is_no_folder_is_said(qexp: Qexp, workspace: Path, configure: Configure, name: str) -> None:
+    curves(configure)
+    Path("file").touch()
+    Path("loop").symlink_to("loop")
+    Path("dangling").symlink_to("nowhere")
+    refused = qexp("runs", "tensorboard", "--links", name)
+    assert (refused.code, refused.err) == (2, f"qexp runs: error: --links {name}: is no folder\n")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(qexp: Qexp, workspace: Path, configure: Configure) -> None:
@@ -128,8 +167,9 @@ def test_words_that_do_not_go_together(qexp: Qexp, words: tuple[str, ...]) -> No
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_tensorboard_shows_them_until_it_is_stopped(
-    workspace: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
 ) -> None:
     """A run that begins meanwhile appears; the folder of links goes, the runs stay."""
     first = curves(configure, "quantizer=daq")
@@ -151,8 +191,10 @@ def test_tensorboard_shows_them_until_it_is_stopped(
         curves(configure, "quantizer=ste")
         wait_until(lambda: sorted(shown()) == ["daq W2A2 seed 0", "ste W2A2 seed 0"])
     finally:
-        command.send(signal.SIGINT)
+        command.send(number)
         wait_until(lambda: command.code is not None, 20)
-    assert command.code == 0
+    assert command.code == code
+    with pytest.raises(OSError, match="refused"):
+        http.client.HTTPConnection("localhost", int(port), timeout=10).connect()
     assert list(scratch.iterdir()) == []
     assert (first / EVENTS.name).read_bytes() == EVENTS.read_bytes()

@@ -1,8 +1,12 @@
 """`qexp models`."""
 
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
+from torchvision import models
+from torchvision.models import list_models
 
 from qexp.models.library_networks import network_names
 from support.commands import Qexp
@@ -78,3 +82,27 @@ def test_what_is_wrong_is_one_line(qexp: Qexp, words: tuple[str, ...], message: 
     assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert len(result.err.splitlines()) == 1
+
+
+def test_the_advice_for_layers_that_are_never_called_can_be_typed_as_it_is(qexp: Qexp, workspace: Path) -> None:
+    words = ("models", "torchvision", "model.network=swin_t")
+    for before, kept in (
+        ((), "first,last,"),
+        (("keep_float=[first:input]",), "first:input,"),
+        (("keep_float=[]",), ""),
+    ):
+        refused = qexp(*words, *before)
+        assert refused.code == 2
+        advice = refused.err.rstrip().partition("; leave it float by ")[2]
+        assert advice == f"'keep_float=[{kept}*.qkv,*.proj]'"
+        assert qexp(*words, *shlex.split(advice)).code == 0
+
+
+def test_a_network_that_is_not_there_names_the_list(qexp: Qexp, workspace: Path) -> None:
+    count = len(list_models(module=models))
+    said = "torchvision has no such classification network"
+    for word, hint in (("nosuch", f"; qexp models torchvision lists all {count}"), ("resnet19", " (near it: resnet")):
+        refused = qexp("models", "torchvision", f"model.network={word}")
+        assert refused.code == 2
+        assert refused.err.startswith(f"qexp models: error: model.network={word}: {said}{hint}")
+        assert f"qexp models torchvision lists {'all' if word == 'nosuch' else 'the'} {count}\n" in refused.err

@@ -3,6 +3,7 @@
 import itertools
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from qexp.data.batches import draw_seed
 from qexp.data.folder import FileBatches, ImageFiles, find_images
 from qexp.utils.errors import QexpError, UsageError
 from support.limits import within
-from support.photographs import COUNTS, CPU, broken, denormalized, epoch, for_testing, for_training, imagenet
+from support.photographs import COUNTS, CPU, REASONS, broken, denormalized, epoch, for_testing, for_training, imagenet
 
 # What is found
 
@@ -251,8 +252,10 @@ def test_a_broken_image_ends_in_one_line_that_names_it(
     with pytest.raises(QexpError) as caught:
         epoch(batches)
     line = str(caught.value)
-    assert line.startswith(f"{path}: cannot be read as an image (")
-    assert line.endswith("); replace or remove it")
+    found = re.fullmatch(r"(.*): cannot be read as an image \((.*)\); replace or remove it", line)
+    assert found
+    assert found[1] == str(path)
+    assert re.fullmatch(REASONS[kind], found[2]), found[2]
     assert "\n" not in line
     assert not isinstance(caught.value, UsageError)  # the run has begun: exit code 1
     assert capfd.readouterr().err == ""
@@ -284,7 +287,7 @@ def test_what_would_end_a_worker_names_its_file(tree: Path, monkeypatch: pytest.
     def fail(path: Path) -> Image.Image:
         raise error
 
-    monkeypatch.setattr(module, "_load", fail)
+    monkeypatch.setattr(module, "load_image", fail)
     with within(20), pytest.raises(QexpError, match=r"n0\d/.*: cannot be read as an image"):
         epoch(for_training(tree, workers=2))
 
@@ -292,7 +295,7 @@ def test_what_would_end_a_worker_names_its_file(tree: Path, monkeypatch: pytest.
 @pytest.mark.process
 @pytest.mark.filterwarnings("ignore")  # torch's own thread in the process that lost its worker
 def test_a_worker_that_is_killed_ends_the_run_at_once(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_load", lambda path: os._exit(9))
+    monkeypatch.setattr(module, "load_image", lambda path: os._exit(9))
     with within(20), pytest.raises(QexpError, match=r"a process that decodes images died .*workers=0 tells which"):
         epoch(for_training(tree, workers=1))
 

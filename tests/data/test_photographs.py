@@ -1,6 +1,7 @@
 """Photographs in folders of one's own: their splits, what is refused, and runs on them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from qexp.config.fingerprint import fingerprint
 from qexp.utils.errors import UsageError
 from support.commands import Configure, OnlyRun, Qexp
-from support.photographs import OPTIONS, broken
+from support.photographs import OPTIONS, REASONS, broken
 from support.sources import source
 
 TARGET = "qexp.data.photographs.Photographs"
@@ -87,8 +88,10 @@ def test_an_image_that_cannot_be_read_is_found_before_a_training(own_tree: Path,
     photographs().prepare(own_tree, download=False)
     with pytest.raises(UsageError) as caught:
         photographs().prepare(own_tree)
-    assert str(caught.value).startswith(f"{path}: cannot be read as an image (")
-    assert str(caught.value).endswith("); replace or remove it")
+    found = re.fullmatch(r"(.*): cannot be read as an image \((.*)\); replace or remove it", str(caught.value))
+    assert found
+    assert found[1] == str(path)
+    assert re.fullmatch(REASONS[kind], found[2]), found[2]
 
 
 def test_images_that_are_not_chosen_are_not_looked_at_and_several_are_counted(own_tree: Path) -> None:

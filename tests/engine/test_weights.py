@@ -77,3 +77,43 @@ def test_a_pipe_does_not_block(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with within(10), pytest.raises(UsageError, match="is no regular file"):
         weights.load_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile, lambda net: torch.compile(nn.DataParallel(net))])
+def test_names_of_a_wrapped_network_are_those_of_the_network(wrap):
+    net = nn.Sequential(nn.Linear(2, 3))
+    state = wrap(net).state_dict()
+    assert not state.keys() & net.state_dict().keys()
+    found = weights.named_as(net.state_dict().keys(), state)
+    assert list(found) == ["0.weight", "0.bias"]
+    weights.load_into(nn.Sequential(nn.Linear(2, 3)), found, "x.pt")
+
+
+def test_a_part_that_is_called_as_a_wrapper_keeps_its_name():
+    net = nn.Module()
+    net.module = nn.Linear(2, 3)
+    names = net.state_dict().keys()
+    assert list(weights.named_as(names, net.state_dict())) == ["module.weight", "module.bias"]
+    assert list(weights.named_as(names, nn.DataParallel(net).state_dict())) == ["module.weight", "module.bias"]
+    mixed = {"module.0.weight": torch.ones(1), "n_averaged": torch.ones(())}
+    assert weights.named_as(["0.weight"], mixed) is mixed
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            {"epoch": 3, "model_state_dict": nn.Linear(2, 3).state_dict(), "loss": 0.5},
+            " itself, or under 'model' or 'state_dict'; it has epoch, model_state_dict, loss: write what is under "
+            "'model_state_dict' to a file of its own",
+        ),
+        ({"a": torch.ones(1), "b\n": 2, 3: torch.ones(1)}, "; what is no tensor with a name and values: b\\n, 3"),
+        ({}, ", but an empty dict"),
+        ([1], ", but an object of builtins.list"),
+    ],
+)
+def test_a_file_without_a_state_dict_is_said_to_hold_what_it_does(tmp_path, content, said):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(UsageError) as caught:
+        weights.load_state(tmp_path / "x.pt")
+    assert str(caught.value) == f"{tmp_path / 'x.pt'}: holds no state dict of tensors{said}"

@@ -65,11 +65,36 @@ WRONG_AUGMENTS = {
     ),
     "NumPy's numbers": (
         "def f(images, generator): return images * numpy.random.rand()",
-        "gives other images from the same seed: its random numbers must come from `generator`, or a run could not be",
+        "gives other images from the same seed: its random numbers must come from `generator`, and nothing may be",
     ),
     "a state": (
         "calls = []\ndef f(images, generator):\n    calls.append(1)\n    return images + len(calls)",
         "gives other images from the same seed",
+    ),
+    "the last batch": (
+        "last = []\ndef f(images, generator):\n    last.append(images.clone())\n    return images + last[-2:][0]",
+        "gives other images from the same seed",
+    ),
+    "every other call": (
+        "calls = []\ndef f(images, generator):\n    calls.append(1)\n    return images.flip(len(calls) % 2 + 2)",
+        "and nothing may be kept between calls",
+    ),
+    "late": (
+        "calls = []\ndef f(images, generator):\n    calls.append(1)\n    return images * (len(calls) < 40)",
+        "and nothing may be kept between calls",
+    ),
+    "inference": (
+        "@torch.inference_mode()\ndef f(images, generator): return images * 1.0",
+        "gives an inference tensor (of torch.inference_mode), with which nothing can be trained",
+    ),
+    "no gradients": (
+        "def f(images, generator):\n    torch.set_grad_enabled(False)\n    return images",
+        "changes torch's grad mode from True to False, in all of the process; it must put back what it changes",
+    ),
+    "types and threads": (
+        "def f(images, generator):\n    torch.set_default_dtype(torch.float64)\n    torch.set_num_threads(3)\n"
+        "    return images",
+        "changes torch's default type from torch.float32 to torch.float64 and torch's number of threads from ",
     ),
     "fails": ("def f(images, generator):\n    return images[9]", "mine/part.py, line 6: IndexError: index 9 is out of"),
     "one argument": (
@@ -101,6 +126,7 @@ def test_an_augmentation_that_is_not_as_it_must_be(train: Train, write: Write, t
     assert line.startswith("qexp train: error: recipe.augment")
     assert said in line
     assert sorted(Path().iterdir()) == before
+    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == (True, torch.float32)
 
 
 WRONG_SCHEDULES = {
@@ -113,7 +139,23 @@ WRONG_SCHEDULES = {
     "not a number": ("def f(done): return float('nan')", "gives nan for done=0, and must give a factor of 0 or more"),
     "below 0": ("def f(done): return 0.3 - done", "for done=0.305, and must give a factor of 0 or more"),
     "divides by 0": ("def f(done): return 1 / (done - 0.5) ** 2", "mine/part.py, line 5: ZeroDivisionError"),
-    "draws": ("def f(done): return random.random()", "for done=0: it must hang on `done` alone"),
+    "counts": (
+        "calls = []\ndef f(done):\n    calls.append(1)\n    return len(calls) / 1000",
+        "gives 0.2 and then 0.201 for done=0.995: it must hang on `done` alone, and nothing may be kept between calls",
+    ),
+    "late": (
+        "calls = []\ndef f(done):\n    calls.append(1)\n    return 1.0 if len(calls) < 450 else 0.5",
+        "it must hang on `done` alone",
+    ),
+    "a best so far": (
+        "least = [1]\ndef f(done):\n    least[0] = min(least[0], 1 - done)\n    return least[0]",
+        "gives 0.01 and then 0.005 for done=0.99: it must hang on `done` alone",
+    ),
+    "huge": ("def f(done): return 10**400", "gives inf for done=0, and must give a factor of 0 or more"),
+    "draws": (
+        "def f(done): return random.random()",
+        "for done=0.995: it must hang on `done` alone, and nothing may be kept between calls",
+    ),
     "another name": ("def f(step): return 1", "its first argument is 'step', and must be 'done': (done, *, options)"),
     "a class": ("class f: pass", "must be a function (done, *, options) that returns a factor, not a class"),
 }
@@ -207,6 +249,18 @@ def test_they_are_called_with_their_options(configure: Configure, write: Write) 
     check_own_functions(config, build_source(config))
 
 
+@pytest.mark.parametrize("number", ["numpy.float32(1 - done)", "numpy.int64(1)", "1", "F(1, 2)"])
+def test_a_number_of_any_kind_is_a_factor(write: Write, configure: Configure, number: str) -> None:
+    write(f"from fractions import Fraction as F\ndef f(done): return {number}")
+    config = configure(rates())
+    check_own_functions(config, None)
+    schedule = own_schedule(config)
+    assert schedule is not None
+    factor = schedule(0.5)
+    assert type(factor) is float
+    assert factor in (0.5, 1.0)
+
+
 def test_what_goes_wrong_later_is_one_line_too(write: Write, configure: Configure) -> None:
     write("def f(done): return float('inf') if 0.301 < done < 0.304 else 1")
     config = configure(rates())
@@ -251,3 +305,39 @@ def test_a_batch_that_is_no_batch_ends_the_run_in_one_line(train: Train, write: 
     line = "recipe.augment: gives a tensor (31, 3, 8, 8) for images (32, 3, 8, 8), and must keep the shape, in epoch 1"
     assert line in done.err
     assert not (only_run("fp") / "summary.json").exists()
+
+
+EXITS = """
+import sys
+def f(images, generator):
+    if len(images) > 4:
+        sys.exit(0)
+    return images
+"""
+
+
+@pytest.mark.training
+def test_one_that_ends_the_process_ends_its_run_alone(train: Train, write: Write, only_run: OnlyRun) -> None:
+    """Of a sweep too, whose other runs are trained; sys.exit(0) would have been an end without a fault."""
+    write(EXITS)
+    alone = train(augment(), "quantizer=fp")
+    line = "mine/part.py, line 9: own code called sys.exit(0)"
+    assert alone.code == 1
+    assert line in alone.err
+    run = only_run("fp")
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["message"]) == ("failed", line)
+    assert "SystemExit: 0" in (run / "error.txt").read_text()
+    swept = train("-m", "recipe.augment=null," + augment().partition("=")[2], "quantizer=fp", "seed=1,2")
+    assert swept.code == 3
+    assert len(list(Path("runs").glob("**/summary.json"))) == 2
+
+
+def test_one_that_ends_the_process_in_its_trial_is_refused(train: Train, write: Write) -> None:
+    write("import sys\ndef f(images, generator): sys.exit('enough')\ndef g(done): raise SystemExit")
+    done = train(augment(), "recipe.schedule.own={_target_: mine.part.g}", "quantizer=fp")
+    assert done.code == 2
+    assert [line.partition("part.py, ")[2].partition(" [")[0] for line in done.errors] == [
+        "line 6: own code called sys.exit('enough')",
+        "line 7: own code called sys.exit()",
+    ]

@@ -62,7 +62,12 @@ WRONG = {
         "cannot be imported: mine/part.py, line 3: SyntaxError: invalid syntax",
     ),
     "fails": ("quantizer", "\nx = 1\ny = x / 0\n", "", "mine/part.py, line 3: ZeroDivisionError: division by zero"),
-    "ends the process": ("quantizer", "import sys\nsys.exit(3)", "", "mine/part.py, line 2: SystemExit: 3"),
+    "ends the process": (
+        "quantizer",
+        "import sys\nsys.exit(3)",
+        "",
+        "mine/part.py, line 2: own code called sys.exit(3)",
+    ),
     "imports what is not there": (
         "quantizer",
         "import nothing_of_this_name",

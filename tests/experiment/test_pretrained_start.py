@@ -98,6 +98,22 @@ def test_the_same_classes_load_it_whole(qexp: Qexp, only_run: OnlyRun, workspace
 
 
 @pytest.mark.training
+def test_weights_of_a_wrapped_network_are_those_of_the_network(qexp: Qexp, only_run: OnlyRun, workspace: Path) -> None:
+    """For `model.pretrained`, and for `init`."""
+    state = network(classes=10)
+    file = saved({"_orig_mod.module." + key: value for key, value in state.items()})
+    done = qexp("train", *WORDS, *FROZEN, "quantizer=fp", f"model.pretrained={file}")
+    assert done.code == 0, done.err
+    assert equal_but_statistics(final(only_run("fp")), state) == []
+    own = final(only_run("fp"))
+    file = saved({"state_dict": {"module." + key: value for key, value in own.items() if "tracked" not in key}}, "b.pt")
+    done = qexp("train", *WORDS, *FROZEN, "quantizer=ste", "bits=8", f"init={file}")
+    assert done.code == 0, done.err
+    found = final(only_run("ste"))
+    assert equal_but_statistics({key: found[key] for key in own}, own) == []
+
+
+@pytest.mark.training
 def test_a_sweep_shares_a_float_net_that_begins_there(qexp: Qexp, only_run: OnlyRun, workspace: Path) -> None:
     file = saved(network())
     done = qexp("train", "-m", *WORDS, *FROZEN, "quantizer=ste,daq", "bits=4", "init=fp", f"model.pretrained={file}")

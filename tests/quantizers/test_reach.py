@@ -301,7 +301,7 @@ def test_a_layer_that_is_never_called_is_an_error_of_calibration():
 
     net = Net()
     two_bits(net)
-    with pytest.raises(ValueError, match=r"block.qkv: never called .* keep_float with \*\.qkv"):
+    with pytest.raises(ValueError, match=r"block.qkv: never called .* float by adding \*\.qkv to keep_float"):
         calibrate(net, torch.randn(2, 4))
 
 

@@ -60,6 +60,19 @@ def denormalized(batches: Any, images: Tensor) -> Tensor:
     return ((images * std + mean) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
+# Patterns: of what `broken` makes, why it cannot be read.
+NO_IMAGE = "it begins as no file of JPEG, PNG, PPM, BMP, TIFF or WEBP does"
+REASONS = {
+    "cut": "[^<>]*[Tt]runcated[^<>]*",
+    "empty": "an empty file",
+    "text": NO_IMAGE,
+    "missing": "No such file or directory",
+    "pipe": "no regular file",
+    "bomb": "more than 100,000,000 pixels",
+    "tiff": NO_IMAGE,
+}
+
+
 def broken(folder: Path, kind: str) -> Path:
     path = folder / "n02_1.JPEG"
     whole = path.read_bytes()
