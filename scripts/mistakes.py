@@ -574,7 +574,7 @@ MISTAKES = (
         'found["model"].pop("digest", None)',
         "config",
     ),
-    Mistake("trust: every package may be imported", "trust.py", "if package in trusted():", "if package:", "config"),
+    Mistake("trust: every package may be imported", "trust.py", "if package in names:", "if package:", "config"),
     Mistake("trust: every name is looked for", "trust.py", " or fullname not in trusted()", "", "config"),
     Mistake(
         "own parts: nobody asks whether they are trusted",
