@@ -110,11 +110,17 @@ def _told(error: Exception | SystemExit) -> str:
 
 
 @contextmanager
-def _same_settings() -> Iterator[None]:
+def _same_settings(number: int | None = None) -> Iterator[None]:
     """Raise UsageError where a function changed settings of torch that a training goes by; put them back.
 
     A training in which gradients are off from its first batch on fails, or learns nothing, without a word of the cause.
+
+    Args:
+        number: of a call: with 1 thread if it is even, else with 2, since a function may set the number that is there.
     """
+    threads = torch.get_num_threads()
+    if number is not None:
+        torch.set_num_threads(1 + number % 2)
     before = {name: get() for name, (get, _) in _SETTINGS.items()}
     changed = []
     try:
@@ -124,6 +130,7 @@ def _same_settings() -> Iterator[None]:
             if (after := get()) != before[name]:
                 changed.append(f"{name} from {before[name]} to {after}")
                 put(before[name])
+        torch.set_num_threads(threads)
     if changed:
         raise UsageError(f"changes {' and '.join(changed)}, in all of the process; it must put back what it changes")
 
@@ -138,7 +145,7 @@ def _try_augment(function: OwnAugment, count: int, source: Source) -> None:
         given = images.clone(memory_format=torch.preserve_format)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            with _same_settings():
+            with _same_settings(seed):
                 found = function(given, torch.Generator().manual_seed(seed))
         check_augmented(found, images)
         if not bool(found.isfinite().all()):
@@ -155,10 +162,15 @@ def _try_augment(function: OwnAugment, count: int, source: Source) -> None:
 
 def _try_schedule(schedule: Callable[[float], float]) -> None:
     """Raise UsageError where a schedule does not give factors, or other ones for the same moment."""
-    first = [schedule(done) for done in _MOMENTS]
+
+    def called(moment: int) -> float:
+        with _same_settings(moment):
+            return schedule(_MOMENTS[moment])
+
+    first = [called(moment) for moment in range(len(_MOMENTS))]
     for moment in _other_orders(len(_MOMENTS)):
         done, factor = _MOMENTS[moment], first[moment]
-        if (again := schedule(done)) != factor:
+        if (again := called(moment)) != factor:
             raise UsageError(
                 f"gives {factor:g} and then {again:g} for done={done:g}: it must hang on `done` alone, and {_PURE}"
             )

@@ -91,6 +91,14 @@ WRONG_AUGMENTS = {
         "def f(images, generator):\n    torch.set_grad_enabled(False)\n    return images",
         "changes torch's grad mode from True to False, in all of the process; it must put back what it changes",
     ),
+    "one thread": (
+        "def f(images, generator):\n    torch.set_num_threads(1)\n    return images",
+        "changes torch's number of threads from 2 to 1, in all of the process",
+    ),
+    "two threads": (
+        "def f(images, generator):\n    torch.set_num_threads(2)\n    return images",
+        "changes torch's number of threads from 1 to 2, in all of the process",
+    ),
     "types and threads": (
         "def f(images, generator):\n    torch.set_default_dtype(torch.float64)\n    torch.set_num_threads(3)\n"
         "    return images",
@@ -119,14 +127,14 @@ WRONG_AUGMENTS = {
 @pytest.mark.parametrize(("text", "said"), WRONG_AUGMENTS.values(), ids=WRONG_AUGMENTS)
 def test_an_augmentation_that_is_not_as_it_must_be(train: Train, write: Write, text: str, said: str) -> None:
     write(text)
-    before = sorted(Path().iterdir())
+    before, settings = sorted(Path().iterdir()), (True, torch.float32, torch.get_num_threads())
     done = train(augment(), "quantizer=ste")
     (line,) = done.errors
     assert (done.code, done.out) == (2, "")
     assert line.startswith("qexp train: error: recipe.augment")
     assert said in line
     assert sorted(Path().iterdir()) == before
-    assert (torch.is_grad_enabled(), torch.get_default_dtype()) == (True, torch.float32)
+    assert (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_num_threads()) == settings
 
 
 WRONG_SCHEDULES = {
@@ -152,6 +160,10 @@ WRONG_SCHEDULES = {
         "gives 0.01 and then 0.005 for done=0.99: it must hang on `done` alone",
     ),
     "huge": ("def f(done): return 10**400", "gives inf for done=0, and must give a factor of 0 or more"),
+    "threads": (
+        "def f(done):\n    torch.set_num_threads(1)\n    return done",
+        "changes torch's number of threads from 2 to 1",
+    ),
     "draws": (
         "def f(done): return random.random()",
         "for done=0.995: it must hang on `done` alone, and nothing may be kept between calls",
