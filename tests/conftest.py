@@ -38,6 +38,9 @@ CHANGE_OUTPUT = ("FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "HYDRA_FULL_ERROR")
 
 
 torch.set_num_threads(1)  # also for fixtures of a session, which come before those of a test
+# Where torch.compile is the first to differentiate in a process, it starts threads of autograd's, and no process forked
+# after that can differentiate.
+torch.ones((), requires_grad=True).backward()
 
 hypothesis.settings.register_profile("tests", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("tests")

@@ -108,6 +108,7 @@ def test_the_state_is_saved_within_ten_seconds(tmp_path: Path) -> None:
     """From outside, at any moment of a run that would take hours; here within two."""
     pid = start_child(train("quantizer=fp", "recipe.epochs=100000", "checkpoint.steps=0"), tmp_path)
     while not any(file.stat().st_size for file in tmp_path.glob("runs/*/*/*/*/metrics.jsonl")):
+        assert not list(tmp_path.glob("runs/*/*/*/*/error.txt")), (tmp_path / "log").read_text()
         time.sleep(0.02)
     sent = time.monotonic()
     os.kill(pid, signal.SIGTERM)
