@@ -177,7 +177,9 @@ def test_tensorboard_shows_them_until_it_is_stopped(
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     monkeypatch.setattr("qexp.cli.curves.LOOK_SECONDS", 0.2)
+    before = signal.signal(number, signal.SIG_DFL)  # nohup has SIGHUP ignored
     command = Command("runs", "tensorboard", "--", "--port", "0", "--load_fast", "false", "--reload_interval", "1")
+    signal.signal(number, before)
     try:
         port = wait_until(lambda: re.search(r"http://localhost:(\d+)/", command.err.read_text()))[1]
 
