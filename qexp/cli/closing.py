@@ -163,8 +163,11 @@ def _accuracy_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _head_start(summary: dict[str, Any]) -> str:
-    """Return how much longer a network was trained than the float net that it is held against, which it began as."""
-    if summary["init"] == "scratch":
+    """Return how much longer a network was trained than the float net that it is held against, which it began as.
+
+    Not of a start by RUN or FILE, which may itself have been trained for a while since it was that float net.
+    """
+    if summary["init"] not in ("fp", "torchvision"):
         return ""
     again = ", whose batch norm was not estimated again" if summary.get("before_norm") else ""
     return f"  (after {_epochs(summary)} more than the float net{again})"

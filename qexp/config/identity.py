@@ -151,7 +151,7 @@ def identity(tree: Mapping[str, Any], start_digest: str | None = None) -> dict[s
     for key, usual in _YOUNGER_OUTSIDE.items():
         if found.get(key) == usual:
             del found[key]
-    for key, usual in _younger_of_method(found).items():
+    for key, usual in younger_of_method(found["quantizer"]).items():
         if found["quantizer"].get(key) == usual:
             del found["quantizer"][key]
     return {str(key): _canonical(value) for key, value in found.items()}
@@ -183,15 +183,14 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     for path, usual in YOUNGER.items():
         group, key = _place(recipe, path)
         group.setdefault(key, usual)
-    method = {**_younger_of_method(tree), **tree["quantizer"]} if "quantizer" in tree else {}
-    return {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe} | (
-        {"quantizer": method} if method else {}
-    )
+    found = {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
+    if younger := younger_of_method(tree.get("quantizer")):
+        found["quantizer"] = {**younger, **tree["quantizer"]}
+    return found
 
 
-def _younger_of_method(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the options of a run's method that came later, with the values that mean "as before"."""
-    method = tree.get("quantizer")
+def younger_of_method(method: Any) -> Mapping[str, Any]:
+    """Return those options of the quantizer's section of a tree that came later, at the values for "as before"."""
     return _YOUNGER_OF_METHODS.get(str(method.get("_target_")), {}) if isinstance(method, Mapping) else {}
 
 

@@ -89,7 +89,7 @@ def at_least(value: Scalar, lowest: float) -> Scalar:
 
 def add_product_(x: Tensor, y: Tensor, factor: Scalar) -> Tensor:
     """Return x + y * factor, in place of `x`."""
-    return x.addcmul_(y, beside(factor, x)) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)  # type: ignore
+    return x.addcmul_(y, beside(factor, x)) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)  # type: ignore[arg-type]
 
 
 def steps_above(x: Tensor, lower: Scalar, step: Scalar) -> Tensor:

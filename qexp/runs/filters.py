@@ -1,11 +1,20 @@
 """What `key=value` on a command line means for a value that a run has, and what is said where no run has it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from qexp.utils.errors import UsageError
 from qexp.utils.text import printable, suggest
+
+NOTHING = object()  # no value, not even null
+
+
+def found_at(tree: Any, key: str) -> Any:
+    """Return what stands at a dotted key, NOTHING where nothing does."""
+    for part in key.split("."):
+        tree = tree.get(part, NOTHING) if isinstance(tree, Mapping) else NOTHING
+    return tree
 
 
 def fits(value: Any, text: str) -> bool:

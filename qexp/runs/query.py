@@ -18,7 +18,7 @@ from qexp.config.config import recorded_config
 from qexp.config.identity import float_parent, run_key, with_younger_options
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
-from qexp.runs.filters import fits, unknown_key, unknown_text
+from qexp.runs.filters import NOTHING, fits, found_at, unknown_key, unknown_text
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.files import bytes_of, read_tail
@@ -28,7 +28,6 @@ DAMAGED = "damaged"  # without a state that can be read, or done without a resul
 STATES = (*get_args(runs.State), DAMAGED)
 
 _MARKS = ("status.json", "config.yaml")  # a run directory has one of them
-_NOTHING = object()  # where a tree has no value; None is one
 _RUN = re.compile(r"s(\d+)-(.+)", re.DOTALL)
 _METHOD = re.compile(r".+-w(\d+)a(\d+)")
 
@@ -129,13 +128,14 @@ class Entry:
 
     def values(self, key: str) -> list[Any]:
         """Return what a filter may compare with at a dotted key: of the configuration, and of the summary."""
-        found, node = [self.state] if key == "state" else [], self.config
-        for part in key.split("."):
-            node = node.get(part, _NOTHING) if isinstance(node, Mapping) else _NOTHING
-        node = node.get("name", _NOTHING) if isinstance(node, Mapping) else node  # a section also stands for its name
-        found += [] if node is _NOTHING else [node]
-        measured = self.summary.get(key, _NOTHING)
-        return found if measured is _NOTHING or isinstance(measured, dict | list) else [*found, measured]
+        found, node = [self.state] if key == "state" else [], found_at(self.config, key)
+        if node is NOTHING and self.config:
+            with suppress(AttributeError, TypeError, ValueError):  # of a damaged configuration
+                node = found_at(with_younger_options(self.config), key)
+        node = node.get("name", NOTHING) if isinstance(node, Mapping) else node  # a section also stands for its name
+        found += [] if node is NOTHING else [node]
+        measured = self.summary.get(key, NOTHING)
+        return found if measured is NOTHING or isinstance(measured, dict | list) else [*found, measured]
 
     def known_keys(self) -> Iterator[str]:
         """Yield the keys that have values."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from qexp.config.identity import INDIRECT, OF_HARD, RUNTIME, YOUNGER, usual_tree
+from qexp.config.identity import INDIRECT, OF_HARD, RUNTIME, YOUNGER, usual_tree, younger_of_method
 from qexp.config.places import choices
 
 Options = Mapping[str, Hashable]  # dotted key -> value
@@ -80,9 +80,11 @@ class OptionReader:
 
 def _section(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:
     yield from _leaves(key, section)
-    if key == "recipe":
-        present = {name for name, _ in _leaves(key, section)}
-        yield from ((name, usual) for name, usual in _YOUNGER.items() if name not in present)
+    younger = _YOUNGER if key == "recipe" else {}
+    if key == "quantizer":
+        younger = {f"quantizer.{name}": usual for name, usual in younger_of_method(section).items()}
+    present = {name for name, _ in _leaves(key, section)} if younger else set()
+    yield from ((name, usual) for name, usual in younger.items() if name not in present)
 
 
 def _leaves(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:

@@ -1,8 +1,7 @@
 """Augmentations and schedules of the user's own: what is said of one that is not as it must be, and what it does."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,9 @@ Write = Callable[[str], None]
 
 
 @pytest.fixture
-def write(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """`write(text)` makes it the module mine/part.py of a package that is trusted."""
-    monkeypatch.setenv(trust.NAMES, "mine")
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def make(text: str) -> None:
-        Path("mine").mkdir()
-        Path("mine/__init__.py").write_text("")
-        Path("mine/part.py").write_text(HEAD + text)
-
-    yield make
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
-        del sys.modules[name]
+def write(write: Write) -> Write:
+    """The same with what most of these functions import."""
+    return lambda text: write(HEAD + text)
 
 
 def augment(options: str = "") -> str:

@@ -1,7 +1,6 @@
 """What is said of a part of the user's own that is not as it must be: the wrong argument, the file and the line."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,6 @@ from qexp.data.datasets import Images, MemorySource, Source
 from qexp.quantizers.base import LayerInfo, Method, Quantizer
 """
 METHOD = HEAD + "class X(Method):\n    def weight(self, bits, layer=None): return {made}\n    activation = weight\n"
-
-
-@pytest.fixture
-def write(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """`write(text)` makes it the module mine/part.py of a package that is trusted."""
-    monkeypatch.setenv(trust.NAMES, "mine")
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def make(text: str) -> None:
-        Path("mine").mkdir()
-        Path("mine/__init__.py").write_text("")
-        Path("mine/part.py").write_text(text)
-
-    yield make
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
-        del sys.modules[name]
 
 
 WRONG = {

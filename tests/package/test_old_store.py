@@ -44,6 +44,21 @@ def test_it_is_listed_with_the_width_that_its_summaries_do_not_tell(qexp: Qexp, 
     assert qexp("runs", "show", "ffnjhgkk").out.startswith("daq W2A2  resnet20 x0.125 on synthetic  seed 0\n")
 
 
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [
+        ("quantizer.granularity=tensor", {DAQ, DQA}),
+        ("quantizer.granularity=channel", set()),
+        ("recipe.ema=0", {DAQ, DQA, FP}),
+        ("recipe.schedule.own=null", {DAQ, DQA, FP}),
+    ],
+)
+def test_filters_find_runs_by_options_that_are_younger(qexp: Qexp, store: Path, word: str, found: set[str]) -> None:
+    """At the value that they have had all along."""
+    listed = json.loads(qexp("runs", word, "--json").out)
+    assert {run["run"] for run in listed} == {f"{store}/{path}" for path in found}
+
+
 def test_finished_runs_are_found_by_the_command_that_made_them(qexp: Qexp, store: Path) -> None:
     result = qexp("train", *WORDS, "quantizer=daq", "bits=2", "init=fp")
     assert (result.code, result.err) == (0, "")

@@ -27,7 +27,7 @@ from qexp.quantizers.functional import mix_grids, mix_grids_plain
 from qexp.quantizers.grids import Binary, Float, Ternary, Uniform
 from qexp.quantizers.layers import quantize_layer
 from support import methods
-from support.hard_nets import BITS, images, logits, quantized
+from support.hard_nets import BITS, check_layers, images, logits, quantized
 
 SHAPES = {
     "convolution": (6, 5, 3, 3),
@@ -196,23 +196,7 @@ def test_exact_evaluation_holds_by_channel(name, bits):
     expected = logits(model)
     for batch, threads in itertools.product((1, 7), (1, 2)):
         assert torch.equal(logits(model, batch, threads), expected)
-    seen = {}
-    with torch.inference_mode():
-        for key, layer in quantized_layers(model):
-            layer.register_forward_hook(lambda _, inputs, output, key=key: seen.update({key: (inputs[0], output)}))
-        logits(model)
-        for key, layer in quantized_layers(model):
-            x, found = seen[key]
-            values = [
-                values_at(*reversed(quantizer.codes(value))).double()
-                for quantizer, value in ((layer.input_quantizer, x), (layer.weight_quantizer, layer.weight))
-            ]
-            scale = 1.0 if layer.output_scale is None else layer.output_scale.abs().double()
-            bias = None if layer.bias is None else layer.bias.double()
-            exact = layer.apply_operation(*values, None) * scale
-            size = layer.apply_operation(*(value.abs() for value in values), None).max() * scale
-            exact = exact if bias is None else exact + (bias[:, None, None] if exact.dim() == 4 else bias)
-            assert (found - exact).abs().max() <= 1e-6 * size
+    check_layers(model)
 
 
 TRANSPOSED = {

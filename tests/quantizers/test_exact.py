@@ -10,10 +10,10 @@ from torch import nn
 
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet_cifar import resnet20
-from qexp.quantizers import calibrate, hard_evaluation, quantize, quantized_layers, weight_codes
+from qexp.quantizers import calibrate, hard_evaluation, quantize, weight_codes
 from qexp.quantizers.sums import FixedPoint, double_convolution, fixed_point_bits, integer_sums, window_totals
 from support import methods
-from support.hard_nets import BITS, IMAGES, images, logits, quantized, small
+from support.hard_nets import BITS, IMAGES, check_layers, images, logits, quantized, small
 
 
 @contextmanager
@@ -65,24 +65,7 @@ def test_of_one_sided_and_float_layers_too(name):
 def test_a_layer_gives_what_its_levels_give(name, bits):
     """Each against the product of its levels in double precision, with signed inputs, by the largest sum of sizes."""
     model = quantized(name, *bits, keep_float=())
-    seen = {}
-    with torch.inference_mode():
-        for key, layer in quantized_layers(model):
-            layer.register_forward_hook(lambda _, inputs, output, key=key: seen.update({key: (inputs[0], output)}))
-        logits(model)
-        for key, layer in quantized_layers(model):
-            x, found = seen[key]
-            values = [
-                quantizer.codes(value)[1].double()[quantizer.codes(value)[0].long()]
-                for quantizer, value in ((layer.input_quantizer, x), (layer.weight_quantizer, layer.weight))
-            ]
-            scale = 1.0 if layer.output_scale is None else layer.output_scale.abs().double()
-            bias = None if layer.bias is None else layer.bias.double()
-            size = (layer.apply_operation(*(value.abs() for value in values), None) * scale).max()
-            exact = layer.apply_operation(*values, None) * scale
-            exact = exact if bias is None else exact + (bias[:, None, None] if exact.dim() == 4 else bias)
-            assert (found - exact).abs().max() <= 1e-6 * size
-            assert seen[key][1].dtype == torch.float32
+    check_layers(model)
 
 
 def test_scale_is_applied_to_the_sum():

@@ -83,6 +83,8 @@ def test_a_run_before_an_option_has_its_usual_value(configure: Callable[..., Any
     assert variation([reader.options(old), *read(configure(*STE, "recipe.dampening=0.5"))]).options == (
         "recipe.dampening",
     )
+    before = {**config.tree, "quantizer": {k: v for k, v in config.tree["quantizer"].items() if k != "granularity"}}
+    assert reader.options(before) == reader.options(config.tree)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from qexp.quantizers import calibrate, hard_evaluation, quantize
+from qexp.quantizers import calibrate, hard_evaluation, quantize, quantized_layers
+from qexp.quantizers.channels import values_at
 from support import methods
 
 BITS = [(1, 1), (2, 2), (3, 3), (4, 4), (5, 6), (7, 8), (8, 8), (1, 8)]
@@ -54,3 +55,26 @@ def logits(model, batch=IMAGES, threads=1, codes=None):
     torch.set_num_threads(threads)
     with torch.inference_mode(), hard_evaluation(model, codes):
         return torch.cat([model(part) for part in images().split(batch)])
+
+
+def check_layers(model):
+    """Each quantized layer against the product of its levels in double precision, by the largest sum of sizes."""
+    seen = {}
+    with torch.inference_mode():
+        for key, layer in quantized_layers(model):
+            layer.register_forward_hook(lambda _, inputs, output, key=key: seen.update({key: (inputs[0], output)}))
+        logits(model)
+        for key, layer in quantized_layers(model):
+            x, found = seen[key]
+            values = [
+                values_at(*reversed(quantizer.codes(value))).double()
+                for quantizer, value in ((layer.input_quantizer, x), (layer.weight_quantizer, layer.weight))
+            ]
+            scale = 1.0 if layer.output_scale is None else layer.output_scale.abs().double()
+            bias = None if layer.bias is None else layer.bias.double()
+            size = (layer.apply_operation(*(value.abs() for value in values), None) * scale).max()
+            exact = layer.apply_operation(*values, None) * scale
+            exact = exact if bias is None else exact + (bias[:, None, None] if exact.dim() == 4 else bias)
+            assert (found - exact).abs().max() <= 1e-6 * size
+            assert found.dtype == torch.float32
+    assert seen
