@@ -64,6 +64,7 @@ class RelaxedQuantizer(Quantizer):
     Attributes:
         signed: 0 or 1; of inputs, whether calibration saw negative ones.
         of_inputs: whether this quantizes a layer's input.
+        widest: the bit-width that it was made for, where `bits` may have become fewer.
     """
 
     roles: ClassVar[dict[str, str]] = {"log_alpha": "range", "log_sigma": "noise"}
@@ -71,7 +72,7 @@ class RelaxedQuantizer(Quantizer):
 
     def __init__(self, bits: int, *, of_inputs: bool):
         super().__init__(bits)
-        self.of_inputs = of_inputs
+        self.of_inputs, self.widest = of_inputs, bits
         self.log_alpha = nn.Parameter(torch.tensor(0.0))
         self.log_sigma = nn.Parameter(torch.tensor(math.log(START)))
         self.register_buffer("signed", torch.tensor(0.0 if of_inputs else 1.0), persistent=of_inputs)
@@ -89,7 +90,7 @@ class RelaxedQuantizer(Quantizer):
     @property
     def halves(self) -> bool:
         """Whether the points may lie at k + 1/2: signed inputs of 1 bit have one on each side of zero."""
-        return self.of_inputs and self.bits == 1
+        return self.of_inputs and self.widest == 1
 
     @property
     def alpha(self) -> Tensor:
@@ -113,16 +114,17 @@ class RelaxedQuantizer(Quantizer):
     def _first_alpha(self, x: Tensor) -> Tensor:
         if self.of_inputs:
             return 2 * absolute_mean(x) / at_least(self.k_high, 1.0) ** 0.5
-        highest = 2 ** (self.bits - 1) - 1
-        if self.bits == 1:
+        highest = 2 ** (self.widest - 1) - 1
+        if self.widest == 1:
             return absolute_mean(x)
-        if self.bits <= 3:
+        if self.widest <= 3:
             return 2 * absolute_mean(x) / highest**0.5
         lower, upper = value_range(x)
         return torch.maximum(as_double(-lower), as_double(upper)) / highest
 
+    @torch.no_grad()
     def hard(self, x: Tensor) -> Tensor:
-        """Return alpha clip(round(x / alpha)), of the shape and type of `x`."""
+        """Return alpha clip(round(x / alpha)), of the shape and type of `x`, without a gradient."""
         return rounded(dense(x), scalar(self.alpha), self.k_low, self.k_high, halves=self.halves)
 
     @property
