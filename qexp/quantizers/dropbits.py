@@ -38,6 +38,7 @@ class DropBitsQuantizer(SRQQuantizer):
         backward, mask_backward: which probabilities have a gradient, for all else and for the masks.
     """
 
+    is_random = True
     logits: Tensor
 
     def __init__(self, bits: int, *, sharing: Sharing, keep: float, backward: Backward, mask_backward: Backward):
@@ -59,8 +60,8 @@ class DropBitsQuantizer(SRQQuantizer):
             return super().forward(x)
         logits = self.mask_logits()
         masks = drawn_masks(logits, self.noise.uniform(len(logits), logits))
-        which = {"backward": self.backward, "mask_backward": self.mask_backward}
-        return dropped(x, self.alpha, self.sigma, masks, self.owner, **which)
+        given = (x, self.alpha, self.sigma, masks, self.owner)
+        return dropped(*given, backward=self.backward, mask_backward=self.mask_backward)
 
     def mask_logits(self) -> Tensor:
         """Return the logits that masks are drawn from."""
@@ -101,6 +102,7 @@ class LearnedBits(LearnedMasks):
     """
 
     costs: Tensor
+    points: Tensor  # (bits - 2,), how many of positive k each level has
 
     def __init__(self, bits: int, *, cost: float, **options: Any):
         super().__init__(bits, **options)
@@ -176,7 +178,7 @@ class DropBits(Method):
         self._check_options()
         if bits == 2:
             return SRQQuantizer(bits, of_inputs=False, backward=self.backward)
-        options = {
+        options: dict[str, Any] = {
             "sharing": self.sharing,
             "keep": self.keep,
             "backward": self.backward,

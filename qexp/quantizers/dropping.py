@@ -19,6 +19,7 @@ from qexp.quantizers.numerics import (
     as_float,
     as_output,
     as_tensor,
+    clamp_,
     dense,
     dot,
     laid_out_as,
@@ -149,15 +150,17 @@ class _Dropped(torch.autograd.Function):
         x, alpha, sigma, masks = ctx.saved_tensors
         step, width = scalar(alpha), scalar(alpha) / scalar(sigma)
         limits = bounds(masks, ctx.owner, alpha, sigma)
-        adding = _Adding(x, masks, ctx.owner, limits, width, *ctx.which, ctx.needs_input_grad[3])
-        to_x, found = torch.empty_like(x), [0.0] * (3 + len(masks))
+        adding = _Adding(x, masks, ctx.owner, limits, width, *ctx.which, wants_masks=ctx.needs_input_grad[3])
+        to_x, found = torch.empty_like(x), adding.zeros
         for part, upstream, out in pieces(x, laid_out_as(grad, x), to_x):
             slope, own = adding.gradients(as_float(part), as_float(upstream), scalar(sigma))
             found = [before + now for before, now in zip(found, own, strict=True)]
             out.copy_(slope.mul_(width))
         by_k, by_slope, by_spread, *by_masks = found
-        to_masks = torch.stack([as_tensor(own * step, masks) for own in by_masks]).to(masks.device)
-        to_masks = to_masks / masks.clamp_min(torch.finfo(masks.dtype).tiny)  # where a mask is 0 its gradient is, too
+        to_masks = None
+        if by_masks:
+            by_log = torch.stack([as_tensor(own * step, masks).to(masks.device) for own in by_masks])
+            to_masks = by_log / masks.clamp_min(torch.finfo(masks.dtype).tiny)  # where one is 0, that by its log is too
         to_alpha = as_tensor(by_k - by_slope - by_spread, alpha)
         return as_output(to_x, x), to_alpha, as_tensor(by_spread * width, sigma), to_masks, None, None, None
 
@@ -193,13 +196,16 @@ class _Adding:
         width: Scalar,
         backward: Backward,
         mask_backward: Backward,
+        *,
         wants_masks: bool,
     ):
         dtype = precision(like)
-        self.limits, self.width, self.masks, self.wants_masks = limits.to(dtype), width, len(masks), wants_masks
+        self.limits, self.width = limits.to(dtype), width
+        self.masks = len(masks) if wants_masks else 0
         self.backward, self.mask_backward = backward, mask_backward
         self.reach = (len(owner) - 0.5) * width + FAR[dtype]
         self.by_k = backward == "all" or (wants_masks and mask_backward == "all")
+        self.zeros: list[Scalar] = [0.0] * (3 + self.masks)
         self.runs = _runs(owner, [logarithm(value) for value in scalars(masks)], single=self.by_k)
         self.owner = torch.tensor([-1 if own is None else own for own in owner], device=masks.device)
         self.log_masks = torch.cat([masks.log(), torch.zeros_like(masks[:1])])[self.owner].to(dtype)
@@ -212,10 +218,10 @@ class _Adding:
         """
         k, width = _chosen(x, self.limits), self.width
         size = k.abs().long()
-        u = (x / sigma).clamp_(-self.reach, self.reach)
+        u = clamp_(x / sigma, -self.reach, self.reach)
         v = add_product_(u.clone(), k, -width)
         reference = log_weight(v, width / 2).add_(self.log_masks[size])
-        sums = Sums(u, by_k=self.by_k, masks=self.wants_masks)
+        sums = Sums(u, by_k=self.by_k, masks=self.masks > 0)
         sums.add(u, self.runs, width, reference)
         weight = grad * k / sums.whole
         if self.backward == "all":
@@ -224,7 +230,7 @@ class _Adding:
             own = weighed(v, width / 2, 0.0, reference)
             slope = (own.slope - sums.slope / sums.whole).mul_(weight)
             spread = (own.spread - sums.spread / sums.whole).mul_(weight)
-        by_masks = self._by_masks(sums, grad, weight, self.owner[size]) if self.wants_masks else [0.0] * self.masks
+        by_masks = self._by_masks(sums, grad, weight, self.owner[size]) if self.masks else ()
         return slope, [dot(grad, k), dot(slope, u), total(spread), *by_masks]
 
     def _by_masks(self, sums: Sums, grad: Tensor, weight: Tensor, owner: Tensor) -> list[Scalar]:

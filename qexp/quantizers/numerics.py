@@ -88,6 +88,11 @@ def at_least(value: Scalar, lowest: float) -> Scalar:
     return value.clamp_min(lowest) if isinstance(value, Tensor) else max(value, lowest)
 
 
+def clamp_(x: Tensor, lowest: Scalar, highest: Scalar) -> Tensor:
+    """Return clamp(x, lowest, highest), in place of `x`; the ends are two numbers or two 0-dim tensors."""
+    return x.clamp_(lowest, highest)  # type: ignore[arg-type]
+
+
 def add_product_(x: Tensor, y: Tensor, factor: Scalar) -> Tensor:
     """Return x + y * factor, in place of `x`."""
     return x.addcmul_(y, beside(factor, x)) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from qexp.quantizers.numerics import (
     as_float,
     as_output,
     at_least,
+    clamp_,
     dense,
     pieces,
     precision,
@@ -41,9 +42,9 @@ def nearest_point(x: Tensor, alpha: Scalar, low: Scalar, high: Scalar, *, halves
     """
     index = torch.div(x, alpha)
     if not halves:
-        return index.round_().clamp_(low, high)  # type: ignore[arg-type]
+        return clamp_(index.round_(), low, high)
     shift = -low % 1
-    return index.add_(shift).round_().clamp_(low + shift, high + shift).sub_(shift)  # type: ignore[arg-type]
+    return clamp_(index.add_(shift).round_(), low + shift, high + shift).sub_(shift)
 
 
 def rounded(x: Tensor, alpha: Scalar, low: Scalar, high: Scalar, *, halves: bool = False) -> Tensor:
@@ -73,8 +74,9 @@ class RelaxedQuantizer(Quantizer):
     def __init__(self, bits: int, *, of_inputs: bool):
         super().__init__(bits)
         self.of_inputs, self.widest = of_inputs, bits
-        self.log_alpha = nn.Parameter(torch.tensor(0.0))
-        self.log_sigma = nn.Parameter(torch.tensor(math.log(START)))
+        first = 1 / max(1, 2**bits - 1 if of_inputs else 2 ** (bits - 1) - 1)  # not calibrated: up to 1
+        self.log_alpha = nn.Parameter(torch.tensor(math.log(first)))
+        self.log_sigma = nn.Parameter(torch.tensor(math.log(first * START)))
         self.register_buffer("signed", torch.tensor(0.0 if of_inputs else 1.0), persistent=of_inputs)
 
     @property

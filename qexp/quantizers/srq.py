@@ -26,6 +26,7 @@ from qexp.quantizers.numerics import (
     as_float,
     as_output,
     as_tensor,
+    clamp_,
     dense,
     dot,
     laid_out_as,
@@ -106,6 +107,10 @@ class _SemiRelaxed(torch.autograd.Function):
         return to_x, to_alpha, to_sigma, None, None, None, None, None
 
 
+def _zeros(count: int) -> list[Scalar]:
+    return [0.0] * count
+
+
 def _by_the_chosen(
     x: Tensor, grad: Tensor, alpha: Scalar, sigma: Scalar, low: Scalar, high: Scalar, *, halves: bool
 ) -> tuple[Tensor, Scalar, Scalar]:
@@ -119,12 +124,12 @@ def _by_the_chosen(
     wide, middle = h * (high - low + 1), h * (high + low)
     thin, outer = exponential(-2 * h), exponential(-2 * wide)
     bound = wide + FAR[precision(x)]
-    to_x, sums = torch.empty_like(x), [0.0] * 7
+    to_x, sums = torch.empty_like(x), _zeros(7)
     share = alpha * (1 - thin) / (1 - outer)
     for part, upstream, out in pieces(x, grad, to_x):
         part, upstream = as_float(part), as_float(upstream)  # noqa: PLW2901
         k = nearest_point(part, alpha, low, high, halves=halves)
-        u = (part / sigma).clamp_(middle - bound, middle + bound)
+        u = clamp_(part / sigma, middle - bound, middle + bound)
         v = add_product_(u.clone(), k, -2 * h)
         upper, lower = (h - v).sigmoid_(), v.add_(h).sigmoid_()
         top, bottom = (wide + middle - u).sigmoid_(), (u + (wide - middle)).sigmoid_()
@@ -151,20 +156,21 @@ def _by_the_mean(
     """Return dL/dx, dL/dalpha and dL/dsigma where all probabilities get a gradient: that of the mean of the grid."""
     width, reach = alpha / sigma, FAR[precision(x)]
     first, last = (low - 0.5) * width - reach, (high + 0.5) * width + reach
-    to_x, by_k, by_slope, by_spread = torch.empty_like(x), 0.0, 0.0, 0.0
+    to_x, sums = torch.empty_like(x), _zeros(3)
     for part, upstream, out in pieces(x, grad, to_x):
         part, upstream = as_float(part), as_float(upstream)  # noqa: PLW2901
         k = nearest_point(part, alpha, low, high, halves=halves)
-        u = (part / sigma).clamp_(first, last)
+        u = clamp_(part / sigma, first, last)
         v = add_product_(u.clone(), k, -width)
-        sums, reference = Sums(u, by_k=True, masks=False), log_weight(v, width / 2)
+        mean, reference = Sums(u, by_k=True, masks=False), log_weight(v, width / 2)
         for j in range(1 - min(points, MOST_POINTS + 1), min(points, MOST_POINTS + 1)):
             inside = torch.where((k >= low - j) & (k <= high - j), 0.0, -torch.inf).to(u.dtype)
-            sums.add(v, [Run(j, log_mask=inside)], width, reference)
-        slope, spread = sums.expected_slope().mul_(upstream), sums.expected_spread()
-        by_k, by_slope = by_k + dot(upstream, k), by_slope + dot(slope, u)
-        by_spread = by_spread + dot(spread, upstream)
+            mean.add(v, [Run(j, log_mask=inside)], width, reference)
+        slope, spread = mean.expected_slope().mul_(upstream), mean.expected_spread()
+        found = (dot(upstream, k), dot(slope, u), dot(spread, upstream))
+        sums = [before + own for before, own in zip(sums, found, strict=True)]
         out.copy_(slope.mul_(width))
+    by_k, by_slope, by_spread = sums
     return as_output(to_x, x), by_k - by_slope - by_spread, by_spread * width
 
 
