@@ -129,7 +129,7 @@ def test_the_commands_of_a_card_are_jobs_of_the_method(name, qexp):
 
 @of_every_method
 def test_what_a_card_says_of_cost_was_measured(name):
-    """Each number stands in docs/PERFORMANCE.md, which names the machine; the rest is `not measured`."""
+    """Each number stands somewhere in docs/PERFORMANCE.md, which names the machine; the rest is `not measured`."""
     cost = section(card(name), "Cost")
     assert "](../PERFORMANCE.md)" in cost or "not measured" in cost.lower()
     assert numbers(cost) - numbers((ROOT / "docs" / "PERFORMANCE.md").read_text()) == set()
