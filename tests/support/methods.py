@@ -20,7 +20,8 @@ def method(name: str, **changes: object) -> Method:
     name, *words = name.split()
     changes = {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words)} | changes
     raw = OmegaConf.to_container(OmegaConf.load(conf_dir() / "quantizer" / f"{name}.yaml"))
-    target, options = raw.pop("_target_"), {k: v for k, v in raw.items() if k not in ("name", "default_bits")}
+    target = raw.pop("_target_")
+    options = {key: value for key, value in raw.items() if key != "name" and not key.startswith("default_")}
     make, options = resolve(Section(name, target, options | changes), "quantizer")
     return make(**options)
 
