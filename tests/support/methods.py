@@ -49,6 +49,8 @@ VARIANTS = [
     ("br mix=[minmax@2,fp]", "weight", 2),
     ("br mix=[minmax@2,fp]", "activation", 2),
     ("br mix=[sawb@2,fp] activation_mix=[pact@2,fp]", "activation", 2),
+    *[("rq straight_through=true", side, bits) for side in ("weight", "activation") for bits in (1, 2, 4)],
+    *[("rq neighbours=null temperature_end=0.5", side, bits) for side in ("weight", "activation") for bits in (2, 4)],
     *[("srq backward=all", side, bits) for side in ("weight", "activation") for bits in (2, 5)],
     ("srq grid=full", "weight", 2),
     ("dropbits sharing=points backward=all", "weight", 3),
