@@ -45,6 +45,7 @@ YOUNGER: Mapping[str, Any] = {
     "cutmix": 0.0,
     "augment": None,
     "schedule.own": None,
+    "schedule.restarts": [],
 }
 _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "layer_bits": [],
@@ -182,7 +183,7 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     recipe = copy.deepcopy(dict(tree.get("recipe", {})))
     for path, usual in YOUNGER.items():
         group, key = _place(recipe, path)
-        group.setdefault(key, usual)
+        group.setdefault(key, copy.deepcopy(usual))
     found = {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
     if younger := younger_of_method(tree.get("quantizer")):
         found["quantizer"] = {**younger, **tree["quantizer"]}

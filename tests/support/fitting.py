@@ -14,9 +14,9 @@ ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weig
 ROLES = RoleOptimizers(weight=SGD, norm=SGD, range=ADAM, scale=ADAM, clip=SGD, attention=SGD, quantizer=ADAM)
 
 
-def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, own=None):
-    options = ScheduleOptions(name=name, warmup=warmup, milestones=milestones, factor=factor, end=end, own=None)
-    return make_schedule(options, own)
+def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, restarts=(), own=None):
+    options = {"name": name, "warmup": warmup, "milestones": milestones, "factor": factor, "end": end}
+    return make_schedule(ScheduleOptions(**options, restarts=restarts, own=None), own)
 
 
 class Fixed:
