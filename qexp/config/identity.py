@@ -23,12 +23,13 @@ RUNTIME = (
 )
 # Where images lie is no part either: the fingerprint of their names and sizes stands for them.
 INDIRECT = (
-    *(("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits")),
-    ("dataset", "path"),
+    *(("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("dataset", "path")),
+    *(("quantizer", "default_bits"), ("quantizer", "default_norm_batches")),
 )
 
 # Options of a recipe that are younger than the first runs, `a.b` for one in a group, with the value that means "as
 # before": at that value they are not part of the key, and where a stored configuration lacks them they have it.
+_ADAM = {"name": "adam", "lr": 1e-3, "momentum": 0.9, "nesterov": False, "weight_decay": 0}
 YOUNGER: Mapping[str, Any] = {
     "precision": "float32",
     "accumulate": 1,
@@ -46,6 +47,9 @@ YOUNGER: Mapping[str, Any] = {
     "augment": None,
     "schedule.own": None,
     "schedule.restarts": [],
+    "optimizer.mask": {**_ADAM, "lr": 1e-2},
+    "optimizer.bits": {**_ADAM, "lr": 1e-2},
+    "optimizer.noise": _ADAM,
 }
 _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "layer_bits": [],
@@ -81,7 +85,10 @@ def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
         found["init"] = "scratch" if found["init"] == "fp" else found["init"]
         found["recipe"] |= {key: YOUNGER[key] for key in OF_HARD if key in found["recipe"]}
         for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
-            found["recipe"]["optimizer"][role] = dict(found["recipe"]["optimizer"]["weight"])
+            usual = YOUNGER.get(f"optimizer.{role}", found["recipe"]["optimizer"]["weight"])
+            found["recipe"]["optimizer"][role] = dict(usual)
+    elif found["recipe"].get("norm_batches", 0) is None:
+        found["recipe"]["norm_batches"] = found["quantizer"].get("default_norm_batches", 0)
     return found
 
 

@@ -163,6 +163,8 @@ def build_covered(
         activation_bits=config.activation_bits,
         keep_float=config.keep_float,
         layer_bits=config.layer_bits,
+        seed=config.seed,
+        sample=torch.zeros(1, parts.source.channels, parts.source.image_size, parts.source.image_size),
     )
     if state is not None and is_quantized:
         load(model, weights.named_as(model.state_dict().keys(), state), source)
@@ -215,6 +217,7 @@ def make_step(
         clip_norm=recipe.clip_norm,
         average=WeightAverage(model, recipe.ema) if recipe.ema else None,
         cached_weights=partial(quantizers.cached_weights, model),
+        begin_part=partial(quantizers.begin_part, model),
     )
 
 
