@@ -35,6 +35,7 @@ OF_RUNS = (
     "engine/test_average",
     "engine/test_early_stop",
     "engine/test_step",
+    "engine/test_schedules",
     "data/test_augment",
     "data/test_batches",
     "data/test_loader",
@@ -566,6 +567,13 @@ MISTAKES = (
         "with torch.random.fork_rng(devices=[]):\n                torch",
         "with torch.no_grad():\n                torch",
         "data",
+    ),
+    Mistake(
+        "restarts: a segment ends with training",
+        "schedules.py",
+        "min((restart for restart in restarts if restart > done), default=1.0)",
+        "1.0",
+        "engine",
     ),
     Mistake(
         "own schedule: not used",
