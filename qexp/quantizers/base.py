@@ -106,8 +106,13 @@ class Quantizer(Part):
 
     def __init__(self, bits: int):
         super().__init__()
-        self.bits = bits
+        self._bits = bits
         self.evaluation: Literal["soft", "hard"] = "hard"
+
+    @property
+    def bits(self) -> int:
+        """The bit-width now: that of the constructor, unless a subclass learns it and takes it from its state."""
+        return self._bits
 
     @property
     def is_soft(self) -> bool:
