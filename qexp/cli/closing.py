@@ -131,7 +131,7 @@ def _epochs(summary: dict[str, Any]) -> str:
 
 def _label(summary: dict[str, Any]) -> str:
     if found := measured_bits(summary):
-        return method_label(summary["quantizer"], *found.sides, found.is_partly_float)
+        return found.named(summary["quantizer"])
     bits = summary["weight_bits"], summary["activation_bits"]
     return method_label(summary["quantizer"], *bits, _is_mixed(summary.get("layers"), bits))
 

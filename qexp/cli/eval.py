@@ -27,7 +27,7 @@ from qexp.config.yaml_files import load_yaml
 from qexp.experiment.own_code import check_trust
 from qexp.runs.measured_bits import measured_bits
 from qexp.utils.errors import UsageError
-from qexp.utils.text import UNFIT, differing_codes, method_label, one_line, percent, suggest
+from qexp.utils.text import UNFIT, differing_codes, one_line, percent, suggest
 
 CHECKPOINTS = ("last", "best")
 LONGEST_WORD = 4096  # of a path on Linux
@@ -169,9 +169,7 @@ def run_result(request: EvalRequest, *, firmness: bool, config_dir: str | None =
 def _label(config: Config, result: dict[str, Any]) -> str:
     """Return what was evaluated: with the bits that its layers have, where they need not all be as configured."""
     found = measured_bits(result)
-    if found is None:
-        return config.label
-    return f"{method_label(config.quantizer.name, *found.sides, found.is_partly_float)}  {config.subject}"
+    return config.label if found is None else f"{found.named(config.quantizer.name)}  {config.subject}"
 
 
 def _find_run(store: str | None, text: str) -> Path:

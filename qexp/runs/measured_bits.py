@@ -35,8 +35,12 @@ class MeasuredBits:
 
     @property
     def label(self) -> str:
-        """`W3.2A4`."""
+        """`W3.2A4`; a `+` says that there are float layers besides."""
         return "W{}A{}".format(*self.sides) + "+" * self.is_partly_float
+
+    def named(self, method: str) -> str:
+        """Return `ste W3.2A4`."""
+        return f"{method} {self.label}"
 
     @property
     def line(self) -> str:

@@ -53,7 +53,7 @@ class Entry:
         """`daq W2A2`, as far as the path tells; the result, else the configuration, tells of layers with other bits."""
         name, _, bits = self.method.rpartition("-")
         if self.bits:
-            return method_label(name, *self.bits.sides, self.bits.is_partly_float)
+            return self.bits.named(name)
         found = re.fullmatch(r"w(\d+)a(\d+)", bits)
         return method_label(name, found[1], found[2], self.config.get("layer_bits")) if found else self.method
 
@@ -118,14 +118,11 @@ class Entry:
     @cached_property
     def last_epoch(self) -> dict[str, Any]:
         """The last whole line of metrics.jsonl."""
-        try:
-            lines = read_tail(self.path / "metrics.jsonl").splitlines()
-        except OSError:
-            return {}
-        for line in reversed(lines):
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                return record if isinstance(record, dict) else {}
+        with suppress(OSError):
+            for line in reversed(read_tail(self.path / "metrics.jsonl").splitlines()):
+                with suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    return record if isinstance(record, dict) else {}
         return {}
 
     @property
@@ -153,10 +150,9 @@ class Entry:
     @cached_property
     def files(self) -> dict[str, int]:
         """Name -> bytes of what lies in the directory; folders with all that is in them."""
-        try:
+        with suppress(OSError):
             return {entry.name: bytes_of(entry) for entry in sorted(self.path.iterdir())}
-        except OSError:
-            return {}
+        return {}
 
     @property
     def bytes(self) -> int:
