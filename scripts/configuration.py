@@ -73,10 +73,11 @@ def main_section() -> str:
     others = [option for option in options if option not in runtime]
     indirect = ", ".join(f"`{group}.{key}`" for group, key in INDIRECT)
     written = {key: "null" if value is None else value for key, value in YOUNGER.items()}
-    usual = ", ".join(f"`recipe.{key}={value}`" for key, value in written.items())
+    usual = ", ".join(f"`recipe.{key}={value}`" for key, value in written.items() if not isinstance(value, dict))
+    roles = ", ".join(f"`recipe.{key}`" for key, value in written.items() if isinstance(value, dict))
     rest = f"""Not part of the identity either: {indirect} and `bits`, which act through the options that refer to them
     or change no result; `protocol`, which acts through the values that it sets; and {usual}, where they have these
-    values."""
+    values, and {roles}, where they have those of the recipes."""
     return f"""## The run
 
 `conf/train.yaml`. These say what is computed, so they are part of a run's identity: another value is another run, with

@@ -59,7 +59,7 @@ class Recipe:
     ema: Decay
     dampening: NonNegative
     freezing: Fraction
-    norm_batches: NonNegativeInt
+    norm_batches: NonNegativeInt | None  # of a normalized configuration a number
     optimizer: RoleOptimizers
 
 

@@ -23,12 +23,13 @@ RUNTIME = (
 )
 # Where images lie is no part either: the fingerprint of their names and sizes stands for them.
 INDIRECT = (
-    *(("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("quantizer", "default_bits")),
-    ("dataset", "path"),
+    *(("recipe", "init"), ("recipe", "width"), ("recipe", "eval_batch_size"), ("dataset", "path")),
+    *(("quantizer", "default_bits"), ("quantizer", "default_norm_batches")),
 )
 
 # Options of a recipe that are younger than the first runs, `a.b` for one in a group, with the value that means "as
 # before": at that value they are not part of the key, and where a stored configuration lacks them they have it.
+_ADAM = {"name": "adam", "lr": 1e-3, "momentum": 0.9, "nesterov": False, "weight_decay": 0}
 YOUNGER: Mapping[str, Any] = {
     "precision": "float32",
     "accumulate": 1,
@@ -45,6 +46,9 @@ YOUNGER: Mapping[str, Any] = {
     "cutmix": 0.0,
     "augment": None,
     "schedule.own": None,
+    "optimizer.mask": {**_ADAM, "lr": 1e-2},
+    "optimizer.bits": {**_ADAM, "lr": 1e-2},
+    "optimizer.noise": _ADAM,
 }
 _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "layer_bits": [],
@@ -80,7 +84,10 @@ def normalized(tree: Mapping[str, Any]) -> dict[str, Any]:
         found["init"] = "scratch" if found["init"] == "fp" else found["init"]
         found["recipe"] |= {key: YOUNGER[key] for key in OF_HARD if key in found["recipe"]}
         for role in set(found["recipe"]["optimizer"]) - {"weight", "norm"}:
-            found["recipe"]["optimizer"][role] = dict(found["recipe"]["optimizer"]["weight"])
+            usual = YOUNGER.get(f"optimizer.{role}", found["recipe"]["optimizer"]["weight"])
+            found["recipe"]["optimizer"][role] = dict(usual)
+    elif found["recipe"].get("norm_batches", 0) is None:
+        found["recipe"]["norm_batches"] = found["quantizer"].get("default_norm_batches", 0)
     return found
 
 
@@ -182,7 +189,7 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
     recipe = copy.deepcopy(dict(tree.get("recipe", {})))
     for path, usual in YOUNGER.items():
         group, key = _place(recipe, path)
-        group.setdefault(key, usual)
+        group.setdefault(key, copy.deepcopy(usual))
     found = {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
     if younger := younger_of_method(tree.get("quantizer")):
         found["quantizer"] = {**younger, **tree["quantizer"]}

@@ -46,7 +46,7 @@ def _section(key: str, raw: Any, is_record: bool) -> Section:
         raise Invalid([Problem(key, "expected the name of a choice", raw)])
     options = dict(raw)
     name, target = options.pop("name", None), options.pop("_target_", None)
-    for other in ("default_bits", "digest"):  # no options of the class
+    for other in ("default_bits", "default_norm_batches", "digest"):  # no options of the class
         options.pop(other, None)
     problems = []
     if isinstance(target, str) and library_of(target) and not _NAME.fullmatch(str(network := options.get("network"))):

@@ -25,13 +25,14 @@ class StepOutput(NamedTuple):
 
 
 class BatchPart(NamedTuple):
-    """Images (n, C, H, W) and labels of a part, its fraction of the batch, and whether it is the last one.
+    """Images (n, C, H, W) and labels of a part, its number from 0, its fraction of the batch, whether it is the last.
 
     Labels are (n,) int64, or of mixed images their probabilities (n, classes).
     """
 
     images: Tensor
     labels: Tensor
+    number: int
     fraction: float
     is_last: bool
 
@@ -66,6 +67,7 @@ class Step:
         accumulate: parts that a batch is cut into, whose gradients add up to that of the batch; batch
             normalization sees the parts.
         cached_weights: entered around the parts of a batch, for work on the weights that all of them share.
+        begin_part: is told the number of a part, from 0, where there are several.
         schedules: are told the fraction of training that is done, before each batch.
         freezing: changes weights around the updates; None for nothing.
         clip_norm: the largest norm of the gradients of a batch over all parameters, 0 for any.
@@ -85,6 +87,7 @@ class Step:
         precision: Precision = "float32",
         accumulate: int = 1,
         cached_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+        begin_part: Callable[[int], None] = lambda part: None,
         schedules: Sequence[Callable[[float], None]] = (),
         freezing: WeightHook | None = None,
         clip_norm: float = 0.0,
@@ -92,7 +95,7 @@ class Step:
     ):
         self.model, self.criterion, self.optimizers, self.penalty = model, criterion, optimizers, penalty
         self.accumulate, self.cached_weights = accumulate, cached_weights if accumulate > 1 else nullcontext
-        self.clip_norm, self.average = clip_norm, average
+        self.clip_norm, self.average, self.begin_part = clip_norm, average, begin_part
         self.schedules, self.freezing = (optimizers.set_learning_rates, *schedules), freezing
         device = next(model.parameters()).device
         self._autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
@@ -112,12 +115,14 @@ class Step:
         count = max(1, min(self.accumulate, len(images) // 2))  # batch norm cannot train on a single image
         pairs = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
         return [
-            BatchPart(own, own_labels, len(own) / len(images), index + 1 == count)
+            BatchPart(own, own_labels, index, len(own) / len(images), index + 1 == count)
             for index, (own, own_labels) in enumerate(pairs)
         ]
 
     def forward(self, part: BatchPart) -> Tensor:
         """Return task loss and penalty of a part; raises NotFinite, see `LossGuard`."""
+        if self.accumulate > 1:
+            self.begin_part(part.number)
         with self._autocast:
             logits = self.model(part.images)
         loss = self.criterion(logits.float(), part.labels) * part.fraction

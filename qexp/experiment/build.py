@@ -174,6 +174,8 @@ def _quantized(model: nn.Module, config: Config, parts: Parts) -> quantizers.Cov
             activation_bits=config.activation_bits,
             keep_float=config.keep_float,
             layer_bits=config.layer_bits,
+            seed=config.seed,
+            sample=torch.zeros(1, parts.source.channels, parts.source.image_size, parts.source.image_size),
         )
     except ValueError as error:
         if config.widths_of is None or "layer_bits " not in str(error):
@@ -232,6 +234,7 @@ def make_step(
         clip_norm=recipe.clip_norm,
         average=WeightAverage(model, recipe.ema) if recipe.ema else None,
         cached_weights=partial(quantizers.cached_weights, model),
+        begin_part=partial(quantizers.begin_part, model),
     )
 
 

@@ -77,15 +77,16 @@ def recovered_summary(path: Path, config: Config, parts: Parts, float_net: Float
     records = _records(path / "metrics.jsonl")
     end = _last_epoch(config, records)
     after_norm = records.pop(AFTER_NORM, None)
-    last = after_norm if config.recipe.norm_batches else records.get(end)
+    images = parts.source.prepare(data_root(config.data_dir), download=False)[0] - config.recipe.holdout
+    state = read_checkpoint(path / LAST)["model"]
+    model, coverage = build_covered(config, parts, state, source=str(path / LAST))
+    is_estimated = config.recipe.norm_batches and quantizers.has_running_statistics(model)
+    last = after_norm if is_estimated else records.get(end)
     if last is None or last.hard is None or last.soft is None:
         raise QexpError(
             f"its summary.json is lost, and metrics.jsonl does not tell what its last epoch gave: {path}; qexp eval "
             "measures its network again, overwrite=true trains it again"
         )
-    images = parts.source.prepare(data_root(config.data_dir), download=False)[0] - config.recipe.holdout
-    state = read_checkpoint(path / LAST)["model"]
-    model, coverage = build_covered(config, parts, state, source=str(path / LAST))
     per_epoch, epochs = count_batches(images, config.recipe.batch_size, drop_single=True), config.recipe.epochs
     quantizers.anneal(model, Progress(end * per_epoch, epochs * per_epoch, end - 1, epochs))
     env = runs.read_json(path / "env.json") or {}

@@ -38,7 +38,7 @@ def with_new_norms(session: Session, last: EpochRecord, path: Path, callbacks: S
         Diverged: the loss is not finite with the new statistics.
     """
     recipe = session.config.recipe
-    if not recipe.norm_batches:
+    if not recipe.norm_batches or not quantizers.has_running_statistics(session.model):
         return last
     estimate_norms(session.model, session.stop.pausing(_batches_after(session, recipe.epochs, recipe.norm_batches)))
     hard, soft = evaluate_session(session)

@@ -6,6 +6,7 @@ from qexp.quantizers.codes import codes_digest, codes_that_differ, pack_codes, p
 from qexp.quantizers.conversion import Conversion, check_conversion
 from qexp.quantizers.convert import (
     anneal,
+    begin_part,
     cached_weights,
     calibrate,
     check_reached,
@@ -61,6 +62,7 @@ __all__ = [
     "QuantLinear",
     "Quantizer",
     "anneal",
+    "begin_part",
     "cached_weights",
     "calibrate",
     "check_conversion",

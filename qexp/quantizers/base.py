@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qexp.quantizers.noise import Noise
 from qexp.quantizers.numerics import Scalar
 from qexp.utils.types import Progress
 
@@ -99,19 +100,30 @@ class Quantizer(Part):
 
     While training, and in soft evaluation, `forward` may return a relaxed value; otherwise it returns at most
     `2**bits` distinct values, in each channel that has levels of its own, equal bit for bit to `levels[codes]`.
+
+    Args:
+        bits: the bit-width.
+
+    Attributes:
+        noise: where a method is random: all its random numbers come from here, while training and never in evaluation.
     """
 
     has_soft_form: ClassVar[bool] = False  # does soft evaluation differ from hard evaluation?
     is_scale_free: ClassVar[bool] = False  # is the weight standardized first, so that its size means nothing?
+    is_random: ClassVar[bool] = False  # does training draw from `noise`?
 
     def __init__(self, bits: int):
         super().__init__()
         self._bits = bits
+        self.noise = Noise()
         self.evaluation: Literal["soft", "hard"] = "hard"
 
     @property
     def bits(self) -> int:
-        """The bit-width now: that of the constructor, unless a subclass learns it and takes it from its state."""
+        """The bit-width now: a method that learns it works it out from parameters or buffers, which a checkpoint has.
+
+        To ask such a method waits for the device, so that no training step does.
+        """
         return self._bits
 
     @property
@@ -164,6 +176,13 @@ class Quantizer(Part):
     def anneal(self, progress: Progress) -> None:  # noqa: B027
         """Set everything that follows a schedule, as a pure function of `progress`."""
 
+    def edit_weight(self, weight: Tensor, progress: Progress) -> None:  # noqa: B027
+        """Change the weight itself where a method does that at given steps: called before each step, after `anneal`.
+
+        What it remembers belongs into buffers. On resuming it is called once more for the last step that was done,
+        before the weights and buffers of that moment are put back.
+        """
+
     def penalty(self) -> Tensor | None:
         """Return a scalar to add to the loss, or None."""
         return None
@@ -191,6 +210,10 @@ class LayerInfo:
     total_weights: int = 1  # weights in all quantized layers
     layers: int = 1  # quantized layers
     channel_shape: tuple[int, ...] = ()  # of one number for each output channel of the weight, such as (64, 1, 1, 1)
+    index: int = 0  # of this layer among the quantized ones, in the order of `named_modules`
+    shape: tuple[int, ...] = ()  # of the weight
+    features: int = 0  # values of one sample that the layer is given, where `Method.needs_sizes`, as the next one
+    multiplications: int = 0  # multiply-accumulates of one sample
 
 
 class Method(ABC):
@@ -199,6 +222,7 @@ class Method(ABC):
     weight_bits: ClassVar[Collection[int]] = range(1, 9)
     activation_bits: ClassVar[Collection[int]] = range(1, 9)
     output_scale: ClassVar[bool] = False  # does a layer learn a scale |beta|? Weight quantizers are given it, then
+    needs_sizes: ClassVar[bool] = False  # of LayerInfo: features and multiplications, for which a sample is passed
 
     @abstractmethod
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> Quantizer:

@@ -14,6 +14,7 @@ from qexp.quantizers.layer_bits import Choice, check_choices, choose_bits
 from qexp.quantizers.layers import QuantLayer, quantize_layer
 from qexp.quantizers.norms import kept_norms
 from qexp.quantizers.reach import layers_of, leave_fast_paths, named_otherwise, obstacles, other_weights, weights_of
+from qexp.quantizers.sizes import LayerSize, layer_sizes
 from qexp.utils.text import few, plural
 from qexp.utils.types import Progress
 
@@ -26,6 +27,8 @@ def quantize(
     activation_bits: int,
     keep_float: Sequence[str] = ("first", "last"),
     layer_bits: Sequence[str] = (),
+    seed: int = 0,
+    sample: Tensor | None = None,
 ) -> Coverage:
     """Turn the convolutions and linear layers of `model` into quantized ones, in place.
 
@@ -40,12 +43,15 @@ def quantize(
         keep_float: layers to leave alone: `first`, `last`, a name, or a pattern such as `layer1.*`; followed by
             `:weight` or `:input` for that side only.
         layer_bits: layers with bits of their own: the same, followed by `:BITS`.
+        seed: of the random numbers that methods draw while training.
+        sample: a batch (N, ...) of any content, which methods need that ask how much a layer computes.
 
     Returns:
         What is quantized, what is left float, and why: also layers whose weight cannot be reached.
 
     Raises:
-        ValueError: a bit-width the method does not have, an entry that fits no layer, or nothing to quantize.
+        ValueError: a bit-width the method does not have, an entry that fits no layer, nothing to quantize, or no sample
+            for a method that needs one.
     """
     layers, fixed, before = layers_of(model), obstacles(model), sum(1 for _ in quantized_layers(model))
     if before and not layers:
@@ -57,19 +63,42 @@ def quantize(
     if not chosen and (layer_bits or (weight_bits, activation_bits) != (FLOAT_BITS, FLOAT_BITS)):
         already = f"; {plural(before, 'layer')} quantized before" if before else ""
         raise ValueError(_nothing(coverage) + already)
-    total = sum(one.weights for one in coverage.quantized)
-    for name, layer in chosen.items():
-        shape = channel_shape(layer, layer.weight)  # type: ignore[arg-type]
-        info, (of_weight, of_input) = LayerInfo(weights_of(layer), total, len(chosen), shape), choices[name].bits
-        quantize_layer(
-            layer,
+    for name, info in _infos(model, method, chosen, sample).items():
+        of_weight, of_input = choices[name].bits
+        layer = quantize_layer(
+            chosen[name],
             None if of_weight == FLOAT_BITS else method.weight(of_weight, info),
             None if of_input == FLOAT_BITS else method.activation(of_input, info),
             scale=method.output_scale,
             method=type(method).__name__,
         )
+        for side, own in (("weight", layer.weight_quantizer), ("input", layer.input_quantizer)):
+            if own is not None:
+                own.noise.begin(seed, name, side)
     leave_fast_paths(model)
     return coverage
+
+
+def _infos(
+    model: nn.Module, method: Method, layers: Mapping[str, nn.Module], sample: Tensor | None
+) -> dict[str, LayerInfo]:
+    """Return what a method is told of each layer that is to be quantized."""
+    if method.needs_sizes and sample is None:
+        raise ValueError(f"{type(method).__name__} asks how much each layer computes: quantize(sample=...) shows it")
+    sizes = layer_sizes(model, layers, sample) if method.needs_sizes and sample is not None else {}
+    counts = {name: weights_of(layer) for name, layer in layers.items()}
+    return {
+        name: LayerInfo(
+            layer_weights=counts[name],
+            total_weights=sum(counts.values()),
+            layers=len(layers),
+            channel_shape=channel_shape(layer, layer.weight),  # type: ignore[arg-type]
+            index=index,
+            shape=tuple(layer.weight.shape),  # type: ignore[arg-type]
+            **sizes.get(name, LayerSize())._asdict(),
+        )
+        for index, (name, layer) in enumerate(layers.items())
+    }
 
 
 def _coverage(
@@ -161,13 +190,24 @@ def _pattern(name: str) -> str:
 
 @torch.no_grad()
 def anneal(model: nn.Module, progress: Progress) -> None:
-    """Move every quantizer's schedule to `progress`, and refresh the ranges of weights that are due."""
+    """Move every quantizer's schedule and noise to `progress`; let methods edit weights, and refresh ranges if due."""
     for _, quantizer in named_quantizers(model):
+        if quantizer.is_random:
+            quantizer.noise.go_to(progress.step)
         quantizer.anneal(progress)
     for _, layer in quantized_layers(model):
         own = layer.weight_quantizer
-        if own is not None and own.refresh_interval and (progress.step - 1) % own.refresh_interval == 0:
-            own.calibrate(layer.weight)
+        if own is not None:
+            own.edit_weight(layer.weight, progress)
+            if own.refresh_interval and (progress.step - 1) % own.refresh_interval == 0:
+                own.calibrate(layer.weight)
+
+
+def begin_part(model: nn.Module, part: int) -> None:
+    """Say which part of the batch comes next, counted from 0: each has random numbers of its own."""
+    for _, quantizer in named_quantizers(model):
+        if quantizer.is_random:
+            quantizer.noise.go_to_part(part)
 
 
 def penalty(model: nn.Module) -> Tensor | float:

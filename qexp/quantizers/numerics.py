@@ -8,7 +8,7 @@ weight has a number of its own they are a tensor everywhere, see `qexp.quantizer
 () for a single number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from qexp.quantizers.channels import other_axes
 
 Scalar = float | Tensor
+PIECE = 2**15  # values for each thread, the least that torch gives one: 128 KB, of which a core's cache holds several
 
 
 def precision(x: Tensor) -> torch.dtype:
@@ -87,6 +88,11 @@ def at_least(value: Scalar, lowest: float) -> Scalar:
     return value.clamp_min(lowest) if isinstance(value, Tensor) else max(value, lowest)
 
 
+def clamp_(x: Tensor, lowest: Scalar, highest: Scalar) -> Tensor:
+    """Return clamp(x, lowest, highest), in place of `x`; the ends are two numbers or two 0-dim tensors."""
+    return x.clamp_(lowest, highest)  # type: ignore[arg-type]
+
+
 def add_product_(x: Tensor, y: Tensor, factor: Scalar) -> Tensor:
     """Return x + y * factor, in place of `x`."""
     return x.addcmul_(y, beside(factor, x)) if isinstance(factor, Tensor) else x.add_(y, alpha=factor)  # type: ignore[arg-type]
@@ -117,6 +123,18 @@ def laid_out_as(x: Tensor, like: Tensor) -> Tensor:
 def _row(x: Tensor) -> Tensor:
     """Return the values of a dense tensor as one row in memory order; elsewhere than on the CPU the tensor itself."""
     return x.as_strided((x.numel(),), (1,)) if _is_read(x) else x
+
+
+def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield dense tensors of one layout piece by piece, as views: what is worked out of a piece stays in the cache.
+
+    Elsewhere than on the CPU, and while torch.compile traces, there is one piece: the tensors themselves.
+    """
+    if not _is_read(tensors[0]):
+        yield tensors
+        return
+    size = PIECE * torch.get_num_threads()
+    yield from zip(*(_row(tensor).split(size) for tensor in tensors), strict=True)
 
 
 def total(x: Tensor, shape: tuple[int, ...] = ()) -> Scalar:

@@ -17,7 +17,15 @@ NAMES = ("dataset", "model", "model.width", "quantizer", "weight_bits", "activat
 _GROUPS = ("dataset", "model", "quantizer", "recipe")  # the order of their options; what has no group comes last
 _CHOSEN = ("dataset", "model", "quantizer", "protocol")  # what decides the usual values of all other options
 _NO_OPTIONS = frozenset({*(f"{group}.{key}" for group, key in INDIRECT), *RUNTIME}) - {"protocol"}
-_YOUNGER = {f"recipe.{key}": usual for key, usual in YOUNGER.items()}
+_YOUNGER = {
+    f"recipe.{key}{name}": value
+    for key, usual in YOUNGER.items()
+    for name, value in (
+        {"": usual["name"], **{f".{name}": own for name, own in usual.items() if name != "name"}}
+        if isinstance(usual, Mapping)
+        else {"": usual}
+    ).items()
+}
 _MANY = 3  # options that differ in the same runs, as those of another recipe do: beyond this the first stands for all
 _LIVE_ROLES = ("weight", "norm")  # of a float net
 _HANDFUL = 8  # entries of a list that are shown; layer_bits may have one for every layer

@@ -65,6 +65,9 @@ class RoleOptimizers:
     scale: OptimizerOptions
     clip: OptimizerOptions
     attention: OptimizerOptions
+    mask: OptimizerOptions
+    bits: OptimizerOptions
+    noise: OptimizerOptions
     quantizer: OptimizerOptions
 
 

@@ -11,7 +11,8 @@ from qexp.utils.types import OptimizerOptions, RoleOptimizers, ScheduleOptions
 
 SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.01)
 ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0)
-ROLES = RoleOptimizers(weight=SGD, norm=SGD, range=ADAM, scale=ADAM, clip=SGD, attention=SGD, quantizer=ADAM)
+_OF_QUANTIZERS = {role: ADAM for role in ("range", "scale", "mask", "bits", "noise", "quantizer")}
+ROLES = RoleOptimizers(weight=SGD, norm=SGD, clip=SGD, attention=SGD, **_OF_QUANTIZERS)
 
 
 def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, own=None):

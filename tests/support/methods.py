@@ -48,6 +48,11 @@ VARIANTS = [
     ("br mix=[minmax@2,fp]", "weight", 2),
     ("br mix=[minmax@2,fp]", "activation", 2),
     ("br mix=[sawb@2,fp] activation_mix=[pact@2,fp]", "activation", 2),
+    *[("srq backward=all", side, bits) for side in ("weight", "activation") for bits in (2, 5)],
+    ("srq grid=full", "weight", 2),
+    ("dropbits sharing=points backward=all", "weight", 3),
+    *[("dropbits learn_bits=true", "weight", bits) for bits in (3, 4, 8)],
+    ("dropbits learn_bits=true mask_backward=mode", "weight", 4),
 ]
 
 
