@@ -20,7 +20,7 @@ SHORT = {
 }
 # Words for what is in no file under that name.
 WORDS = ("key", "run", "state", "dataset", "model", "quantizer", "bits", "seed", "size")
-CONFIGURED_BITS = "configured bits"  # under which runs are grouped, whatever widths their layers learned
+CONFIGURED_BITS = "configured bits"  # by which runs are grouped, whatever widths their layers learned
 
 
 class ListedRun:
@@ -49,7 +49,7 @@ class ListedRun:
         seed = int(entry.seed) if entry.seed.isdigit() else entry.seed
         width = entry.bits.label if entry.bits else bits.upper()
         named = (entry.key, str(entry.path), self.state, entry.dataset, entry.model, method or bits, width, seed)
-        return dict(zip(WORDS, named, strict=False)) | {CONFIGURED_BITS: bits.upper()}
+        return dict(zip(WORDS, named, strict=False)) | {CONFIGURED_BITS: bits.upper() + "+" * bool(entry.bits)}
 
     def value(self, name: str) -> Any:
         """Return what the run has under a name, ABSENT where there is nothing; results are those of a finished run."""

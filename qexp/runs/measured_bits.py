@@ -44,8 +44,8 @@ class MeasuredBits:
 
     @property
     def line(self) -> str:
-        """`3.2 in the mean of weights, 4 of inputs: 12 layers W3A4, 6 layers W4A4, 2 layers float`."""
-        counts = Counter(self.layers).most_common()
+        """`3.2 in the mean of weights, 4 of inputs: 12 layers W3A4, 6 layers W4A4, 2 layers float`, the float last."""
+        counts = sorted(Counter(self.layers).most_common(), key=lambda own: own[0] == (_FLOAT, _FLOAT))
         told = [f"{plural(count, 'layer')} {_pair(own)}" for own, count in counts]
         return "{} in the mean of weights, {} of inputs: ".format(*self.sides) + few(told, 8)
 

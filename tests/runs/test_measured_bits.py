@@ -37,7 +37,7 @@ def test_a_label_has_means_and_a_digit_where_layers_differ(
 def test_a_line_counts_layers() -> None:
     found = measured_bits(summary([32, 32], [3, 4], [4, 4], [4, 4], [32, 4], means=(3.5, 4.0)))
     assert found is not None
-    counted = "2 layers W4A4, 1 layer float, 1 layer W3A4, 1 layer W32A4"
+    counted = "2 layers W4A4, 1 layer W3A4, 1 layer W32A4, 1 layer float"
     assert found.line == f"3.5 in the mean of weights, 4 of inputs: {counted}"
 
 
