@@ -40,12 +40,13 @@ class DropBitsQuantizer(SRQQuantizer):
 
     is_random = True
     logits: Tensor
+    owner: Tensor
 
     def __init__(self, bits: int, *, sharing: Sharing, keep: float, backward: Backward, mask_backward: Backward):
         super().__init__(bits, of_inputs=False, backward=backward)
-        self.owner, self.mask_backward = owners(bits, sharing), mask_backward
-        count = 1 + max(own for own in self.owner if own is not None)
-        self._keep_logits(torch.full((count,), math.log(keep / (1 - keep))))
+        self.owner_numbers, self.mask_backward = owners(bits, sharing), mask_backward
+        self.register_buffer("owner", torch.tensor(self.owner_numbers), persistent=False)
+        self._keep_logits(torch.full((1 + max(self.owner_numbers),), math.log(keep / (1 - keep))))
 
     def _keep_logits(self, logits: Tensor) -> None:
         self.register_buffer("logits", logits, persistent=False)
@@ -60,8 +61,12 @@ class DropBitsQuantizer(SRQQuantizer):
             return super().forward(x)
         logits = self.mask_logits()
         masks = drawn_masks(logits, self.noise.uniform(len(logits), logits))
-        given = (x, self.alpha, self.sigma, masks, self.owner)
-        return dropped(*given, backward=self.backward, mask_backward=self.mask_backward)
+        return dropped(
+            *(x, self.alpha, self.sigma, masks, self.owner),
+            owner_numbers=self.owner_numbers,
+            backward=self.backward,
+            mask_backward=self.mask_backward,
+        )
 
     def mask_logits(self) -> Tensor:
         """Return the logits that masks are drawn from."""
