@@ -156,7 +156,8 @@ class DropBits(Method):
     """SRQ whose weights lose points at random, or bits for good; a reading, not verified by the authors' code.
 
     Attributes:
-        backward: which probabilities get a gradient, that of the chosen point or all.
+        backward: which probabilities of weights get a gradient, that of the chosen point or all.
+        activation_backward: the same for inputs.
         sharing: what has a mask of its own, each level of bits or each pair of points.
         keep: sigmoid of the logits of the masks at the beginning.
         learn_masks: whether these logits are learned.
@@ -170,6 +171,7 @@ class DropBits(Method):
     weight_bits = range(2, 9)
 
     backward: Backward
+    activation_backward: Backward
     sharing: Sharing
     keep: Keep
     learn_masks: bool
@@ -205,4 +207,4 @@ class DropBits(Method):
             )
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> SRQQuantizer:
-        return SRQQuantizer(bits, of_inputs=True, backward=self.backward)
+        return SRQQuantizer(bits, of_inputs=True, backward=self.activation_backward)
