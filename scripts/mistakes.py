@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 OF_NUMBERS = (
+    "quantizers/test_srq",
+    "quantizers/test_dropbits",
     "quantizers/test_daq",
     "quantizers/test_dqa",
     "quantizers/test_br",
@@ -25,8 +27,6 @@ OF_NUMBERS = (
     "quantizers/test_freezing",
     "quantizers/test_channels",
     "quantizers/test_rq",
-    "quantizers/test_srq",
-    "quantizers/test_dropbits",
     "quantizers/test_noise",
 )
 OF_RUNS = (
@@ -141,9 +141,7 @@ MISTAKES = (
         "q, rho = torch.exp(-2 * delta), z / z[:, None]",
         "q, rho = torch.exp(-2 * delta), (z > 0) / (z > 0)[:, None]",
     ),
-    Mistake(
-        "DropBits: 0 is dropped with the first level", "dropping.py", "return (None, None, *(", "return (0, None, *("
-    ),
+    Mistake("DropBits: 0 is dropped with the first level", "dropping.py", "return (-1, -1, *(", "return (0, -1, *("),
     Mistake("DropBits: P(Z > 0) without log 11", "dropping.py", "math.log(-LOWER / UPPER)", "0"),
     Mistake("DropBits: masks in evaluation", "dropbits.py", "return self.training\n", "return True\n"),
     Mistake("DropBits: a hole does not end the width", "dropbits.py", ".cumprod(0)", ""),
