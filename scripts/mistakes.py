@@ -25,6 +25,8 @@ OF_NUMBERS = (
     "quantizers/test_freezing",
     "quantizers/test_channels",
     "quantizers/test_rq",
+    "quantizers/test_srq",
+    "quantizers/test_dropbits",
     "quantizers/test_noise",
 )
 OF_RUNS = (
@@ -108,15 +110,49 @@ MISTAKES = (
     Mistake("DAQ: uA about zero, not the mean", "daq.py", "mean_and_std(x)[1]", "x.square().mean().sqrt()"),
     Mistake(
         "RQ: Gumbel noise with the wrong sign",
-        "rq.py",
+        "sampling.py",
         ".mul_(self.below[j + 1]).div_(",
         ".mul_(self.below[j + 1]).mul_(",
     ),
-    Mistake("RQ: temperature multiplies", "rq.py", ".pow_(1 / self.how.temperature)", ".pow_(self.how.temperature)"),
-    Mistake("RQ ST: alpha's gradient of the soft sample", "rq.py", "(index if choice is None else choice)", "index"),
-    Mistake("RQ: points beyond the ends of the grid", "rq.py", "if first is None or first + j == 0:", "if True:"),
-    Mistake("RQ: noise of another step in the backward pass", "rq.py", "sigma, key.clone())", "sigma, key)"),
+    Mistake(
+        "RQ: temperature multiplies", "sampling.py", ".pow_(1 / self.how.temperature)", ".pow_(self.how.temperature)"
+    ),
+    Mistake(
+        "RQ ST: alpha's gradient of the soft sample", "sampling.py", "(index if choice is None else choice)", "index"
+    ),
+    Mistake("RQ: points beyond the ends of the grid", "sampling.py", "if first is None or first + j == 0:", "if True:"),
+    Mistake("RQ: noise of another step in the backward pass", "sampling.py", "sigma, key.clone())", "sigma, key)"),
     Mistake("RQ: evaluation draws", "rq.py", "if not self.training:", "if not self.is_soft:"),
+    Mistake("relaxed: alpha of few bits from the largest weight", "relaxed.py", "if self.widest <= 3:", "if False:"),
+    Mistake("relaxed: sigma not clamped", "relaxed.py", ".clamp(math.log(NARROWEST), math.log(WIDEST))", ""),
+    Mistake("SRQ: the zero bin gets a gradient", "srq.py", "weight = upstream * k", "weight = upstream * (k + 0.1)"),
+    Mistake("SRQ: mass beyond the ends counts", "srq.py", "weight.mul_(mass).div_(whole)", "weight.mul_(mass)"),
+    Mistake("SRQ: alpha's own share of the point left out", "srq.py", "by_k + share * inner", "share * inner"),
+    Mistake("SRQ: sigma's gradient with the other sign", "srq.py", "-share * (by_u + inner)", "share * (by_u + inner)"),
+    Mistake("SRQ: values far beyond the ends as they are", "srq.py", "wide + FAR[precision(x)]", "wide + 1e6"),
+    Mistake("SRQ: points beyond the ends in the mean", "srq.py", "(k >= low - j) & (k <= high - j)", "k == k"),
+    Mistake("SRQ: signed inputs on the grid from 0", "srq.py", "most - scalar(self.signed) *", "most - 0 *"),
+    Mistake("masses: the width of a run left out", "masses.py", "run.points * width / 2", "width / 2"),
+    Mistake("masses: the mean k not taken off", "masses.py", "(by_k - self.by_k[0]", "(by_k - 0 * self.by_k[0]"),
+    Mistake("DropBits: gates not stretched", "dropping.py", "gate * (UPPER - LOWER) + LOWER", "gate"),
+    Mistake(
+        "DropBits: nearest kept point",
+        "dropping.py",
+        "q, rho = torch.exp(-2 * delta), z / z[:, None]",
+        "q, rho = torch.exp(-2 * delta), (z > 0) / (z > 0)[:, None]",
+    ),
+    Mistake(
+        "DropBits: 0 is dropped with the first level", "dropping.py", "return (None, None, *(", "return (0, None, *("
+    ),
+    Mistake("DropBits: P(Z > 0) without log 11", "dropping.py", "math.log(-LOWER / UPPER)", "0"),
+    Mistake("DropBits: masks in evaluation", "dropbits.py", "return self.training\n", "return True\n"),
+    Mistake("DropBits: a hole does not end the width", "dropbits.py", ".cumprod(0)", ""),
+    Mistake("DropBits: frozen logits go on", "dropbits.py", "self.logits.detach() if self.is_frozen else", ""),
+    Mistake("DropBits: frozen widths pay on", "dropbits.py", "if not own.is_frozen]", "]"),
+    Mistake(
+        "DropBits: frozen one step early", "dropbits.py", "progress.step > self.until", "progress.step >= self.until"
+    ),
+    Mistake("DropBits: penalty of the whole net in every layer", "dropbits.py", "1 / layer.layers if", "1 if"),
     Mistake("noise: the same in every step", "noise.py", "(*self._place, self.step, part)", "(*self._place, part)"),
     Mistake("noise: the same in every layer", "noise.py", "(seed, layer, side)", "(seed, side)"),
     Mistake(

@@ -18,6 +18,12 @@ from support import methods
 from support.hard_nets import BITS, IMAGES, check_layers, images, logits, quantized, small
 
 
+def of_all(pairs):
+    """(method, bits) for each pair of bit-widths that a method declares."""
+    declared = [(name, methods.method(name)) for name in methods.NAMES]
+    return [(name, both) for name, own in declared for both in pairs if both[0] in own.weight_bits]
+
+
 @contextmanager
 def without_onednn():
     torch._C._set_mkldnn_enabled(False)  # torch.backends.mkldnn.flags warns of Intel's GPUs
@@ -27,10 +33,7 @@ def without_onednn():
         torch._C._set_mkldnn_enabled(True)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize(
-    "name", [*(name for name in methods.NAMES if name != "fp"), "ste grid=sawb activation_grid=pact"]
-)
+@pytest.mark.parametrize(("name", "bits"), [*of_all(BITS), *(("ste grid=sawb activation_grid=pact", b) for b in BITS)])
 def test_logits_are_equal_for_any_threads_batches_layout_and_library(name, bits):
     model = quantized(name, *bits)
     expected = logits(model)
@@ -78,8 +81,7 @@ def test_of_one_sided_and_float_layers_too(name):
     assert torch.equal(logits(model, 7, 4), expected)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("name", [name for name in methods.NAMES if name != "fp"])
+@pytest.mark.parametrize(("name", "bits"), of_all(BITS))
 def test_a_layer_gives_what_its_levels_give(name, bits):
     """Each against the product of its levels in double precision, with signed inputs, by the largest sum of sizes."""
     model = quantized(name, *bits, keep_float=())
