@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qexp.quantizers.base import LayerInfo, Method
+from qexp.quantizers.expectation import mean_slopes
 from qexp.quantizers.masses import Run, Sums, exponential, log_weight
 from qexp.quantizers.numerics import (
     Scalar,
@@ -161,17 +162,25 @@ def _by_the_mean(
         part, upstream = as_float(part), as_float(upstream)  # noqa: PLW2901
         k = nearest_point(part, alpha, low, high, halves=halves)
         u = clamp_(part / sigma, first, last)
-        v = add_product_(u.clone(), k, -width)
-        mean, reference = Sums(u, by_k=True, masks=False), log_weight(v, width / 2)
-        for j in range(1 - min(points, MOST_POINTS + 1), min(points, MOST_POINTS + 1)):
-            inside = torch.where((k >= low - j) & (k <= high - j), 0.0, -torch.inf).to(u.dtype)
-            mean.add(v, [Run(j, log_mask=inside)], width, reference)
-        slope, spread = mean.expected_slope().mul_(upstream), mean.expected_spread()
-        found = (dot(upstream, k), dot(slope, u), dot(spread, upstream))
+        if points <= MOST_POINTS:
+            slope, spread = mean_slopes(u - (low + high) / 2 * width, high - low + 1, width, points)
+        else:
+            slope, spread = _near_slopes(u, k, width, low, high)
+        found = (dot(upstream, k), dot(slope.mul_(upstream), u), dot(spread, upstream))
         sums = [before + own for before, own in zip(sums, found, strict=True)]
         out.copy_(slope.mul_(width))
     by_k, by_slope, by_spread = sums
     return as_output(to_x, x), by_k - by_slope - by_spread, by_spread * width
+
+
+def _near_slopes(u: Tensor, k: Tensor, width: Scalar, low: Scalar, high: Scalar) -> tuple[Tensor, Tensor]:
+    """Return what `mean_slopes` does, of the points around the nearest one, which is k."""
+    v = add_product_(u.clone(), k, -width)
+    mean, reference = Sums(u, by_k=True, masks=False), log_weight(v, width / 2)
+    for j in range(-MOST_POINTS, MOST_POINTS + 1):
+        inside = torch.where((k >= low - j) & (k <= high - j), 0.0, -torch.inf).to(u.dtype)
+        mean.add(v, [Run(j, log_mask=inside)], width, reference)
+    return mean.expected_slope(), mean.expected_spread()
 
 
 class SRQQuantizer(RelaxedQuantizer):
