@@ -167,7 +167,7 @@ class _Dropped(torch.autograd.Function):
 
 def _chosen(x: Tensor, limits: Tensor) -> Tensor:
     """Return k of the chosen points as floats."""
-    return torch.bucketize(x.abs(), limits, right=True).to(x.dtype).mul_(x.sign())
+    return torch.bucketize(x.abs().contiguous(), limits, right=True).to(x.dtype).mul_(x.sign())
 
 
 def _runs(owner: Sequence[int | None], log_masks: Sequence[Scalar], *, single: bool) -> list[Run]:

@@ -94,7 +94,7 @@ def _section(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashab
     if key == "quantizer":
         younger = {f"quantizer.{name}": usual for name, usual in younger_of_method(section).items()}
     present = {name for name, _ in _leaves(key, section)} if younger else set()
-    yield from ((name, usual) for name, usual in younger.items() if name not in present)
+    yield from ((name, _hashable(usual)) for name, usual in younger.items() if name not in present)
 
 
 def _leaves(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:

@@ -208,7 +208,8 @@ def test_a_step_in_half_precision_is_close_to_that_in_float32(name, precision):
     for key, grad in gradients(single).items():
         close = gradients(half)[key]
         assert close.dtype == torch.float32
-        assert (close - grad).norm() <= error * grad.norm() + 1e-6, key
+        least = 1e-6 if grad.dim() else 2e-5  # a sum of all values may cancel
+        assert (close - grad).norm() <= error * grad.norm() + least, key
     for key in ("0.weight", "2.weight", "7.weight", "9.weight"):
         parameter, own = half.get_parameter(key).detach(), single.get_parameter(key).detach()
         assert (parameter - own).norm() <= error * (own - start[key]).norm(), key

@@ -59,7 +59,8 @@ def measured(model, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "bits"), [(name, bits) for name in methods.NAMES if name != "fp" for bits in (1, 2, 4, 8)]
+    ("name", "bits"),
+    [(name, bits) for name in methods.NAMES for bits in (1, 2, 4, 8) if bits in methods.method(name).weight_bits],
 )
 def test_planted_weights_are_counted_in_every_layer(name, bits):
     found = measured(network(name, bits), draws=1)

@@ -46,7 +46,7 @@ def test_defaults_are_those_of_the_yaml_file_and_stand_nowhere_else(name: str) -
         found, written = getattr(made, field.name), raw[field.name]
         assert list(found) == written if isinstance(written, list) else found == written
     options = set(inspect.signature(type(made)).parameters)
-    assert options == raw.keys() - {"_target_", "name", "default_bits"}
+    assert options == raw.keys() - {"_target_", "name", "default_bits", "default_norm_batches"}
 
 
 def test_an_option_can_be_another_one() -> None:

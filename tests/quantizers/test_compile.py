@@ -24,6 +24,11 @@ METHODS = [
     "br mix=[sawb@2,fp] activation_mix=[pact@2,fp]",
     "dqa granularity=channel",
     "daq granularity=channel",
+    "srq",
+    "srq backward=all",
+    "dropbits",
+    "dropbits learn_bits=true masks_until=1",
+    "dropbits learn_masks=true masks_until=1 sharing=points mask_backward=mode",
 ]
 
 
@@ -39,7 +44,8 @@ def network(name):
     """Four layers, the inner two quantized; double precision, in which nothing lies near a tie by chance."""
     layers = [nn.Sequential(nn.Conv2d(i, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()) for i in (3, 8, 8)]
     net = Whole(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)))
-    quantize(net, methods.method(name), weight_bits=2, activation_bits=2)
+    bits = 3 if name.startswith("dropbits") else 2  # of 2 bits there is nothing to drop
+    quantize(net, methods.method(name), weight_bits=bits, activation_bits=2)
     net.double().to(memory_format=torch.channels_last)
     images = torch.randn(6, 3, 8, 8, dtype=torch.float64).to(memory_format=torch.channels_last)
     calibrate(net, images)
@@ -72,9 +78,10 @@ def test_one_graph_serves_a_whole_schedule(name):
     assert list(net.state_dict()) == list(reference.state_dict())
 
 
-def test_the_second_phase_of_br_is_one_more_graph():
-    """It uses the lowest grid alone from then on."""
-    net, images = network("br hard_from=0.5")
+@pytest.mark.parametrize("name", ["br hard_from=0.5", "dropbits learn_bits=true masks_until=0.5"])
+def test_a_second_phase_is_one_more_graph(name):
+    """BR uses the lowest grid alone from then on, DropBits the bit-width that it has learned."""
+    net, images = network(name)
     net.compile(backend="aot_eager", dynamic=False, fullgraph=True)
     train(net, images, steps=8)
     assert counters["stats"]["unique_graphs"] == 2

@@ -170,7 +170,13 @@ def test_each_parameter_has_one_role(name):
     assert sorted(members) == sorted({id(parameter) for parameter in net.parameters()})
     assert len(roles["weight"]) == 20
     assert len(roles["norm"]) == 2 * 19 + 1
-    expected = {"daq": {"range": 18 * 3, "scale": 18}, "dqa": {"attention": 36}}.get(name, {})
+    relaxed = {"range": 36, "noise": 36}
+    expected = {
+        "daq": {"range": 18 * 3, "scale": 18},
+        "dqa": {"attention": 36},
+        "srq": relaxed,
+        "dropbits": relaxed,
+    }.get(name, {})
     assert {role: len(group) for role, group in roles.items() if role not in ("weight", "norm")} == expected
 
 

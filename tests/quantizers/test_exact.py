@@ -8,12 +8,20 @@ import pytest
 import torch
 from torch import nn
 
+from qexp.models.lenet import lenet5
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet_cifar import resnet20
+from qexp.models.vgg import vgg7
 from qexp.quantizers import calibrate, hard_evaluation, quantize, weight_codes
 from qexp.quantizers.sums import FixedPoint, double_convolution, fixed_point_bits, integer_sums, window_totals
 from support import methods
 from support.hard_nets import BITS, IMAGES, check_layers, images, logits, quantized, small
+
+
+def of_all(pairs):
+    """(method, bits) for each pair of bit-widths that a method declares."""
+    declared = [(name, methods.method(name)) for name in methods.NAMES]
+    return [(name, both) for name, own in declared for both in pairs if both[0] in own.weight_bits]
 
 
 @contextmanager
@@ -25,10 +33,7 @@ def without_onednn():
         torch._C._set_mkldnn_enabled(True)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize(
-    "name", [*(name for name in methods.NAMES if name != "fp"), "ste grid=sawb activation_grid=pact"]
-)
+@pytest.mark.parametrize(("name", "bits"), [*of_all(BITS), *(("ste grid=sawb activation_grid=pact", b) for b in BITS)])
 def test_logits_are_equal_for_any_threads_batches_layout_and_library(name, bits):
     model = quantized(name, *bits)
     expected = logits(model)
@@ -51,6 +56,22 @@ def test_logits_of_our_models_are_equal(name, make):
         assert torch.equal(logits(model, batch, threads), expected)
 
 
+@pytest.mark.parametrize("name", ["daq", "ste", "br"])
+@pytest.mark.parametrize("make", [lenet5, vgg7])
+def test_logits_of_networks_with_max_pooling_are_equal(name, make):
+    """With every layer quantized, first and last too; LeNet-5 needs larger images than there are here."""
+
+    def larger():
+        return nn.Sequential(nn.Upsample(scale_factor=2), make(classes=10, channels=3, image_size=24, width=0.25))
+
+    model = quantized(name, 2, 3, larger, keep_float=())
+    expected = logits(model)
+    assert expected.std() > 0
+    for batch, threads in ((1, 2), (7, 1), (5, 4)):
+        assert torch.equal(logits(model, batch, threads), expected)
+    check_layers(model)
+
+
 @pytest.mark.parametrize("name", ["ste", "daq", "dqa"])
 def test_of_one_sided_and_float_layers_too(name):
     """Layers kept float, or on one side, do not break it as long as others are quantized on both."""
@@ -60,8 +81,7 @@ def test_of_one_sided_and_float_layers_too(name):
     assert torch.equal(logits(model, 7, 4), expected)
 
 
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("name", [name for name in methods.NAMES if name != "fp"])
+@pytest.mark.parametrize(("name", "bits"), of_all(BITS))
 def test_a_layer_gives_what_its_levels_give(name, bits):
     """Each against the product of its levels in double precision, with signed inputs, by the largest sum of sizes."""
     model = quantized(name, *bits, keep_float=())

@@ -12,11 +12,12 @@ from qexp.quantizers import anneal, calibrate, penalty, quantize, straight_throu
 from qexp.quantizers.daq import distance_aware_plain
 from qexp.quantizers.functional import mix_grids, mix_grids_plain
 from qexp.quantizers.grids import Binary, Float, Ternary, Uniform
+from qexp.quantizers.srq import semi_relaxed_plain
 from qexp.utils.types import Progress
 from support import methods
 
 STEPS = 50
-METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact"]
+METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact", "srq", "srq backward=all"]
 
 
 def network(name):
@@ -50,6 +51,11 @@ def losses(net, images, labels):
     return torch.tensor(found, dtype=torch.float64)
 
 
+def relaxed_plain(*arguments, backward, **_):
+    """Of what only the fused form needs, nothing."""
+    return semi_relaxed_plain(*arguments, backward=backward)
+
+
 @pytest.mark.training
 @pytest.mark.parametrize("name", METHODS)
 def test_fifty_steps_are_those_of_the_plain_form(name, monkeypatch):
@@ -59,6 +65,7 @@ def test_fifty_steps_are_those_of_the_plain_form(name, monkeypatch):
     ours = losses(net, images, labels)
     monkeypatch.setattr("qexp.quantizers.mixture.mix_grids", mix_grids_plain)
     monkeypatch.setattr("qexp.quantizers.daq.distance_aware", distance_aware_plain)
+    monkeypatch.setattr("qexp.quantizers.srq.semi_relaxed", relaxed_plain)
     expected = losses(reference, images, labels)
     torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-9)
     assert expected[-1] < expected[0] - 0.1

@@ -20,7 +20,8 @@ def method(name: str, **changes: object) -> Method:
     name, *words = name.split()
     changes = {key: yaml.safe_load(value) for key, value in (word.split("=") for word in words)} | changes
     raw = OmegaConf.to_container(OmegaConf.load(conf_dir() / "quantizer" / f"{name}.yaml"))
-    target, options = raw.pop("_target_"), {k: v for k, v in raw.items() if k not in ("name", "default_bits")}
+    target = raw.pop("_target_")
+    options = {key: value for key, value in raw.items() if key != "name" and not key.startswith("default_")}
     make, options = resolve(Section(name, target, options | changes), "quantizer")
     return make(**options)
 
@@ -48,6 +49,8 @@ VARIANTS = [
     ("br mix=[minmax@2,fp]", "weight", 2),
     ("br mix=[minmax@2,fp]", "activation", 2),
     ("br mix=[sawb@2,fp] activation_mix=[pact@2,fp]", "activation", 2),
+    *[("rq straight_through=true", side, bits) for side in ("weight", "activation") for bits in (1, 2, 4)],
+    *[("rq neighbours=null temperature_end=0.5", side, bits) for side in ("weight", "activation") for bits in (2, 4)],
     *[("srq backward=all", side, bits) for side in ("weight", "activation") for bits in (2, 5)],
     ("srq grid=full", "weight", 2),
     ("dropbits sharing=points backward=all", "weight", 3),
