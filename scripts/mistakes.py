@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 OF_NUMBERS = (
+    "quantizers/test_srq",
+    "quantizers/test_dropbits",
     "quantizers/test_daq",
     "quantizers/test_dqa",
     "quantizers/test_br",
@@ -27,8 +29,6 @@ OF_NUMBERS = (
     "quantizers/test_coverage",
     "quantizers/test_layer_bits",
     "quantizers/test_rq",
-    "quantizers/test_srq",
-    "quantizers/test_dropbits",
     "quantizers/test_noise",
 )
 OF_RUNS = (
@@ -115,14 +115,18 @@ MISTAKES = (
     Mistake("DAQ: uA about zero, not the mean", "daq.py", "mean_and_std(x)[1]", "x.square().mean().sqrt()"),
     Mistake(
         "RQ: Gumbel noise with the wrong sign",
-        "rq.py",
+        "sampling.py",
         ".mul_(self.below[j + 1]).div_(",
         ".mul_(self.below[j + 1]).mul_(",
     ),
-    Mistake("RQ: temperature multiplies", "rq.py", ".pow_(1 / self.how.temperature)", ".pow_(self.how.temperature)"),
-    Mistake("RQ ST: alpha's gradient of the soft sample", "rq.py", "(index if choice is None else choice)", "index"),
-    Mistake("RQ: points beyond the ends of the grid", "rq.py", "if first is None or first + j == 0:", "if True:"),
-    Mistake("RQ: noise of another step in the backward pass", "rq.py", "sigma, key.clone())", "sigma, key)"),
+    Mistake(
+        "RQ: temperature multiplies", "sampling.py", ".pow_(1 / self.how.temperature)", ".pow_(self.how.temperature)"
+    ),
+    Mistake(
+        "RQ ST: alpha's gradient of the soft sample", "sampling.py", "(index if choice is None else choice)", "index"
+    ),
+    Mistake("RQ: points beyond the ends of the grid", "sampling.py", "if first is None or first + j == 0:", "if True:"),
+    Mistake("RQ: noise of another step in the backward pass", "sampling.py", "sigma, key.clone())", "sigma, key)"),
     Mistake("RQ: evaluation draws", "rq.py", "if not self.training:", "if not self.is_soft:"),
     Mistake("relaxed: alpha of few bits from the largest weight", "relaxed.py", "if self.widest <= 3:", "if False:"),
     Mistake("relaxed: sigma not clamped", "relaxed.py", ".clamp(math.log(NARROWEST), math.log(WIDEST))", ""),
@@ -142,9 +146,7 @@ MISTAKES = (
         "q, rho = torch.exp(-2 * delta), z / z[:, None]",
         "q, rho = torch.exp(-2 * delta), (z > 0) / (z > 0)[:, None]",
     ),
-    Mistake(
-        "DropBits: 0 is dropped with the first level", "dropping.py", "return (None, None, *(", "return (0, None, *("
-    ),
+    Mistake("DropBits: 0 is dropped with the first level", "dropping.py", "return (-1, -1, *(", "return (0, -1, *("),
     Mistake("DropBits: P(Z > 0) without log 11", "dropping.py", "math.log(-LOWER / UPPER)", "0"),
     Mistake("DropBits: masks in evaluation", "dropbits.py", "return self.training\n", "return True\n"),
     Mistake("DropBits: a hole does not end the width", "dropbits.py", ".cumprod(0)", ""),

@@ -40,12 +40,13 @@ class DropBitsQuantizer(SRQQuantizer):
 
     is_random = True
     logits: Tensor
+    owner: Tensor
 
     def __init__(self, bits: int, *, sharing: Sharing, keep: float, backward: Backward, mask_backward: Backward):
         super().__init__(bits, of_inputs=False, backward=backward)
-        self.owner, self.mask_backward = owners(bits, sharing), mask_backward
-        count = 1 + max(own for own in self.owner if own is not None)
-        self._keep_logits(torch.full((count,), math.log(keep / (1 - keep))))
+        self.owner_numbers, self.mask_backward = owners(bits, sharing), mask_backward
+        self.register_buffer("owner", torch.tensor(self.owner_numbers), persistent=False)
+        self._keep_logits(torch.full((1 + max(self.owner_numbers),), math.log(keep / (1 - keep))))
 
     def _keep_logits(self, logits: Tensor) -> None:
         self.register_buffer("logits", logits, persistent=False)
@@ -60,8 +61,12 @@ class DropBitsQuantizer(SRQQuantizer):
             return super().forward(x)
         logits = self.mask_logits()
         masks = drawn_masks(logits, self.noise.uniform(len(logits), logits))
-        given = (x, self.alpha, self.sigma, masks, self.owner)
-        return dropped(*given, backward=self.backward, mask_backward=self.mask_backward)
+        return dropped(
+            *(x, self.alpha, self.sigma, masks, self.owner),
+            owner_numbers=self.owner_numbers,
+            backward=self.backward,
+            mask_backward=self.mask_backward,
+        )
 
     def mask_logits(self) -> Tensor:
         """Return the logits that masks are drawn from."""
@@ -151,7 +156,8 @@ class DropBits(Method):
     """SRQ whose weights lose points at random, or bits for good; a reading, not verified by the authors' code.
 
     Attributes:
-        backward: which probabilities get a gradient, that of the chosen point or all.
+        backward: which probabilities of weights get a gradient, that of the chosen point or all.
+        activation_backward: the same for inputs.
         sharing: what has a mask of its own, each level of bits or each pair of points.
         keep: sigmoid of the logits of the masks at the beginning.
         learn_masks: whether these logits are learned.
@@ -165,6 +171,7 @@ class DropBits(Method):
     weight_bits = range(2, 9)
 
     backward: Backward
+    activation_backward: Backward
     sharing: Sharing
     keep: Keep
     learn_masks: bool
@@ -200,4 +207,4 @@ class DropBits(Method):
             )
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> SRQQuantizer:
-        return SRQQuantizer(bits, of_inputs=True, backward=self.backward)
+        return SRQQuantizer(bits, of_inputs=True, backward=self.activation_backward)

@@ -37,10 +37,10 @@ LARGEST_LOGIT = math.log(100)
 LEAST = 1e-6  # of the uniform numbers
 
 
-def owners(bits: int, sharing: Sharing) -> tuple[int | None, ...]:
-    """Return for |k| = 0, 1, .. which mask the points have; None for those always kept."""
+def owners(bits: int, sharing: Sharing) -> tuple[int, ...]:
+    """Return for |k| = 0, 1, .. which mask the points have; -1 for those always kept."""
     others = range(2, 2 ** (bits - 1))
-    return (None, None, *(k.bit_length() - 2 if sharing == "bits" else k - 2 for k in others))
+    return (-1, -1, *(k.bit_length() - 2 if sharing == "bits" else k - 2 for k in others))
 
 
 def _clamped(logits: Tensor) -> Tensor:
@@ -59,7 +59,12 @@ def kept_probability(logits: Tensor) -> Tensor:
     return torch.sigmoid(_clamped(logits) - TEMPERATURE * math.log(-LOWER / UPPER))
 
 
-def bounds(masks: Tensor, owner: Sequence[int | None], alpha: Tensor, sigma: Tensor) -> Tensor:
+def _of_points(masks: Tensor, owner: Tensor) -> Tensor:
+    """Return the masks of |k| = 0, 1, ..; 1 for those that have none, which are at -1."""
+    return torch.cat([masks, torch.ones_like(masks[:1])])[owner]
+
+
+def bounds(masks: Tensor, owner: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return (t_1, .., t_n), rising, in double precision: the chosen |k| is the number of those that |x| has reached.
 
     The point k > j wins from x = sigma (eta + (j + k) alpha / 2) on, where y = exp(eta) is the positive root of
@@ -68,8 +73,7 @@ def bounds(masks: Tensor, owner: Sequence[int | None], alpha: Tensor, sigma: Ten
     """
     alpha, sigma = as_double(alpha), as_double(sigma)
     h = alpha / sigma / 2
-    index = torch.tensor([0 if own is None else own + 1 for own in owner], device=masks.device)
-    z = as_double(torch.cat([torch.ones_like(masks[:1]), masks])[index])
+    z = as_double(_of_points(masks, owner))
     k = torch.arange(len(owner), device=masks.device, dtype=z.dtype)
     delta = (k[:, None] - k) * h  # row k, column j
     q, rho = torch.exp(-2 * delta), z / z[:, None]
@@ -88,7 +92,7 @@ def dropped_plain(
     alpha: Tensor,
     sigma: Tensor,
     masks: Tensor,
-    owner: Sequence[int | None],
+    owner: Tensor,
     *,
     backward: Backward,
     mask_backward: Backward,
@@ -98,8 +102,7 @@ def dropped_plain(
     grid = alpha * k
     above, below = ((grid + half * alpha - x[..., None]) / sigma for half in (0.5, -0.5))
     probability = torch.softmax(F.logsigmoid(above) + F.logsigmoid(-below), -1)
-    of_points = torch.tensor([0 if own is None else own + 1 for own in owner])[k.abs().long()]
-    z = torch.cat([torch.ones_like(masks[:1]), masks])[of_points]
+    z = _of_points(masks, owner)[k.abs().long()]
     one_sided = ((probability * z.detach(), backward), (probability.detach() * z, mask_backward))
     chosen = F.one_hot(one_sided[0][0].argmax(-1), len(k)).to(x.dtype)
     found = chosen
@@ -115,8 +118,9 @@ def dropped(
     alpha: Tensor,
     sigma: Tensor,
     masks: Tensor,
-    owner: Sequence[int | None],
+    owner: Tensor,
     *,
+    owner_numbers: Sequence[int],
     backward: Backward,
     mask_backward: Backward,
 ) -> Tensor:
@@ -127,19 +131,20 @@ def dropped(
         alpha: 0-dim, distance of the points.
         sigma: 0-dim, scale of the noise.
         masks: (m,), from 0 to 1.
-        owner: for |k| = 0, 1, .. which of the masks.
+        owner: for |k| = 0, 1, .. which of the masks, -1 for none; int64.
+        owner_numbers: the same as numbers, since to read them from a tensor would wait for the device.
         backward: which probabilities have a gradient for x, alpha and sigma: the chosen one, or all.
         mask_backward: which have one for the masks.
     """
-    return _Dropped.apply(x, alpha, sigma, masks, tuple(owner), backward, mask_backward)
+    return _Dropped.apply(x, alpha, sigma, masks, owner, tuple(owner_numbers), backward, mask_backward)
 
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, sigma: Tensor, masks: Tensor, owner: Any, *which: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, sigma: Tensor, masks: Tensor, owner: Tensor, *how: Any) -> Tensor:
         x = dense(x)
-        ctx.save_for_backward(x, alpha, sigma, masks)
-        ctx.owner, ctx.which = owner, which
+        ctx.save_for_backward(x, alpha, sigma, masks, owner)
+        ctx.how = how
         limits, found = bounds(masks, owner, alpha, sigma).to(precision(x)), torch.empty_like(x)
         for part, out in pieces(x, found):
             out.copy_(_chosen(as_float(part), limits).mul_(scalar(alpha)))
@@ -147,10 +152,10 @@ class _Dropped(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, alpha, sigma, masks = ctx.saved_tensors
+        x, alpha, sigma, masks, owner = ctx.saved_tensors
         step, width = scalar(alpha), scalar(alpha) / scalar(sigma)
-        limits = bounds(masks, ctx.owner, alpha, sigma)
-        adding = _Adding(x, masks, ctx.owner, limits, width, *ctx.which, wants_masks=ctx.needs_input_grad[3])
+        limits = bounds(masks, owner, alpha, sigma)
+        adding = _Adding(x, masks, owner, limits, width, *ctx.how, wants_masks=ctx.needs_input_grad[3])
         to_x, found = torch.empty_like(x), adding.zeros
         for part, upstream, out in pieces(x, laid_out_as(grad, x), to_x):
             slope, own = adding.gradients(as_float(part), as_float(upstream), scalar(sigma))
@@ -162,7 +167,7 @@ class _Dropped(torch.autograd.Function):
             by_log = torch.stack([as_tensor(own * step, masks).to(masks.device) for own in by_masks])
             to_masks = by_log / masks.clamp_min(torch.finfo(masks.dtype).tiny)  # where one is 0, that by its log is too
         to_alpha = as_tensor(by_k - by_slope - by_spread, alpha)
-        return as_output(to_x, x), to_alpha, as_tensor(by_spread * width, sigma), to_masks, None, None, None
+        return as_output(to_x, x), to_alpha, as_tensor(by_spread * width, sigma), to_masks, None, None, None, None
 
 
 def _chosen(x: Tensor, limits: Tensor) -> Tensor:
@@ -170,14 +175,14 @@ def _chosen(x: Tensor, limits: Tensor) -> Tensor:
     return torch.bucketize(x.abs().contiguous(), limits, right=True).to(x.dtype).mul_(x.sign())
 
 
-def _runs(owner: Sequence[int | None], log_masks: Sequence[Scalar], *, single: bool) -> list[Run]:
+def _runs(owner: Sequence[int], log_masks: Sequence[Scalar], *, single: bool) -> list[Run]:
     """Return the points that have a mask above 0: each by itself, or neighbours of one mask together."""
     if single:
         alone = [(k, owner[abs(k)]) for k in range(1 - len(owner), len(owner))]
-        found = [Run(k, 1, own, 0.0 if own is None else log_masks[own]) for k, own in alone]
+        found = [Run(k, 1, own, 0.0 if own < 0 else log_masks[own]) for k, own in alone]
     else:
         found = [Run(0, 3)]
-        for mask in dict.fromkeys(own for own in owner if own is not None):
+        for mask in dict.fromkeys(own for own in owner if own >= 0):
             first, count = owner.index(mask), owner.count(mask)
             middle = first + (count - 1) / 2
             found += [Run(sign * middle, count, mask, log_masks[mask]) for sign in (-1, 1)]
@@ -191,9 +196,10 @@ class _Adding:
         self,
         like: Tensor,
         masks: Tensor,
-        owner: Sequence[int | None],
+        owner: Tensor,
         limits: Tensor,
         width: Scalar,
+        numbers: Sequence[int],
         backward: Backward,
         mask_backward: Backward,
         *,
@@ -203,12 +209,11 @@ class _Adding:
         self.limits, self.width = limits.to(dtype), width
         self.masks = len(masks) if wants_masks else 0
         self.backward, self.mask_backward = backward, mask_backward
-        self.reach = (len(owner) - 0.5) * width + FAR[dtype]
+        self.reach = (len(numbers) - 0.5) * width + FAR[dtype]
         self.by_k = backward == "all" or (wants_masks and mask_backward == "all")
         self.zeros: list[Scalar] = [0.0] * (3 + self.masks)
-        self.runs = _runs(owner, [logarithm(value) for value in scalars(masks)], single=self.by_k)
-        self.owner = torch.tensor([-1 if own is None else own for own in owner], device=masks.device)
-        self.log_masks = torch.cat([masks.log(), torch.zeros_like(masks[:1])])[self.owner].to(dtype)
+        self.runs = _runs(numbers, [logarithm(value) for value in scalars(masks)], single=self.by_k)
+        self.owner, self.log_masks = owner, _of_points(masks, owner).log().to(dtype)
 
     def gradients(self, x: Tensor, grad: Tensor, sigma: Scalar) -> tuple[Tensor, list[Scalar]]:
         """Return dL/dx in units of alpha / sigma, and what a piece adds to single numbers.

@@ -32,13 +32,13 @@ class Run(NamedTuple):
     Attributes:
         centre: k of the middle; relative to the chosen point, where values are.
         points: how many.
-        mask: which mask is theirs; None for points that are always kept.
+        mask: which mask is theirs; -1 for points that are always kept.
         log_mask: logarithm of its value; a tensor of the shape of the values for another one at each.
     """
 
     centre: Scalar
     points: int = 1
-    mask: int | None = None
+    mask: int = -1
     log_mask: Scalar = 0.0
 
 
@@ -104,7 +104,7 @@ class Sums:
             if self.by_k is not None:
                 for found, term in zip(self.by_k, terms, strict=True):
                     add_product_(found, term, run.centre)
-            if self.masks is not None and run.mask is not None:
+            if self.masks is not None and run.mask >= 0:
                 own = self.masks.setdefault(run.mask, (torch.zeros_like(x), torch.zeros_like(x)))
                 own[0].add_(weight)
                 add_product_(own[1], weight, run.centre)

@@ -213,17 +213,19 @@ class SRQ(Method):
     """The nearest point, and the gradient of its probability; a reading, not verified by the authors' code.
 
     Attributes:
-        backward: which probabilities get a gradient, that of the chosen point or all.
+        backward: which probabilities of weights get a gradient, that of the chosen point or all.
+        activation_backward: the same for inputs.
         grid: of weights, 2^b - 1 points around 0 or one more at the negative end.
     """
 
     weight_bits = range(2, 9)
 
     backward: Backward
+    activation_backward: Backward
     grid: Literal["symmetric", "full"]
 
     def weight(self, bits: int, layer: LayerInfo = LayerInfo()) -> SRQQuantizer:
         return SRQQuantizer(bits, of_inputs=False, backward=self.backward, full=self.grid == "full")
 
     def activation(self, bits: int, layer: LayerInfo = LayerInfo()) -> SRQQuantizer:
-        return SRQQuantizer(bits, of_inputs=True, backward=self.backward)
+        return SRQQuantizer(bits, of_inputs=True, backward=self.activation_backward)

@@ -174,6 +174,7 @@ def test_each_parameter_has_one_role(name):
     expected = {
         "daq": {"range": 18 * 3, "scale": 18},
         "dqa": {"attention": 36},
+        "rq": relaxed,
         "srq": relaxed,
         "dropbits": relaxed,
     }.get(name, {})

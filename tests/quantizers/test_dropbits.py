@@ -23,12 +23,17 @@ def owner_of(case):
     return owners(int(case["bits"]), SHARING[int(case["sharing"])])
 
 
+def fused(*arguments, **which):
+    """`dropped`, whose owners are numbers as well."""
+    return dropped(*arguments, owner_numbers=arguments[4].tolist(), **which)
+
+
 def on_case(function, case, dtype, backward):
     """y and the gradients of x, alpha, sigma and the logits."""
     names = ("x", "alpha", "sigma", "logits")
     x, alpha, sigma, logits = leaves = [torch.tensor(case[name], dtype=dtype, requires_grad=True) for name in names]
     masks = drawn_masks(logits, torch.tensor(case["uniform"], dtype=dtype))
-    y = function(x, alpha, sigma, masks, owner_of(case), backward=backward, mask_backward=backward)
+    y = function(x, alpha, sigma, masks, torch.tensor(owner_of(case)), backward=backward, mask_backward=backward)
     y.backward(torch.tensor(case["go"], dtype=dtype))
     return [y.detach(), *(leaf.grad for leaf in leaves)]
 
@@ -40,8 +45,7 @@ def expected_of(case, backward, dtype):
 
 @cases
 def test_points_have_the_masks_that_are_recorded(case):
-    ours = [0 if own is None else own + 1 for own in owner_of(case)]
-    assert [ours[abs(int(k))] for k in case["k"]] == case["owner"].tolist()
+    assert [owner_of(case)[abs(int(k))] + 1 for k in case["k"]] == case["owner"].tolist()
 
 
 @cases
@@ -56,7 +60,7 @@ def test_recorded_gates(case):
 
 @cases
 @pytest.mark.parametrize("backward", BACKWARD)
-@pytest.mark.parametrize("function", [dropped, dropped_plain])
+@pytest.mark.parametrize("function", [fused, dropped_plain])
 def test_recorded_values_and_gradients_in_double(case, function, backward):
     found = on_case(function, case, torch.float64, backward)
     for ours, expected in zip(found, expected_of(case, backward, torch.float64), strict=True):
@@ -67,7 +71,7 @@ def test_recorded_values_and_gradients_in_double(case, function, backward):
 @pytest.mark.parametrize("backward", BACKWARD)
 def test_recorded_values_and_gradients_in_single(case, backward):
     """The same points, gradients to 1e-4."""
-    found = on_case(dropped, case, torch.float32, backward)
+    found = on_case(fused, case, torch.float32, backward)
     assert torch.equal((found[0].double() / case["alpha"]).round(), torch.tensor(case["y"] / case["alpha"]).round())
     for place, (ours, expected) in enumerate(zip(found, expected_of(case, backward, torch.float32), strict=True)):
         tolerance = 1e-4 if place else 1e-5
@@ -79,7 +83,7 @@ def drawn(bits, sharing, seed=0):
     draw = torch.Generator().manual_seed(seed)
     x = (torch.rand(200, generator=draw, dtype=torch.float64) - 0.5) * (2**bits + 4) * 0.3
     upstream = torch.randn(200, generator=draw, dtype=torch.float64)
-    count = max(own or 0 for own in owners(bits, sharing)) + 1
+    count = max(owners(bits, sharing)) + 1
     masks = (torch.rand(count, generator=draw, dtype=torch.float64) * 1.8 - 0.4).clamp(0, 1)
     return x, upstream, masks
 
@@ -93,13 +97,13 @@ def test_bounds_are_where_the_most_probable_point_changes(bits, sharing):
         x, _, masks = drawn(bits, sharing, seed)
         alpha, sigma = (torch.tensor(value, dtype=torch.float64) for value in (0.3, 0.3 * ratio))
         k = torch.arange(1 - len(owner), len(owner))
-        mask_of = [1.0 if own is None else masks[own].item() for own in owner]
+        mask_of = [1.0 if own < 0 else masks[own].item() for own in owner]
         v = (x[:, None] - alpha * k) / sigma
         log_mass = -torch.logaddexp(v, torch.log(2 * torch.cosh(alpha / sigma / 2) + torch.exp(-v)))  # but a constant
         scores = log_mass + torch.tensor([mask_of[abs(own)] for own in k.tolist()]).double().log()
         best = scores.topk(2, -1)
         is_clear = best.values[:, 0] - best.values[:, 1] > 1e-6
-        limits = bounds(masks, owner, alpha, sigma)
+        limits = bounds(masks, torch.tensor(owner), alpha, sigma)
         chosen = torch.bucketize(x.abs(), limits, right=True) * x.sign()
         assert torch.equal(chosen[is_clear], k[best.indices[:, 0]][is_clear].double())
         assert is_clear.double().mean() > 0.9
@@ -123,14 +127,14 @@ def test_closed_form_equals_the_plain_one(bits, sharing, backward, mask_backward
         x, upstream, masks = drawn(bits, sharing, seed)
         x = x.clamp(-(2 ** (bits - 1)) * 0.3, 2 ** (bits - 1) * 0.3)
         results = []
-        for function in (dropped_plain, dropped):
+        for function in (dropped_plain, fused):
             leaves = [
                 x.clone(),
                 *(torch.tensor(value, dtype=torch.float64) for value in (0.3, 0.3 * ratio)),
                 masks.clone(),
             ]
             leaves = [leaf.requires_grad_() for leaf in leaves]
-            y = function(*leaves, owners(bits, sharing), backward=backward, mask_backward=mask_backward)
+            y = function(*leaves, torch.tensor(owners(bits, sharing)), backward=backward, mask_backward=mask_backward)
             y.backward(upstream)
             results.append([y.detach(), *(leaf.grad for leaf in leaves)])
         results[0][-1] = results[0][-1] * (masks > 0)  # what the gate passes on
@@ -141,12 +145,12 @@ def test_closed_form_equals_the_plain_one(bits, sharing, backward, mask_backward
 @pytest.mark.parametrize("backward", BACKWARD)
 def test_deep_in_a_hole_gradients_are_finite_and_those_of_double(backward):
     """Level 5 is dropped and sigma a thirtieth of alpha: masses 120 sigma away, which underflow in single precision."""
-    owner, found = owners(6, "bits"), []
+    owner, found = torch.tensor(owners(6, "bits")), []
     x = torch.tensor([8.2, 11.4, 11.49, 11.51, 12.0, 15.3, 40.0]) * 0.3
     for dtype in (torch.float32, torch.float64):
         leaves = [x.to(dtype, copy=True), *(torch.tensor(v, dtype=dtype) for v in (0.3, 0.01, [1.0, 1.0, 0.0, 0.6]))]
         leaves = [leaf.requires_grad_() for leaf in leaves]
-        y = dropped(*leaves, owner, backward=backward, mask_backward=backward)
+        y = fused(*leaves, owner, backward=backward, mask_backward=backward)
         y.sum().backward()
         found.append([y.detach(), *(leaf.grad for leaf in leaves)])
     for single, double in zip(*found, strict=True):
@@ -299,3 +303,35 @@ def test_of_two_bits_nothing_can_be_dropped():
 def test_contradictions_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         methods.method("dropbits", **changes).check(4, 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "bits"),
+    [
+        ("srq", "weight", 2),
+        ("srq", "activation", 1),
+        ("srq backward=all", "activation", 5),
+        ("dropbits learn_bits=true", "weight", 4),
+        ("dropbits sharing=points learn_masks=true mask_backward=mode", "weight", 3),
+    ],
+)
+def test_single_numbers_that_are_not_read_give_the_same(name, side, bits, monkeypatch):
+    """As on CUDA, where they stay tensors: values, and gradients in double precision."""
+    x = methods.sample(side, dtype=torch.float64) + (0.3 if bits == 1 else 0) * methods.sample("weight")
+    results = []
+    for is_read in (True, False):
+        if not is_read:
+            monkeypatch.setattr("qexp.quantizers.numerics._is_read", lambda _: False)
+        quantizer = methods.build(name, side, bits).double().train()
+        quantizer.calibrate(x)
+        for step in (1, 9):
+            leaf = x.clone().requires_grad_()
+            y = at(quantizer, step)(leaf)
+            y.backward(torch.linspace(-1, 1, x.numel(), dtype=torch.float64).view(x.shape))
+            results.append([y.detach(), leaf.grad, quantizer.log_alpha.grad, quantizer.log_sigma.grad])
+            results[-1].append(getattr(quantizer, "logits", x).grad)
+            quantizer.zero_grad()
+    for ours, expected in zip(results[:2], results[2:], strict=True):
+        for one, other in zip(ours, expected, strict=True):
+            if one is not None or other is not None:
+                torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
