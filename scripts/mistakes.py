@@ -26,6 +26,8 @@ OF_NUMBERS = (
     "quantizers/test_dampening",
     "quantizers/test_freezing",
     "quantizers/test_channels",
+    "quantizers/test_coverage",
+    "quantizers/test_layer_bits",
     "quantizers/test_rq",
     "quantizers/test_noise",
 )
@@ -61,6 +63,9 @@ OF_RUNS = (
     "package/test_own",
     "experiment/test_own_code",
     "data/test_photographs",
+    "config/test_run_widths",
+    "runs/test_measured_bits",
+    "package/test_learned_widths",
 )
 
 
@@ -281,6 +286,13 @@ MISTAKES = (
         "by_channel = x.flip(axis).movedim(axis, 0)",
     ),
     Mistake("channels: dampening by codes of all", "channels.py", "codes.long() + count *", "codes.long() + 0 *"),
+    Mistake("mean bits: of layers", "coverage.py", "(one.weight_bits, one.weights)", "(one.weight_bits, 1)"),
+    Mistake(
+        "mean bits: float layers count",
+        "coverage.py",
+        "for one in self.layers if one.input_bits != FLOAT_BITS",
+        "for one in self.layers",
+    ),
     Mistake("channels: scales cost nothing", "inspection.py", "scales * FLOAT_BITS / 8", "scales * 0"),
     Mistake("exact: given codes forgotten", "exact_forms.py", "form.codes.copy_(codes)", "pass"),
     Mistake(
@@ -659,6 +671,28 @@ MISTAKES = (
         "np.random.RandomState([self.split_seed, label])",
         "np.random",
         "data",
+    ),
+    Mistake(
+        "bits: a result has those that it began with",
+        "summary.py",
+        "now = quantizers.present_coverage(model, coverage)",
+        "now = coverage",
+        "experiment",
+    ),
+    Mistake(
+        "bits: a label tells the mean of layers that differ as if all had it",
+        "measured_bits.py",
+        "if is_mixed or mean != round(mean)",
+        "if mean != round(mean)",
+        "runs",
+    ),
+    Mistake("widths of a run: names are patterns", "run_widths.py", "else glob.escape(name)", "else name", "config"),
+    Mistake(
+        "widths of a run: of any network",
+        "run_widths.py",
+        "if key not in _OF_WEIGHTS and theirs.get(key) != ours.get(key):",
+        "if False:",
+        "config",
     ),
     Mistake("sweep: failures exit with 0", "closing.py", "    return 3\n\n\ndef", "    return 0\n\n\ndef", "cli"),
 )

@@ -15,7 +15,7 @@ from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_text, as_texts, w
 from qexp.cli.text import aligned, make_console
 from qexp.runs.measured_bits import MEANS
 from qexp.runs.query import Entry, number
-from qexp.runs.variation import NAMES, Variation
+from qexp.runs.variation import NAMES, Variation, shown
 from qexp.utils.formats import comma_separated, latex, markdown
 from qexp.utils.text import NOT_CONVERGED, few, percent, plural, printable
 
@@ -289,9 +289,8 @@ def _named(runs: Sequence[ListedRun], name: str) -> Column:
 def for_programs(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str) -> str:
     """Return rows for programs, as CSV or as a list of JSON objects."""
     if style == "csv":
-        return comma_separated(
-            headers, [[as_text(cell) if isinstance(cell, list | bool) else cell for cell in row] for row in rows]
-        )
+        texts = [[printable(shown(own)) if isinstance(own, list | bool) else own for own in row] for row in rows]
+        return comma_separated(headers, texts)
     return json.dumps([dict(zip(headers, row, strict=True)) for row in rows], indent=2, default=str)
 
 

@@ -177,7 +177,8 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
         raise Invalid([Problem(key, why)]) from error
     if values["float_recipe"]:
         _check_float_recipe(tree)
-    return replace(_made(_with_digests(tree, values), digest), widths_of=widths_of)
+    made = _made(_with_digests(tree, values), digest)
+    return replace(made, widths_of=widths_of if made.layer_bits else None)  # a float net has no use for them
 
 
 def _check_float_recipe(tree: Mapping[str, Any]) -> None:

@@ -106,6 +106,8 @@ def test_csv_reads_back(small: Callable[..., Result], folder: Path) -> None:
         "unsettled": "0",
         "spread": "",
         "unfirm": "0",
+        "mean_weight_bits": "",
+        "mean_activation_bits": "",
         "state": "done",
         "protocol": "paper",
         "note": "a|b",

@@ -64,7 +64,8 @@ def test_a_record_has_the_list_and_needs_the_run_no_longer(configure: Configure,
 
 def test_a_float_net_has_none(configure: Configure, other: Path) -> None:
     """Neither one in the same sweep nor the one that a run starts from."""
-    assert configure("quantizer=fp", f"layer_bits={other}").key == configure("quantizer=fp").key
+    plain = configure("quantizer=fp", f"layer_bits={other}")
+    assert (plain.key, plain.layer_bits, plain.widths_of) == (configure("quantizer=fp").key, (), None)
     config = configure("quantizer=ste", "bits=4", f"layer_bits={other}")
     assert parse_config(float_parent(config.tree)).key == configure("quantizer=fp").key
 

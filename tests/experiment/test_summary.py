@@ -11,8 +11,11 @@ import torch
 import qexp
 from qexp import runs
 from qexp.engine.step import Step
+from qexp.experiment.build import assemble, build_covered
 from qexp.experiment.session import Session
-from support.commands import OnlyRun, Qexp, Sweep, Train
+from qexp.experiment.summary import present_bits
+from qexp.quantizers import quantized_layers
+from support.commands import TINY, Configure, OnlyRun, Qexp, Sweep, Train
 from support.crashes import kill_at, only_run, run_child
 from support.short_runs import CASES, train
 
@@ -186,3 +189,21 @@ def test_a_run_that_is_interrupted_while_its_firmness_is_measured_resumes(
     assert (result.code, result.err) == (0, "")
     assert "resuming at step 2 of 2" in result.out
     assert json.loads((only_run("ste") / "summary.json").read_text())["firmness"]["weights"] > 0
+
+
+def test_the_bits_are_those_that_layers_have_in_the_end(configure: Configure) -> None:
+    """Where a layer has not what it began with; their means are told where layers may have bits of their own."""
+    for words, has_means in (((), False), (("layer_bits=[layer1.0.conv2:3]",), True)):
+        config = configure(*TINY, "quantizer=ste", "bits=4", *words)
+        parts = assemble(config)
+        model, coverage = build_covered(config, parts)
+        layers = dict(quantized_layers(model))
+        layers["layer1.0.conv1"].weight_quantizer = parts.method.weight(2)
+        found = present_bits(model, config, coverage)
+        assert found["layers"]["bits"]["layer1.0.conv1"] == [2, 4]
+        assert found["layers"]["bits"]["layer1.0.conv2"] == ([3, 3] if has_means else [4, 4])
+        assert coverage.as_data()["bits"]["layer1.0.conv1"] == [4, 4]
+        sizes = {name: layer.weight.numel() for name, layer in layers.items()}
+        bits = sum(sizes[name] * layer.weight_bits for name, layer in layers.items())
+        means = (bits / sum(sizes.values()), (4 * (len(layers) - 1) + 3) / len(layers)) if has_means else None
+        assert (found.get("mean_weight_bits"), found.get("mean_activation_bits")) == (means or (None, None))

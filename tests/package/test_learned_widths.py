@@ -151,6 +151,10 @@ def test_the_control_trains_the_same_widths_with_another_method(qexp: Qexp, lear
     assert f"  bits of          {key}\n" in qexp("runs", "show", path.name[3:]).out
     assert "[conv1:weight:32,... 39 more, " in qexp("runs").out  # forty entries are no cell
     entries = load_yaml(path / "config.yaml")["layer_bits"]
+    assert f"[{','.join(entries)}]" in qexp("runs", "--format", "csv").out  # programs have them all
+    assert json.loads(qexp("runs", "ste", "--columns", "layer_bits", "--format", "json").out) == [
+        {"layer_bits": entries}
+    ]
     assert entries[:4] == ["conv1:weight:32", "conv1:input:32", "layer1.0.conv1:weight:4", "layer1.0.conv1:input:4"]
     shutil.rmtree(learned)
     gone = qexp("train", *CONTROL, f"layer_bits={key}")
