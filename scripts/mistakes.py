@@ -126,6 +126,8 @@ MISTAKES = (
     Mistake("SRQ: sigma's gradient with the other sign", "srq.py", "-share * (by_u + inner)", "share * (by_u + inner)"),
     Mistake("SRQ: values far beyond the ends as they are", "srq.py", "wide + FAR[precision(x)]", "wide + 1e6"),
     Mistake("SRQ: points beyond the ends in the mean", "srq.py", "(k >= low - j) & (k <= high - j)", "k == k"),
+    Mistake("SRQ: mean of values below the middle as they are", "srq.py", "mul_(from_middle.sign())", "mul_(1)"),
+    Mistake("SRQ: an edge too many", "srq.py", "else float(j < count)", "else float(j <= count)"),
     Mistake("SRQ: signed inputs on the grid from 0", "srq.py", "most - scalar(self.signed) *", "most - 0 *"),
     Mistake("masses: the width of a run left out", "masses.py", "run.points * width / 2", "width / 2"),
     Mistake("masses: the mean k not taken off", "masses.py", "(by_k - self.by_k[0]", "(by_k - 0 * self.by_k[0]"),
