@@ -124,7 +124,12 @@ MISTAKES = (
     Mistake("SRQ: mass beyond the ends counts", "srq.py", "weight.mul_(mass).div_(whole)", "weight.mul_(mass)"),
     Mistake("SRQ: alpha's own share of the point left out", "srq.py", "by_k + share * inner", "share * inner"),
     Mistake("SRQ: sigma's gradient with the other sign", "srq.py", "-share * (by_u + inner)", "share * (by_u + inner)"),
-    Mistake("SRQ: values far beyond the ends as they are", "srq.py", "wide + FAR[precision(x)]", "wide + 1e6"),
+    Mistake(
+        "SRQ: values far beyond the ends as they are",
+        "srq.py",
+        "bound = wide + FAR[precision(x)]",
+        "bound = wide + 1e6",
+    ),
     Mistake("SRQ: points beyond the ends in the mean", "srq.py", "(k >= low - j) & (k <= high - j)", "k == k"),
     Mistake("SRQ: mean of values below the middle as they are", "srq.py", "mul_(from_middle.sign())", "mul_(1)"),
     Mistake("SRQ: an edge too many", "srq.py", "else float(j < count)", "else float(j <= count)"),
