@@ -37,6 +37,7 @@ OF_RUNS = (
     "engine/test_average",
     "engine/test_early_stop",
     "engine/test_step",
+    "engine/test_schedules",
     "data/test_augment",
     "data/test_batches",
     "data/test_loader",
@@ -109,14 +110,18 @@ MISTAKES = (
     Mistake("DAQ: uA about zero, not the mean", "daq.py", "mean_and_std(x)[1]", "x.square().mean().sqrt()"),
     Mistake(
         "RQ: Gumbel noise with the wrong sign",
-        "rq.py",
+        "sampling.py",
         ".mul_(self.below[j + 1]).div_(",
         ".mul_(self.below[j + 1]).mul_(",
     ),
-    Mistake("RQ: temperature multiplies", "rq.py", ".pow_(1 / self.how.temperature)", ".pow_(self.how.temperature)"),
-    Mistake("RQ ST: alpha's gradient of the soft sample", "rq.py", "(index if choice is None else choice)", "index"),
-    Mistake("RQ: points beyond the ends of the grid", "rq.py", "if first is None or first + j == 0:", "if True:"),
-    Mistake("RQ: noise of another step in the backward pass", "rq.py", "sigma, key.clone())", "sigma, key)"),
+    Mistake(
+        "RQ: temperature multiplies", "sampling.py", ".pow_(1 / self.how.temperature)", ".pow_(self.how.temperature)"
+    ),
+    Mistake(
+        "RQ ST: alpha's gradient of the soft sample", "sampling.py", "(index if choice is None else choice)", "index"
+    ),
+    Mistake("RQ: points beyond the ends of the grid", "sampling.py", "if first is None or first + j == 0:", "if True:"),
+    Mistake("RQ: noise of another step in the backward pass", "sampling.py", "sigma, key.clone())", "sigma, key)"),
     Mistake("RQ: evaluation draws", "rq.py", "if not self.training:", "if not self.is_soft:"),
     Mistake("relaxed: alpha of few bits from the largest weight", "relaxed.py", "if self.widest <= 3:", "if False:"),
     Mistake("relaxed: sigma not clamped", "relaxed.py", ".clamp(math.log(NARROWEST), math.log(WIDEST))", ""),
@@ -603,6 +608,13 @@ MISTAKES = (
         "with torch.random.fork_rng(devices=[]):\n                torch",
         "with torch.no_grad():\n                torch",
         "data",
+    ),
+    Mistake(
+        "restarts: a segment ends with training",
+        "schedules.py",
+        "min((restart for restart in restarts if restart > done), default=1.0)",
+        "1.0",
+        "engine",
     ),
     Mistake(
         "own schedule: not used",

@@ -175,6 +175,8 @@ def _values(chosen: Mapping[str, str], key: str, rest: Sequence[str]) -> list[st
         own = [rest[at + 1] for at, one in enumerate(rest[:-1]) if one == "--config-dir"]
         own += [one.partition("=")[2] for one in rest if one.startswith("--config-dir=")]
         return [*choices(key), *(path.stem for folder in own for path in (Path(folder) / key).glob("*.yaml"))]
+    if key == "layer_bits":
+        return _hashes(rest)
     if key.endswith("bits"):
         return [*_BITS]
     section = key.partition(".")[0]

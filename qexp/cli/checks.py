@@ -70,7 +70,7 @@ def _checked_by(config: Config) -> str:
     start = (config.init, config.device, config.data_dir, config.runs_dir)
     recipe = config.recipe
     batches = (recipe.crop, recipe.randaugment, recipe.batch_size, recipe.accumulate, recipe.holdout, recipe.patience)
-    others = (recipe.dampening, recipe.freezing, recipe.augment, recipe.schedule.own)
+    others = (recipe.dampening, recipe.freezing, recipe.augment, recipe.schedule)
     return repr((*parts, config.keep_float, config.layer_bits, *start, *batches, *others))
 
 

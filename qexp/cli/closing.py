@@ -16,6 +16,7 @@ from qexp.cli.run_values import ListedRun
 from qexp.cli.text import folded, named_rows
 from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome
+from qexp.runs.measured_bits import measured_bits
 from qexp.runs.query import Entry
 from qexp.runs.stored_trees import StoredTrees
 from qexp.runs.variation import OptionReader
@@ -110,6 +111,8 @@ def run_report(outcome: RunOutcome) -> str:
     summary = outcome.summary or {}
     rows = [*averaged_rows(summary.get("ema")), *_accuracy_rows(summary)]
     rows += held_out_rows(summary)
+    if found := measured_bits(summary):
+        rows.append(("bits", found.line))
     kilobytes, full = summary["weight_kilobytes"], summary["float_weight_kilobytes"]
     size = f"{kilobytes:,.1f} kB" if kilobytes == full else f"{kilobytes:,.1f} kB, float {full:,.1f} kB"
     rows.append(("weights", size + (f" ({full / kilobytes:.1f}x smaller)" if kilobytes < full else "")))
@@ -127,12 +130,14 @@ def _epochs(summary: dict[str, Any]) -> str:
 
 
 def _label(summary: dict[str, Any]) -> str:
+    if found := measured_bits(summary):
+        return found.named(summary["quantizer"])
     bits = summary["weight_bits"], summary["activation_bits"]
     return method_label(summary["quantizer"], *bits, _is_mixed(summary.get("layers"), bits))
 
 
 def _is_mixed(layers: Any, bits: tuple[int, int]) -> bool:
-    """Whether some quantized layers have other bits than most."""
+    """Whether some quantized layers have other bits than most; of a run from before there were means."""
     found = layers.get("bits") if isinstance(layers, dict) else None
     own = found.values() if isinstance(found, dict) else ()
     return any(one not in (usual, 32) for layer in own for one, usual in zip(layer, bits, strict=False))

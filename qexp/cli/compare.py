@@ -26,6 +26,8 @@ _RESULTS = {
     "quantizer gap": "quantizer_gap",
     "train loss": "train_loss",
     "test loss": "test_loss",
+    "bits of weights": "mean_weight_bits",
+    "bits of inputs": "mean_activation_bits",
     "weights, kB": "weight_kilobytes",
     "time, s": "time_seconds",
 }

@@ -71,7 +71,8 @@ def has_curves(entry: Entry) -> bool:
 def named_places(entries: Sequence[Entry]) -> dict[str, Path]:
     """Return name -> run directory: what the runs are, with the hash behind it where two would be called alike."""
     listed = listed_runs(entries)
-    names = [_file_name(name) for name in short_names([_known(run.entry, run.options) for run in listed])]
+    known, labels = [_known(run.entry, run.options) for run in listed], [run.entry.label for run in listed]
+    names = [_file_name(name) for name in short_names(known, labels)]
     doubles = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     named = [f"{name} {entry.key}" if name in doubles else name for name, entry in zip(names, entries, strict=True)]
     return {name: Path(os.path.realpath(entry.path)) for name, entry in zip(named, entries, strict=True)}

@@ -25,6 +25,7 @@ from qexp.config.places import find_run, store_root
 from qexp.config.schema import Invalid, Problem
 from qexp.config.yaml_files import load_yaml
 from qexp.experiment.own_code import check_trust
+from qexp.runs.measured_bits import measured_bits
 from qexp.utils.errors import UsageError
 from qexp.utils.text import UNFIT, differing_codes, one_line, percent, suggest
 
@@ -154,7 +155,7 @@ def run_result(request: EvalRequest, *, firmness: bool, config_dir: str | None =
     from qexp.experiment import evaluate  # imports torch
 
     result = evaluate.evaluate_run(config, path, name, firmness=firmness, each=_SHOWN)
-    head = f"{config.label}  {name} checkpoint of {path}"
+    head = f"{_label(config, result)}  {name} checkpoint of {path}"
     rows = [
         *averaged_rows(config.recipe.ema),
         *_rows(result),
@@ -163,6 +164,12 @@ def run_result(request: EvalRequest, *, firmness: bool, config_dir: str | None =
     if "code_changed" in result:
         rows.append(("WARNING", result["code_changed"]))
     return result, named_rows(head, rows)
+
+
+def _label(config: Config, result: dict[str, Any]) -> str:
+    """Return what was evaluated: with the bits that its layers have, where they need not all be as configured."""
+    found = measured_bits(result)
+    return config.label if found is None else f"{found.named(config.quantizer.name)}  {config.subject}"
 
 
 def _find_run(store: str | None, text: str) -> Path:
@@ -258,6 +265,7 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("top-5 hard", percent(result["top5_hard"])),
         ("top-1 soft", percent(result["top1_soft"])),
         ("quantizer gap", f"{percent(result['quantizer_gap'], signed=True)} points"),
+        *([("bits", found.line)] if (found := measured_bits(result)) else []),
         *_code_rows(result),
         *firmness_rows(result.get("firmness"), of_layers=True),
     ]

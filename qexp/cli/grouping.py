@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qexp.cli.listing import Column, Listing
-from qexp.cli.run_values import ListedRun, as_data, as_texts, what_varies
+from qexp.cli.run_values import CONFIGURED_BITS, ListedRun, as_data, as_texts, what_varies
+from qexp.runs.measured_bits import mean_of
 from qexp.runs.query import number
 from qexp.utils.text import few, plural
 
@@ -53,12 +54,17 @@ def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group
     """Return groups of runs in the order of their values, and what has to be said of them."""
     counted = [(run, top1) for run in runs if (top1 := number(run.entry.result, "top1_hard")) is not None]
     members: dict[tuple[str, ...], list[tuple[ListedRun, float]]] = {}
-    columns = [as_texts([run.value(name) for run, _ in counted]) for name in names]
+    configured = {"bits": CONFIGURED_BITS}  # runs that learn their widths belong together
+    columns = [as_texts([run.value(configured.get(name, name)) for run, _ in counted]) for name in names]
     for one, cells in zip(counted, zip(*columns, strict=True), strict=True):
         members.setdefault(cells, []).append(one)
     groups = []
     for cells, own in members.items():
-        values = tuple(as_data(own[0][0].value(name)) for name in names)
+        if "bits" in names and (bits := mean_of([run.entry.bits for run, _ in own if run.entry.bits])):
+            cells = tuple(bits.label if name == "bits" else cell for name, cell in zip(names, cells, strict=True))
+        values = tuple(
+            cell if name == "bits" else as_data(own[0][0].value(name)) for name, cell in zip(names, cells, strict=True)
+        )
         varied = what_varies([run for run, _ in own])
         differ = (*varied.names, *varied.options)
         groups.append(Group(values, cells, tuple(top1 for _, top1 in own), differ))

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from qexp.cli.course_rows import epochs_of
 from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_text, as_texts, what_varies
 from qexp.cli.text import aligned, make_console
+from qexp.runs.measured_bits import MEANS
 from qexp.runs.query import Entry, number
 from qexp.runs.variation import NAMES, Variation
 from qexp.utils.formats import comma_separated, latex, markdown
@@ -271,7 +272,8 @@ def printed(found: Listing, title: str, style: str) -> str:
 
 def columns_for_programs(runs: Sequence[ListedRun]) -> list[str]:
     """Return the names of what CSV and JSON have of each run: what it is, what varies, what was measured, where."""
-    return ["key", "state", *NAMES, *what_varies(runs).options, *_MEASURED, "run"]
+    means = [name for name in MEANS if any(run.value(name) is not ABSENT for run in runs)]
+    return ["key", "state", *NAMES, *what_varies(runs).options, *_MEASURED, *means, "run"]
 
 
 def named_columns(runs: Sequence[ListedRun], names: Sequence[str]) -> Listing:

@@ -2,28 +2,41 @@
 
 from collections.abc import Callable, Sequence
 
-from qexp.runs.variation import Options, Variation, shown, variation
+from qexp.runs.variation import Options, Variation, brief, variation
 from qexp.utils.text import method_label, model_label
 
 
 def long_names(runs: Sequence[Options]) -> list[str]:
     """Return `daq W2A2  resnet18 x0.5  seed 0  recipe.epochs=3` for each run, for a line of its own."""
     found = variation(runs)
-    return ["  ".join([*_head(run, found), f"seed {run['seed']}", *_rest(run, found, str)]) for run in runs]
+    return [
+        "  ".join([*_head(_planned(run), run, found), f"seed {run['seed']}", *_rest(run, found, str)]) for run in runs
+    ]
 
 
-def short_names(runs: Sequence[Options]) -> list[str]:
+def short_names(runs: Sequence[Options], labels: Sequence[str]) -> list[str]:
     """Return `daq W2A2 resnet18 x0.5 lr=0.01 seed 0` for each run, for a legend, in whose order seeds are neighbours.
 
     An option is called by as many of its last words as tell it from the others that vary.
+
+    Args:
+        runs: their options.
+        labels: `daq W2A2` of each, by its result where it has one.
     """
     found = variation(runs)
     words = {key: _last_words(key, found.options) for key in found.options}
-    return [" ".join([*_head(run, found), *_rest(run, found, words.get), f"seed {run['seed']}"]) for run in runs]
+    return [
+        " ".join([*_head(label, run, found), *_rest(run, found, words.get), f"seed {run['seed']}"])
+        for label, run in zip(labels, runs, strict=True)
+    ]
 
 
-def _head(run: Options, found: Variation) -> list[str]:
-    words = [method_label(str(run["quantizer"]), run["weight_bits"], run["activation_bits"], run.get("layer_bits"))]
+def _planned(run: Options) -> str:
+    return method_label(str(run["quantizer"]), run["weight_bits"], run["activation_bits"], run.get("layer_bits"))
+
+
+def _head(label: str, run: Options, found: Variation) -> list[str]:
+    words = [label]
     if {"model", "model.width"} & set(found.names):
         words.append(model_label(str(run["model"]), run.get("model.width")))
     return [*words, f"on {run['dataset']}"] if "dataset" in found.names else words
@@ -31,7 +44,7 @@ def _head(run: Options, found: Variation) -> list[str]:
 
 def _rest(run: Options, found: Variation, called: Callable[[str], str | None]) -> list[str]:
     protocol = [f"protocol {run['protocol']}"] if "protocol" in found.names and "protocol" in run else []
-    return [*protocol, *(f"{called(key)}={shown(run[key])}" for key in found.options if key in run)]
+    return [*protocol, *(f"{called(key)}={brief(run[key])}" for key in found.options if key in run)]
 
 
 def _last_words(key: str, keys: Sequence[str]) -> str:

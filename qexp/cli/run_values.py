@@ -7,7 +7,7 @@ from typing import Any
 
 from qexp.runs.filters import unknown_key
 from qexp.runs.query import Entry
-from qexp.runs.variation import NAMES, OptionReader, Variation, shown, variation
+from qexp.runs.variation import NAMES, OptionReader, Variation, brief, shown, variation
 from qexp.utils.errors import UsageError
 from qexp.utils.text import is_number, printable
 
@@ -20,6 +20,7 @@ SHORT = {
 }
 # Words for what is in no file under that name.
 WORDS = ("key", "run", "state", "dataset", "model", "quantizer", "bits", "seed", "size")
+CONFIGURED_BITS = "configured bits"  # by which runs are grouped, whatever widths their layers learned
 
 
 class ListedRun:
@@ -46,13 +47,14 @@ class ListedRun:
         entry = self.entry
         method, _, bits = entry.method.rpartition("-")
         seed = int(entry.seed) if entry.seed.isdigit() else entry.seed
-        named = (entry.key, str(entry.path), self.state, entry.dataset, entry.model, method or bits, bits.upper(), seed)
-        return dict(zip(WORDS, named, strict=False))
+        width = entry.bits.label if entry.bits else bits.upper()
+        named = (entry.key, str(entry.path), self.state, entry.dataset, entry.model, method or bits, width, seed)
+        return dict(zip(WORDS, named, strict=False)) | {CONFIGURED_BITS: bits.upper() + "+" * bool(entry.bits)}
 
     def value(self, name: str) -> Any:
         """Return what the run has under a name, ABSENT where there is nothing; results are those of a finished run."""
         name = SHORT.get(name, name)
-        if name in WORDS:
+        if name in WORDS or name == CONFIGURED_BITS:
             return self.entry.bytes if name == "size" else self._words[name]
         if name in self.options:
             return self.options[name]
@@ -106,7 +108,7 @@ def as_text(value: Any) -> str:
     """Return a value for people, on its line; `-` where there is none."""
     if isinstance(value, float) and not value.is_integer():
         return f"{value:.6g}"
-    return "-" if value is ABSENT else printable(shown(value))
+    return "-" if value is ABSENT else printable(brief(value))
 
 
 def as_texts(values: Sequence[Any]) -> list[str]:

@@ -8,7 +8,7 @@ from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.text import named_rows
 from qexp.runs.query import Entry, number, trained_from
-from qexp.runs.variation import OptionReader, is_told, shown
+from qexp.runs.variation import OptionReader, brief, is_told
 from qexp.utils.text import few, percent, printable, size, unconverged_warning
 
 Rows = list[tuple[str, str]]
@@ -69,6 +69,7 @@ def _accuracies(entry: Entry) -> Rows:
         rows += firmness_rows(summary.get("firmness"))
         rows += [("float top-1", percent(number(summary, "float_top1")))] if "float_top1" in summary else []
         rows += [] if difference is None else [("difference", f"{percent(difference, signed=True)} points to float")]
+    rows += [("bits", entry.bits.line)] if entry.bits else []
     rows += [("codes", str(summary["codes"]))] if summary.get("codes") else []
     if names := _list(summary, "unsettled"):
         rows.append(("WARNING", unconverged_warning(map(str, names))))
@@ -117,6 +118,8 @@ def _training(entry: Entry) -> Rows:
     }
     rows = [(name, str(value)) for name, value in values.items() if value is not None]
     rows += _options(config)
+    if (run := entry.environment.get("layer_bits_of")) is not None:
+        rows.append(("bits of", str(run)))
     seconds, speed = number(summary, "time_seconds"), number(summary, "time_images_per_second")
     if seconds is not None:
         rows.append(("time", f"{seconds:,.1f} s" + ("" if speed is None else f"  ({speed:,.0f} images/s)")))
@@ -126,8 +129,8 @@ def _training(entry: Entry) -> Rows:
 def _options(config: Mapping[str, Any]) -> Rows:
     """Say which weights have which ranges and bits, and what is not as the files of its method, data and recipe say."""
     options = OptionReader().options(config)  # a float run has none of these
-    rows = [(key.rpartition(".")[2], shown(options[key])) for key in _OF_LAYERS if options.get(key)]
-    unusual = [f"{key}={shown(value)}" for key, value in options.items() if is_told(options, key)]
+    rows = [(key.rpartition(".")[2], brief(options[key])) for key in _OF_LAYERS if options.get(key)]
+    unusual = [f"{key}={brief(value)}" for key, value in options.items() if is_told(options, key)]
     return rows + ([("options", f"{' '.join(unusual)}  (all else as in the YAML files)")] if unusual else [])
 
 

@@ -1,6 +1,6 @@
 """The typed configuration of one run: whole from the start, or refused with everything that is wrong."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -9,6 +9,7 @@ from qexp.config import schema
 from qexp.config.fingerprint import fingerprint, weights_digest
 from qexp.config.identity import float_parent, identity, is_float, normalized, run_key
 from qexp.config.places import data_root, file_digest, starting_checkpoint
+from qexp.config.run_widths import with_run_widths
 from qexp.config.schema import Invalid, Problem
 from qexp.config.sections import SECTIONS, Section, own_function_problems, parse_sections
 from qexp.utils.errors import UsageError
@@ -88,6 +89,7 @@ class Config:
         tree: the normalized YAML tree that all other values come from; config.yaml of the run.
         start_digest: SHA-256 of the checkpoint that `init` names; None where it names none, or where the record of a
             run does not tell and the file is gone.
+        widths_of: the run that layer_bits named, in the user's words; None where it is a list, and in a record.
     """
 
     dataset: Section
@@ -120,6 +122,7 @@ class Config:
     tracking: Tracking
     tree: Mapping[str, Any] = field(compare=False, repr=False)
     start_digest: str | None
+    widths_of: str | None = field(default=None, compare=False)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -140,7 +143,12 @@ class Config:
     def label(self) -> str:
         """`daq W2A2  resnet18 x0.25 on digits`: what is trained, with all that makes it another network."""
         method = method_label(self.quantizer.name, self.weight_bits, self.activation_bits, self.layer_bits)
-        return f"{method}  {model_label(self.model.name, self.width)} on {self.dataset.name}"
+        return f"{method}  {self.subject}"
+
+    @property
+    def subject(self) -> str:
+        """`resnet18 x0.25 on digits`."""
+        return f"{model_label(self.model.name, self.width)} on {self.dataset.name}"
 
     @property
     def width(self) -> float | None:
@@ -150,7 +158,7 @@ class Config:
 
 GROUPS = {"recipe": Recipe, "tracking": Tracking, "checkpoint": CheckpointIntervals}
 
-_MADE = ("tree", "start_digest")  # fields that no option sets
+_MADE = ("tree", "start_digest", "widths_of")  # fields that no option sets
 
 
 def parse_config(tree: Mapping[str, Any]) -> Config:
@@ -159,7 +167,8 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
     Raises:
         Invalid: with every problem that shows without loading a dataset, model or method.
     """
-    values = _typed(tree)  # as it was written, so that what is wrong is said in the user's words
+    tree, widths_of, wrong = with_run_widths(tree)
+    values = _typed(tree, wrong)  # as it was written, so that what is wrong is said in the user's words
     try:
         start = starting_checkpoint(values["init"], values["runs_dir"])
         digest = None if start is None else file_digest(start)
@@ -168,7 +177,7 @@ def parse_config(tree: Mapping[str, Any]) -> Config:
         raise Invalid([Problem(key, why)]) from error
     if values["float_recipe"]:
         _check_float_recipe(tree)
-    return _made(_with_digests(tree, values), digest)
+    return replace(_made(_with_digests(tree, values), digest), widths_of=widths_of)
 
 
 def _check_float_recipe(tree: Mapping[str, Any]) -> None:
@@ -225,11 +234,11 @@ def _made(tree: Mapping[str, Any], digest: str | None) -> Config:
     return Config(**_typed(tree, is_record=True), tree=tree, start_digest=digest)
 
 
-def _typed(tree: Mapping[str, Any], *, is_record: bool = False) -> dict[str, Any]:
-    """Return the fields of a configuration that options set, each of its type; raise Invalid."""
+def _typed(tree: Mapping[str, Any], wrong: Sequence[Problem] = (), *, is_record: bool = False) -> dict[str, Any]:
+    """Return the fields of a configuration that options set, each of its type; raise Invalid, with what is `wrong`."""
     plain = {key: value for key, value in tree.items() if key not in SECTIONS}
     sections, problems = parse_sections(tree, is_record=is_record)
-    problems += own_function_problems(tree.get("recipe"), is_record=is_record)
+    problems += [*own_function_problems(tree.get("recipe"), is_record=is_record), *wrong]
     known = {key: hint for key, (hint, _) in schema.options(Config).items() if key not in (*SECTIONS, *_MADE)}
     problems += [_unknown(key, plain[key], known) for key in plain.keys() - known.keys()]
     values: dict[str, Any] = {}

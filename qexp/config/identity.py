@@ -46,6 +46,7 @@ YOUNGER: Mapping[str, Any] = {
     "cutmix": 0.0,
     "augment": None,
     "schedule.own": None,
+    "schedule.restarts": [],
     "optimizer.mask": {**_ADAM, "lr": 1e-2},
     "optimizer.bits": {**_ADAM, "lr": 1e-2},
     "optimizer.noise": _ADAM,

@@ -15,6 +15,7 @@ from qexp import quantizers
 from qexp.config import schema
 from qexp.config.config import Config, Recipe
 from qexp.config.places import file_digest, starting_checkpoint
+from qexp.config.run_widths import exactly
 from qexp.config.schema import Invalid, Problem, attempt
 from qexp.config.sections import PLACES, Section
 from qexp.config.trust import is_own
@@ -27,6 +28,7 @@ from qexp.engine.step import Step, cross_entropy
 from qexp.experiment.own_parts import check_source, own_part
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError
+from qexp.utils.text import few
 
 _OF_DATA = ["classes", "channels", "image_size"]  # the first parameters of every model
 
@@ -156,19 +158,34 @@ def build_covered(
     model = model or parts.build_model()
     if state is not None and not is_quantized:
         load(model, _as_today(state, model), source)
-    coverage = quantizers.quantize(
-        model,
-        parts.method,
-        weight_bits=config.weight_bits,
-        activation_bits=config.activation_bits,
-        keep_float=config.keep_float,
-        layer_bits=config.layer_bits,
-        seed=config.seed,
-        sample=torch.zeros(1, parts.source.channels, parts.source.image_size, parts.source.image_size),
-    )
+    coverage = _quantized(model, config, parts)
     if state is not None and is_quantized:
         load(model, weights.named_as(model.state_dict().keys(), state), source)
     return model, coverage
+
+
+def _quantized(model: nn.Module, config: Config, parts: Parts) -> quantizers.Coverage:
+    """Quantize a float model in place; raise ValueError, which names the run whose widths do not fit, if any."""
+    try:
+        coverage = quantizers.quantize(
+            model,
+            parts.method,
+            weight_bits=config.weight_bits,
+            activation_bits=config.activation_bits,
+            keep_float=config.keep_float,
+            layer_bits=config.layer_bits,
+            seed=config.seed,
+            sample=torch.zeros(1, parts.source.channels, parts.source.image_size, parts.source.image_size),
+        )
+    except ValueError as error:
+        if config.widths_of is None or "layer_bits " not in str(error):
+            raise
+        raise ValueError(f"layer_bits={config.widths_of}: with the widths of that run, {error}") from error
+    told = {entry.rpartition(":")[0] for entry in config.layer_bits}
+    missing = [one.name for one in coverage.layers if f"{exactly(one.name)}:weight" not in told]
+    if config.widths_of is not None and missing:
+        raise ValueError(f"layer_bits={config.widths_of}: that run tells no widths of {few(missing)}")
+    return coverage
 
 
 def load_float(parts: Parts, state: Mapping[str, Tensor], source: str) -> nn.Module:

@@ -22,6 +22,7 @@ from qexp.experiment.firmness import Each, session_firmness
 from qexp.experiment.own_code import changed_code
 from qexp.experiment.preflight import check_evaluation
 from qexp.experiment.session import Session
+from qexp.experiment.summary import present_bits
 from qexp.experiment.threads import considerate_waits
 from qexp.utils.callback import Metrics
 
@@ -82,6 +83,7 @@ def evaluate_run(
     return {
         "run": str(path),
         "checkpoint": checkpoint,
+        **_configured(config),
         **_measured(session, each if firmness else None),
         **({"code_changed": changed} if (changed := changed_code(path, config)) else {}),
         "recorded_top1_hard": recorded.get("top1_hard" if checkpoint == "last" else "best_top1_hard"),
@@ -102,9 +104,7 @@ def evaluate_published(config: Config, file: DaqFile, *, each: Each = iter) -> d
     return {
         "file": str(file.path),
         "format": "daq",
-        "quantizer": config.quantizer.name,
-        "weight_bits": config.weight_bits,
-        "activation_bits": config.activation_bits,
+        **_configured(config),
         **_measured(session, each),
         "mean": config.dataset.options["mean"],
         "std": config.dataset.options["std"],
@@ -135,12 +135,21 @@ def open_published(config: Config, file: DaqFile) -> tuple[Session, Translation]
     return session, translation
 
 
+def _configured(config: Config) -> dict[str, Any]:
+    return {
+        "quantizer": config.quantizer.name,
+        "weight_bits": config.weight_bits,
+        "activation_bits": config.activation_bits,
+    }
+
+
 def _measured(session: Session, each: Each | None) -> dict[str, Any]:
     with considerate_waits():
         hard, soft = evaluate_session(session)
         found = {} if each is None else {"firmness": session_firmness(session, each)}
     return {
         **codes_as_data(session.model, session.recorded_codes),
+        **present_bits(session.model, session.config, session.coverage),
         "dataset": session.config.dataset.name,
         "test_images": hard.images,
         "correct": hard.correct,

@@ -24,7 +24,7 @@ from qexp.experiment.build import Parts, assemble, build_covered, build_source, 
 from qexp.experiment.device import pick_device
 from qexp.experiment.own_functions import check_own_functions
 from qexp.experiment.pretrained_start import check_pretrained
-from qexp.experiment.recipe_checks import check_accumulate, check_patience, check_remedies
+from qexp.experiment.recipe_checks import check_accumulate, check_patience, check_remedies, check_restarts
 from qexp.models import pretrained
 from qexp.models.library_networks import SHRINKS
 from qexp.utils.errors import UsageError, cannot_write
@@ -66,7 +66,7 @@ def check(config: Config, *, fetch: bool, trials: Trials | None = None) -> Parts
     attempt(problems, lambda: check_store(config, write=fetch))
     start = attempt(problems, lambda: starting_checkpoint(config.init, config.runs_dir))
     attempt(problems, lambda: pick_device(config.device))
-    for check_recipe in (check_accumulate, check_patience, check_remedies):
+    for check_recipe in (check_accumulate, check_patience, check_remedies, check_restarts):
         attempt(problems, partial(check_recipe, config))
     parts = attempt(problems, lambda: assemble(config))
     # Where parts are wrong, missing data are named with them; what is wrong with the source itself is in `problems`.

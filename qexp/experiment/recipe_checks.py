@@ -1,5 +1,7 @@
 """What in a recipe contradicts itself, or has nothing to act on."""
 
+from itertools import pairwise
+
 from qexp import quantizers
 from qexp.config.config import Config
 from qexp.config.identity import OF_CODES
@@ -29,3 +31,19 @@ def check_remedies(config: Config) -> None:
         value = getattr(config.recipe, name)
         if value and config.weight_bits == quantizers.FLOAT_BITS and not config.is_float:
             raise UsageError(f"recipe.{name}={value:g}: there are no quantized weights with weight_bits=32")
+
+
+def check_restarts(config: Config) -> None:
+    """Raise UsageError where the learning rates cannot begin anew as they are told to."""
+    schedule = config.recipe.schedule
+    times = schedule.restarts
+    if not times:
+        return
+    shown = f"recipe.schedule.restarts=[{','.join(f'{time:g}' for time in times)}]"
+    if schedule.own is not None or schedule.name == "constant":
+        named = "one of your own" if schedule.own is not None else "name=constant"
+        raise UsageError(f"{shown}: begin cosine and step anew, and not {named}")
+    if times[0] <= 0 or times[-1] >= 1 or any(late <= early for early, late in pairwise(times)):
+        raise UsageError(f"{shown}: must rise, and lie between 0 and 1, such as [0.25,0.5]")
+    if times[0] <= schedule.warmup:
+        raise UsageError(f"{shown}: the first must come after recipe.schedule.warmup={schedule.warmup:g}")

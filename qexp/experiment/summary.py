@@ -36,6 +36,8 @@ def record_environment(
         "recompute": config.recompute,
         "data_place": data_place(config),
     }
+    if config.widths_of is not None:
+        now["layer_bits_of"] = config.widths_of
     if own := own_code(config):
         now["own"] = own
     before = runs.read_json(path / "env.json")
@@ -102,7 +104,7 @@ def summarize(
         train_images: how many there are.
         float_net: that it is held against.
         env: the environment.
-        coverage: what of the network is quantized.
+        coverage: what of the network is quantized, with the bits that it began with.
         firmness: of the network, where it was measured.
         pretrained: weights of a library, or the user's own, that its network began with.
     """
@@ -113,7 +115,7 @@ def summarize(
         "held_out": _held_out(last, course),
         **_compared(last, float_net, is_float=config.is_float),
         **_network(model),
-        "layers": None if config.is_float else coverage.as_data(),
+        **present_bits(model, config, coverage),
         "firmness": firmness,
         "deterministic": config.deterministic,
         **{key: env.get(key) for key in ("device", "device_name", "threads", "qexp", "python", "versions", "git")},
@@ -121,6 +123,23 @@ def summarize(
         "time_images_per_second": round(last.time_images_per_second, 1),
         "time_resumed_at_steps": course.resumed_at,
     }
+
+
+def present_bits(model: nn.Module, config: Config, coverage: quantizers.Coverage) -> dict[str, Any]:
+    """Return the bits that the layers of a network have now, and their means where they need not be all the same.
+
+    Args:
+        model: the network.
+        config: of its run.
+        coverage: what of it is quantized.
+    """
+    if config.is_float:
+        return {"layers": None}
+    now = quantizers.present_coverage(model, coverage)
+    found: dict[str, Any] = {"layers": now.as_data()}
+    if config.layer_bits or quantizers.learns_bits(model):
+        found["mean_weight_bits"], found["mean_activation_bits"] = now.mean_bits
+    return found
 
 
 def _computed(config: Config, train_images: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
-from qexp.runs.variation import OptionReader, options_of_methods, shown
+from qexp.runs.variation import OptionReader, brief, options_of_methods
 from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
@@ -230,7 +230,7 @@ def _callbacks(
 
 
 def _in_cells(options: Mapping[str, Any]) -> dict[str, int | float | str]:
-    return {key: value if isinstance(value, int | float) else shown(value) for key, value in options.items()}
+    return {key: value if isinstance(value, int | float) else brief(value) for key, value in options.items()}
 
 
 def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:

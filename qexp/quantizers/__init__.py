@@ -24,7 +24,14 @@ from qexp.quantizers.dqa import DQA
 from qexp.quantizers.exact import hard_evaluation
 from qexp.quantizers.fp import FP
 from qexp.quantizers.freezing import FIRST_THRESHOLD, Freezing
-from qexp.quantizers.inspection import has_soft_form, stats, weight_levels, weight_memory_bytes
+from qexp.quantizers.inspection import (
+    has_soft_form,
+    learns_bits,
+    present_coverage,
+    stats,
+    weight_levels,
+    weight_memory_bytes,
+)
 from qexp.quantizers.layers import QuantConv2d, QuantLayer, QuantLinear, quantize_layer
 from qexp.quantizers.norms import has_running_statistics, kept_norms, reestimate_norms
 from qexp.quantizers.oscillation import OscillationMeter
@@ -70,6 +77,7 @@ __all__ = [
     "has_running_statistics",
     "has_soft_form",
     "kept_norms",
+    "learns_bits",
     "named_quantizers",
     "pack_codes",
     "packed_codes",
@@ -77,6 +85,7 @@ __all__ = [
     "nearest_thresholds",
     "parameter_roles",
     "penalty",
+    "present_coverage",
     "quantize",
     "quantize_layer",
     "quantized_layers",

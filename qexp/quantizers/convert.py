@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from qexp.quantizers.base import FLOAT_BITS, LayerInfo, Method, Quantizer
 from qexp.quantizers.channels import channel_shape
 from qexp.quantizers.coverage import Coverage, LayerCoverage
-from qexp.quantizers.layer_bits import Choice, choose_bits
+from qexp.quantizers.layer_bits import Choice, check_choices, choose_bits
 from qexp.quantizers.layers import QuantLayer, quantize_layer
 from qexp.quantizers.norms import kept_norms
 from qexp.quantizers.reach import layers_of, leave_fast_paths, named_otherwise, obstacles, other_weights, weights_of
@@ -57,8 +57,7 @@ def quantize(
     if before and not layers:
         raise ValueError(f"there is nothing to quantize: the model is quantized already, in {plural(before, 'layer')}")
     choices = choose_bits(list(layers), (weight_bits, activation_bits), keep_float, layer_bits, fixed)
-    for pair in dict.fromkeys([(weight_bits, activation_bits), *(choice.bits for choice in choices.values())]):
-        method.check(*pair)
+    check_choices(method, (weight_bits, activation_bits), choices)
     coverage = _coverage(model, layers, choices, fixed)
     chosen = {one.name: layers[one.name] for one in coverage.quantized}
     if not chosen and (layer_bits or (weight_bits, activation_bits) != (FLOAT_BITS, FLOAT_BITS)):

@@ -1,8 +1,8 @@
 """What of a network is quantized, what stays float, and why."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import floor
 from typing import Any
 
@@ -65,6 +65,23 @@ class Coverage:
         """Those that stay float as a whole."""
         return tuple(layer for layer in self.layers if layer.is_float)
 
+    def with_bits(self, bits: Mapping[str, tuple[int, int]]) -> "Coverage":
+        """Return the same with other bits: those of each layer that is named, of its weight and its input."""
+        pairs = [bits.get(one.name, (one.weight_bits, one.input_bits)) for one in self.layers]
+        own = (replace(one, weight_bits=w, input_bits=a) for one, (w, a) in zip(self.layers, pairs, strict=True))
+        return replace(self, layers=tuple(own))
+
+    @property
+    def mean_bits(self) -> tuple[float, float]:
+        """The mean width of quantized weights and that of quantized inputs; what is left float does not count.
+
+        Each weight counts once, so that it is the bits that a stored weight takes. Each layer's input counts once: how
+        many values it has hangs on the images. 32 where nothing is quantized.
+        """
+        weights = [(one.weight_bits, one.weights) for one in self.layers if one.weight_bits != FLOAT_BITS]
+        inputs = [(one.input_bits, 1) for one in self.layers if one.input_bits != FLOAT_BITS]
+        return _mean(weights), _mean(inputs)
+
     def line(self) -> str:
         """Return `quantized: 18 of 20 layers W2A2, 99.6 % of their weights; float: conv1 (keep_float first), ...`."""
         if not self.quantized:
@@ -94,6 +111,12 @@ class Coverage:
             return "no convolution and no linear layer"
         name, kind, bits = (max(len(row[column]) for row in rows) for column in range(3))
         return "\n".join(f"{row[0]:<{name}}  {row[1]:<{kind}}  {row[2]:<{bits}}  {row[3]}".rstrip() for row in rows)
+
+
+def _mean(counted: Sequence[tuple[int, int]]) -> float:
+    """Return the mean of (bits, how often); 32 of none."""
+    total = sum(count for _, count in counted)
+    return sum(bits * count for bits, count in counted) / total if total else float(FLOAT_BITS)
 
 
 def _reason(layer: LayerCoverage) -> str:

@@ -3,15 +3,27 @@
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, Part
+from qexp.quantizers.base import FLOAT_BITS, Part, Quantizer
 from qexp.quantizers.channels import channel_axis, values_at
 from qexp.quantizers.convert import named_quantizers, quantized_layers
+from qexp.quantizers.coverage import Coverage
 from qexp.quantizers.layers import QuantLayer
 
 
 def has_soft_form(model: nn.Module) -> bool:
     """Whether soft and hard evaluation can differ."""
     return any(quantizer.has_soft_form for _, quantizer in named_quantizers(model))
+
+
+def learns_bits(model: nn.Module) -> bool:
+    """Whether the widths of some layers are a part of the state, and may be others than those it was made with."""
+    return any(type(quantizer).bits is not Quantizer.bits for _, quantizer in named_quantizers(model))
+
+
+def present_coverage(model: nn.Module, coverage: Coverage) -> Coverage:
+    """Return what `quantize` did, with the bits that the layers have now."""
+    layers = quantized_layers(model)
+    return coverage.with_bits({name: (layer.weight_bits, layer.input_bits) for name, layer in layers})
 
 
 @torch.no_grad()

@@ -1,11 +1,11 @@
 """The bit-widths of single layers: what `keep_float` and `layer_bits` say of which layer."""
 
 import fnmatch
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from qexp.quantizers.base import FLOAT_BITS
+from qexp.quantizers.base import FLOAT_BITS, Method
 
 Side = Literal["weight", "input"]
 WIDTHS = tuple(map(str, (*range(1, 9), FLOAT_BITS)))
@@ -47,7 +47,7 @@ def choose_bits(
             side only.
         layer_bits: the same, followed by `:BITS`, such as `layer1.*:4` or `last:input:8`; the last entry that fits a
             side decides.
-        fixed: names of layers that cannot be quantized, which no entry of layer_bits may name alone.
+        fixed: names of layers that cannot be quantized, which no entry of layer_bits may name alone but as float.
 
     Raises:
         ValueError: an entry that fits no layer, says no bits, or contradicts keep_float.
@@ -62,15 +62,30 @@ def choose_bits(
             forms = "NAME:BITS, NAME:weight:BITS or NAME:input:BITS"
             raise ValueError(f"layer_bits entry '{entry}' is not {forms} with 1 to 8 bits, or 32 for float")
         sides = list(_sides("layer_bits", entry, target, names))
-        if all(name in fixed for name, _ in sides):
+        if int(text) != FLOAT_BITS and all(name in fixed for name, _ in sides):
             raise ValueError(f"layer_bits entry '{entry}' names only layers that cannot be quantized: {sides[0][0]}")
         for name, side in sides:
             before = found[name].entries[SIDES.index(side)]
-            if before.startswith("keep_float") and int(text) != FLOAT_BITS:
-                which = f"{name or 'the model'}'s {side}, which {before} leaves float"
-                raise ValueError(f"layer_bits entry '{entry}' names {which}; take it out of keep_float")
+            if before.startswith("keep_float"):
+                if int(text) != FLOAT_BITS:
+                    which = f"{name or 'the model'}'s {side}, which {before} leaves float"
+                    raise ValueError(f"layer_bits entry '{entry}' names {which}; take it out of keep_float")
+                continue  # float it is, and for that reason
             found[name].set_side(side, int(text), f"layer_bits {entry}")
     return found
+
+
+def check_choices(method: Method, bits: tuple[int, int], choices: Mapping[str, Choice]) -> None:
+    """Raise ValueError if a method lacks the usual bits, or those of a layer, with the entries that ask for these."""
+    method.check(*bits)
+    known = {bits}
+    for choice in choices.values():
+        if choice.bits not in known:
+            known.add(choice.bits)
+            try:
+                method.check(*choice.bits)
+            except ValueError as error:
+                raise ValueError(f"{', '.join(dict.fromkeys(filter(None, choice.entries)))}: {error}") from error
 
 
 def _sides(option: str, entry: str, text: str, names: Sequence[str]) -> Iterator[tuple[str, Side]]:

@@ -49,7 +49,7 @@ def _check_quantizer(quantizer: Quantizer, bits: int, *, of_inputs: bool) -> Non
     ask("anneal", Progress(4, 4, 2, 2))
     quantizer.eval()
     with torch.no_grad():
-        _check_codes(quantizer, x, bits, ask)
+        _check_codes(quantizer, x, quantizer.bits, ask)  # a learned width may be another one by now
         ask("bins", x)
         if quantizer.has_integers:
             ask("integer_form", x.clone())

@@ -9,7 +9,6 @@ from qexp.runs.store import (
     folder_names,
     is_stripped,
     model_width,
-    read_json,
     read_result,
     read_summary,
     run_directory,
@@ -18,6 +17,7 @@ from qexp.runs.store import (
     write_json,
     write_status,
 )
+from qexp.utils.files import read_json
 
 __all__ = [
     "DEPTH",

@@ -19,6 +19,7 @@ from qexp.config.identity import float_parent, run_key, with_younger_options
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
 from qexp.runs.filters import NOTHING, fits, found_at, unknown_key, unknown_text
+from qexp.runs.measured_bits import MeasuredBits, measured_bits
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.files import bytes_of, read_tail
@@ -49,10 +50,17 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """`daq W2A2`, as far as the path tells; the configuration tells that some layers have other bits."""
+        """`daq W2A2`, as far as the path tells; the result, else the configuration, tells of layers with other bits."""
         name, _, bits = self.method.rpartition("-")
+        if self.bits:
+            return self.bits.named(name)
         found = re.fullmatch(r"w(\d+)a(\d+)", bits)
         return method_label(name, found[1], found[2], self.config.get("layer_bits")) if found else self.method
+
+    @cached_property
+    def bits(self) -> MeasuredBits | None:
+        """Those of its layers, where its result tells that they need not all be as configured."""
+        return measured_bits(self.result)
 
     @property
     def model_label(self) -> str:
@@ -110,14 +118,11 @@ class Entry:
     @cached_property
     def last_epoch(self) -> dict[str, Any]:
         """The last whole line of metrics.jsonl."""
-        try:
-            lines = read_tail(self.path / "metrics.jsonl").splitlines()
-        except OSError:
-            return {}
-        for line in reversed(lines):
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                return record if isinstance(record, dict) else {}
+        with suppress(OSError):
+            for line in reversed(read_tail(self.path / "metrics.jsonl").splitlines()):
+                with suppress(ValueError, RecursionError):
+                    record = json.loads(line)
+                    return record if isinstance(record, dict) else {}
         return {}
 
     @property
@@ -145,10 +150,9 @@ class Entry:
     @cached_property
     def files(self) -> dict[str, int]:
         """Name -> bytes of what lies in the directory; folders with all that is in them."""
-        try:
+        with suppress(OSError):
             return {entry.name: bytes_of(entry) for entry in sorted(self.path.iterdir())}
-        except OSError:
-            return {}
+        return {}
 
     @property
     def bytes(self) -> int:

@@ -22,7 +22,7 @@ from qexp.config.places import store_root
 from qexp.runs import locks
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError, cannot_write
-from qexp.utils.files import read_regular
+from qexp.utils.files import read_json, read_regular
 from qexp.utils.text import is_number
 
 _WIDTH = re.compile(r"^model:\n(?: .*\n)*?  width: ([0-9.e+-]+)$", re.MULTILINE)
@@ -67,15 +67,6 @@ def folder_names(tree: Mapping[str, Any]) -> list[str | None]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all; raises QexpError."""
     atomic.write(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a JSON file, None where there is none or it is damaged."""
-    try:
-        content = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def read_summary(path: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from qexp.config.identity import INDIRECT, OF_HARD, RUNTIME, YOUNGER, usual_tree, younger_of_method
@@ -27,6 +28,7 @@ _YOUNGER = {
 }
 _MANY = 3  # options that differ in the same runs, as those of another recipe do: beyond this the first stands for all
 _LIVE_ROLES = ("weight", "norm")  # of a float net
+_HANDFUL = 8  # entries of a list that are shown; layer_bits may have one for every layer
 _MISSING = object()
 
 
@@ -92,7 +94,7 @@ def _section(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashab
     if key == "quantizer":
         younger = {f"quantizer.{name}": usual for name, usual in younger_of_method(section).items()}
     present = {name for name, _ in _leaves(key, section)} if younger else set()
-    yield from ((name, usual) for name, usual in younger.items() if name not in present)
+    yield from ((name, _hashable(usual)) for name, usual in younger.items() if name not in present)
 
 
 def _leaves(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:
@@ -220,3 +222,11 @@ def shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"[{','.join(map(shown, value))}]" if isinstance(value, list | tuple) else str(value)
+
+
+def brief(value: object) -> str:
+    """Return a value as `shown`, but a list of more than a handful by its length and a word that stands for it."""
+    if not isinstance(value, list | tuple) or len(value) <= _HANDFUL:
+        return shown(value)
+    digest = sha256(shown(value).encode(errors="replace")).hexdigest()[:6]
+    return f"[{shown(value[0])},... {len(value) - 1} more, {digest}]"

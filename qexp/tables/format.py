@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qexp import runs
 from qexp.config.config import Config, float_parent_of
+from qexp.runs.measured_bits import MEANS
 from qexp.tables.join import FIRM, JoinedTable, Line
 from qexp.tables.published import OWN, Row, protocol_values
 from qexp.utils.formats import comma_separated, markdown
@@ -22,7 +23,8 @@ OTHER_RECIPE = "‡"
 def cells(joined: JoinedTable) -> tuple[list[str], list[list[str]], list[str]]:
     """Return (headers, rows, numeric headers) for people."""
     difference = "ours - paper" if joined.is_own else "ours - float"
-    headers = ["row", "", "paper", "ours", "n", difference, "state"]
+    own_bits = ["bits"] if any(line.bits for line in joined.lines) else []  # of networks with layers of several widths
+    headers = ["row", "", *own_bits, "paper", "ours", "n", difference, "state"]
     rows = []
     for line in joined.lines:
         points = joined.difference(line)
@@ -31,7 +33,8 @@ def cells(joined: JoinedTable) -> tuple[list[str], list[list[str]], list[str]]:
         ours = "-" if line.mean is None else _with_std(f"{line.mean:.2f}", line.std) + marks
         count = str(len(line.accuracies)) if line.runs else "-"
         shown = "-" if points is None else f"{round(points, 2) + 0.0:+.2f}"  # + 0.0: no negative zero
-        rows.append([line.row.id, line.row.label, _paper(line.row), ours, count, shown, line.state])
+        bits = [line.bits.label if line.bits else "-"] if own_bits else []
+        rows.append([line.row.id, line.row.label, *bits, _paper(line.row), ours, count, shown, line.state])
     return headers, rows, ["paper", "ours", "n", difference]
 
 
@@ -60,6 +63,7 @@ def records(joined: JoinedTable) -> tuple[list[str], list[list[object]]]:
         "unsettled",
         "spread",
         "unfirm",
+        *MEANS,
         "state",
         "protocol",
         "note",
@@ -72,7 +76,7 @@ def records(joined: JoinedTable) -> tuple[list[str], list[list[object]]]:
         reported = row.reported
         paper = [reported.top1, reported.top5, reported.std, reported.runs]
         ours = [line.mean, line.std, len(line.accuracies), points, to, int(line.is_unconverged)]
-        firmness = [line.spread, int(joined.hangs_on_rounding(line))]
+        firmness = [line.spread, int(joined.hangs_on_rounding(line)), *(line.bits.means if line.bits else (None, None))]
         state = f"{line.state}: {line.reason}" if line.reason else line.state
         words = [state, joined.protocol, row.note, row.source or joined.table.source]
         rows.append([joined.name, row.id, row.label, *paper, *ours, *firmness, *words])

@@ -12,6 +12,7 @@ from qexp.config.compose import Composer, Job
 from qexp.config.config import Config, float_parent_of
 from qexp.config.identity import RUNTIME
 from qexp.config.schema import Invalid, Problem
+from qexp.runs.measured_bits import MeasuredBits, mean_of, measured_bits
 from qexp.tables.published import OWN, Row, Table, load_table, own_words, select_rows
 from qexp.utils.text import is_number
 
@@ -102,6 +103,12 @@ class Line:
         groups = [run.summary.get("firmness") for run in self.runs if run.summary]
         spreads: list[Any] = [group.get("spread") for group in groups if isinstance(group, Mapping)]
         return max(filter(is_number, spreads), default=None)
+
+    @property
+    def bits(self) -> MeasuredBits | None:
+        """Those of the layers of its finished runs, in the mean; None where all are as configured."""
+        found = [measured_bits(run.summary) for run in self.runs if run.summary]
+        return mean_of([own for own in found if own])
 
     @property
     def missing(self) -> list[SeedRun]:

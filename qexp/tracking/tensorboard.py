@@ -125,7 +125,8 @@ class TensorBoard(Callback):
         return self.journal.position()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        names = ("top1_hard", "top1_soft", "top5_hard", "quantizer_gap", "difference", "weight_kilobytes")
+        names = ["top1_hard", "top1_soft", "top5_hard", "quantizer_gap", "difference", "weight_kilobytes"]
+        names += ["mean_weight_bits", "mean_activation_bits"]
         metrics = {f"result/{name}": summary[name] for name in names if summary.get(name) is not None}
         # add_hparams would open a second event file in a folder of its own.
         experiment, *session = pack.hparams(self.hyperparameters, metrics)

@@ -1,11 +1,12 @@
 """Reading files that others may have made: no pipes, no devices, and no more than can be meant."""
 
 import errno
+import json
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 MOST = 16 * 2**20  # bytes of a file of text
 
@@ -20,6 +21,15 @@ def read_regular(path: Path, most: int = MOST) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
         return file.read(most)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a JSON file, None where there is none or it is damaged."""
+    try:
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def read_tail(path: Path, most: int = 2**16) -> bytes:

@@ -73,11 +73,15 @@ class RoleOptimizers:
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleOptions:
-    """Learning-rate factor over training; milestones and warm-up are fractions of all steps."""
+    """Learning-rate factor over training; warm-up and restarts are fractions of all steps, milestones of a segment.
+
+    Restarts cut training into segments, and `name` is the schedule of each; without any, training is the one segment.
+    """
 
     name: Literal["cosine", "step", "constant"]
     warmup: Fraction
     milestones: tuple[Fraction, ...]
     factor: NonNegative
     end: Fraction  # of cosine: the factor after the last step
+    restarts: tuple[Fraction, ...]
     own: dict[str, Any] | None  # a function of the user's own in place of `name`: its target and options

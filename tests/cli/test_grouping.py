@@ -114,3 +114,17 @@ def test_programs_get_plain_numbers_of_runs(qexp: Qexp, style: str) -> None:
     result = qexp("runs", "--group", "quantizer", "--format", style)
     assert "*" not in result.out
     assert "qexp runs: runs of one row differ in weight_bits, seed\n" in result.err
+
+
+@pytest.mark.usefixtures("_store")
+def test_runs_that_learned_their_widths_are_a_group_of_their_own(qexp: Qexp) -> None:
+    """Seeds that ended at different widths belong together, under the mean; runs of one width for all do not."""
+    for seed, mean in enumerate((1.5, 1.7)):
+        widths = {"mean_weight_bits": mean, "mean_activation_bits": 2.0, "layers": {"bits": {"a": [1, 2], "b": [2, 2]}}}
+        make(f"daq-w2a2/s{seed}-learned{'ab'[seed]}", summary={"top1_hard": 80.0 + seed, **widths})
+    assert rows(qexp("runs", "daq-w2a2", "--group", "quantizer,bits").out) == [
+        ["daq", "W1.6A2", "80.50", "0.71", "2"],
+        ["daq", "W2A2", "92.25", "2.70", "3"],
+    ]
+    found = json.loads(qexp("runs", "daq-w2a2", "--group", "bits", "--format", "json").out)
+    assert [one["bits"] for one in found] == ["W1.6A2", "W2A2"]

@@ -18,8 +18,9 @@ def test_all_networks_are_listed(qexp: Qexp) -> None:
     assert (result.code, result.err) == (0, "")
     rows = [line.split() for line in result.out.splitlines() if line.strip() and "─" not in line]
     assert rows[0] == ["model", "layers", "parameters"]
-    ours = ["mobilenetv2", "resnet18", "resnet20", "resnet20_daq", "resnet34"]
-    assert [row[0] for row in rows[1:-1]] == [*ours, "timm", "torchvision"]
+    ours = ["lenet5", "mobilenetv2", "resnet18", "resnet20", "resnet20_daq", "resnet34"]
+    assert [row[0] for row in rows[1:-1]] == [*ours, "timm", "torchvision", "vgg7"]
+    assert "lenet5" in rows[1]
     assert " ".join(rows[-1]).startswith("timm and torchvision stand for many networks: model.network=NAME")
     shown = qexp("models", "resnet20", "dataset=cifar10")
     assert "1,078.9 kB in 20 layers" in shown.out  # 269,722 parameters

@@ -160,9 +160,9 @@ def test_tables_do_not_wait_for_torch(workspace: Path, folder: Path) -> None:
     ("words", "message"),
     [
         ("dqa/5", "no table 'dqa/5' (did you mean 'dqa/4'?)"),
-        ("xyz", "no table 'xyz'; there are daq/cifar10-resnet20, "),
+        ("xyz", "no table 'xyz'; there are cpq/1, daq/cifar10-resnet20, "),
         ("dqa/1 dqa/2", "dqa/1 dqa/2: one table at a time"),
-        ("--run", "which table? there are daq/cifar10-resnet20"),
+        ("--run", "which table? there are cpq/1, daq/cifar10-resnet20"),
         ("dqa/4 --rows r18_fq", "--rows r18_fq: no such row (did you mean 'r18_fp'?)"),
         ("dqa/4 --rows r18_fp,zzz", "--rows zzz: no such row; rows: r18_fp, "),
         ("dqa/4 --seeds 1,x", "--seeds 1,x: must be different whole numbers, such as 0,1,2"),

@@ -35,7 +35,7 @@ def test_an_empty_tree_lacks_everything() -> None:
     with pytest.raises(Invalid) as caught:
         parse_config({})
     named = {problem.key for problem in caught.value.problems}
-    assert named == set(Config.__dataclass_fields__) - {"tree", "start_digest"}
+    assert named == set(Config.__dataclass_fields__) - {"tree", "start_digest", "widths_of"}
 
 
 def test_problems_of_all_parts_come_together(raw: dict[str, Any]) -> None:

@@ -1,8 +1,7 @@
 """The key that says whether two commands compute the same, and options that are younger than runs."""
 
 import json
-from dataclasses import asdict, is_dataclass, replace
-from operator import attrgetter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +146,7 @@ OTHER_VALUES = [
     ("augment", {"_target_": "mine.x.erase", "share": 0.5}),
     ("schedule.own", {"_target_": "mine.x.power", "exponent": 2}),
     ("schedule.own", {"_target_": "mine.x.power", "exponent": 3}),
+    *(("schedule.restarts", [0.5]), ("schedule.restarts", [0.25, 0.5])),
     *(("mixup", 0.2), ("mixup", 1), ("cutmix", 0.2), ("cutmix", 1)),
     *((f"optimizer.{role}", {**YOUNGER[f"optimizer.{role}"], "lr": 0.3}) for role in ("mask", "bits", "noise")),
 ]
@@ -181,9 +181,8 @@ def test_ranges_by_tensor_are_what_runs_had_before_granularity(configure: Config
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_has_the_younger_options_at_their_usual_value(configure: Configure, recipe: str) -> None:
     """So that finished runs of all recipes are found again."""
-    found = configure(f"recipe={recipe}").recipe
-    values = {key: attrgetter(key)(found) for key in YOUNGER}
-    assert {key: asdict(value) if is_dataclass(value) else value for key, value in values.items()} == YOUNGER
+    found, usual = dict(leaves(configure(f"recipe={recipe}").tree["recipe"])), dict(leaves(dict(YOUNGER)))
+    assert {key: found[key] for key in usual} == usual
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,15 @@ def test_too_many_parts_are_refused_in_any_job_of_a_sweep(train: Callable[..., A
     assert not Path("runs").exists()
 
 
+def test_restarts_are_checked_in_any_job_of_a_sweep(train: Callable[..., Any]) -> None:
+    """Jobs that differ in nothing but their schedule; nothing is trained."""
+    result = train("-m", "recipe.schedule.restarts=[0.5]", "recipe.schedule.warmup=0.05,0.6")
+    (line,) = result.errors
+    assert result.code == 2
+    assert "recipe.schedule.restarts=[0.5]: the first must come after recipe.schedule.warmup=0.6  [job 2 of 2" in line
+    assert not Path("runs").exists()
+
+
 # Remedies for oscillating weights
 
 

@@ -215,6 +215,15 @@ def test_words_that_name_none_are_one_line(train: Train, write: Write, word: str
     assert not Path("runs").exists()
 
 
+def test_a_schedule_of_ones_own_knows_no_restarts(train: Train, write: Write) -> None:
+    write(BOTH)
+    own = "recipe.schedule.own={_target_: mine.part.g, exponent: 1}"
+    done = train(own, "recipe.schedule.restarts=[0.5]", "quantizer=ste")
+    said = "recipe.schedule.restarts=[0.5]: begin cosine and step anew, and not one of your own"
+    assert (done.code, done.errors) == (2, [f"qexp train: error: {said}"])
+    assert not Path("runs").exists()
+
+
 def test_every_job_of_a_sweep_is_tried(train: Train, write: Write) -> None:
     """And not the first alone of those that differ in nothing else."""
     write("def f(images, generator, *, cut): return images[: len(images) - cut]")

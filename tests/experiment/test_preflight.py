@@ -70,6 +70,27 @@ def test_missing_data_are_named_beside_a_mistake_in_another_part(qexp: Qexp, wor
             "recipe.batch_size=11: the dataset has 10 training images besides recipe.holdout=502",
         ),
         (("recipe.holdout=-1",), "recipe.holdout=-1: must be at least 0"),
+        (
+            ("recipe.schedule.restarts=[0.5,0.25]",),
+            "recipe.schedule.restarts=[0.5,0.25]: must rise, and lie between 0 and 1, such as [0.25,0.5]",
+        ),
+        (
+            ("recipe.schedule.name=step", "recipe.schedule.restarts=[0.5,1]"),
+            "recipe.schedule.restarts=[0.5,1]: must rise, and lie between 0 and 1, such as [0.25,0.5]",
+        ),
+        (
+            ("recipe.schedule.restarts=[0,0.5]",),
+            "recipe.schedule.restarts=[0,0.5]: must rise, and lie between 0 and 1, such as [0.25,0.5]",
+        ),
+        (
+            ("recipe.schedule.restarts=[0.05,0.5]",),
+            "recipe.schedule.restarts=[0.05,0.5]: the first must come after recipe.schedule.warmup=0.05",
+        ),
+        (
+            ("recipe.schedule.restarts=[0.5]", "recipe.schedule.name=constant"),
+            "recipe.schedule.restarts=[0.5]: begin cosine and step anew, and not name=constant",
+        ),
+        (("recipe.schedule.restarts=[0.5,1.5]",), "recipe.schedule.restarts[1]=1.5: must be at most 1"),
         (("recipe.ema=1",), "recipe.ema=1.0: must be at most 0.999999"),
         (("recipe.clip_norm=inf",), "recipe.clip_norm=inf: must be a finite number"),
         (("recipe.cutmix=101",), "recipe.cutmix=101.0: must be at most 100"),

@@ -12,13 +12,15 @@ from torch import nn
 
 from qexp.config.identity import LIBRARIES
 from qexp.config.schema import parse
+from qexp.models.lenet import lenet5
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet import resnet18, resnet34
 from qexp.models.resnet_cifar import resnet20, resnet20_daq
+from qexp.models.vgg import vgg7
 from support.shapes import parameters
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-MODELS = [resnet18, resnet34, mobilenetv2, resnet20, resnet20_daq]
+MODELS = [resnet18, resnet34, mobilenetv2, resnet20, resnet20_daq, vgg7]  # lenet5 needs 16 pixels: test_lenet.py
 OURS = {"resnet18": resnet18, "resnet34": resnet34, "mobilenet_v2": mobilenetv2}  # torchvision's name -> our network
 
 
@@ -83,4 +85,6 @@ def test_yaml_files_hold_every_option_and_build_the_model_they_are_named_after(p
 
 
 def test_every_model_has_a_yaml_file() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == {build.__name__ for build in MODELS} | set(LIBRARIES)
+    assert {path.stem for path in CONF.glob("*.yaml")} == {build.__name__ for build in (*MODELS, lenet5)} | set(
+        LIBRARIES
+    )

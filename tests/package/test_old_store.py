@@ -51,6 +51,7 @@ def test_it_is_listed_with_the_width_that_its_summaries_do_not_tell(qexp: Qexp, 
         ("quantizer.granularity=channel", set()),
         ("recipe.ema=0", {DAQ, DQA, FP}),
         ("recipe.schedule.own=null", {DAQ, DQA, FP}),
+        ("recipe.schedule.restarts=[]", {DAQ, DQA, FP}),
     ],
 )
 def test_filters_find_runs_by_options_that_are_younger(qexp: Qexp, store: Path, word: str, found: set[str]) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,10 @@ from qexp.config.places import list_runs
 from qexp.engine.step import Step
 from support.commands import OnlyRun, Qexp
 from support.crashes import Prepare, command, difference, kill_at, only_run, result, run_child
-from support.pages import ROOT
+from support.pages import OWN_PACKAGE
 
-HERE = ROOT / "tests" / "own_package"
 PARTS = ("dataset=squares", "model=plain", "quantizer=fading", "init=scratch", "device=cpu")
 UNTRUSTED = "of which nothing is run unless you name it"
-
-
-@pytest.fixture
-def own(workspace: Path) -> Iterator[Path]:
-    """A copy of the package in ./homemade, with ./conf beside it; it is forgotten afterwards."""
-    shutil.copytree(HERE, workspace, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    yield workspace
-    for name in [name for name in sys.modules if name.partition(".")[0] == "homemade"]:
-        del sys.modules[name]
 
 
 def words(*more: str) -> tuple[str, ...]:
@@ -119,7 +108,7 @@ MOMENTS: dict[str, Prepare] = {
 def test_killed_and_resumed_it_ends_in_the_same_bits(own: Path, tmp_path: Path) -> None:
     folders = {name: tmp_path / name.replace(" ", "-") for name in ("alone", *MOMENTS)}
     for folder in folders.values():
-        shutil.copytree(HERE, folder)
+        shutil.copytree(OWN_PACKAGE, folder)
     assert run_child(command(words(*SAVES)), folders["alone"]) == 0, (folders["alone"] / "log").read_text()
     expected = result(only_run(folders["alone"]))
     for moment, kill in MOMENTS.items():
@@ -134,7 +123,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(own: Path, tmp_path: Path) 
 @pytest.mark.training
 @pytest.mark.process
 def test_resumed_with_other_code_it_says_so(own: Path, tmp_path: Path) -> None:
-    shutil.copytree(HERE, folder := tmp_path / "changed")
+    shutil.copytree(OWN_PACKAGE, folder := tmp_path / "changed")
     assert run_child(command(words(*SAVES)), folder, MOMENTS["in the middle of an epoch"]) == -9
     with (folder / "homemade" / "plain.py").open("a") as file:
         file.write("# another thought\n")

@@ -46,3 +46,19 @@ def test_a_report_is_data():
         "float": {"0": "keep_float 0"},
         "others": {"3": "an embedding"},
     }
+
+
+def test_means_are_over_quantized_weights_and_over_inputs_of_layers():
+    """144 weights of 2 bits and 24 of 8; what is left float counts for nothing."""
+    coverage = covered(layer_bits=["2:8"])
+    assert coverage.mean_bits == ((144 * 2 + 24 * 8) / 168, (3 + 8) / 2)
+    assert covered(weight_bits=32).mean_bits == (32.0, 3.0)
+    assert covered(weight_bits=32, activation_bits=32).mean_bits == (32.0, 32.0)
+
+
+def test_other_bits_are_those_of_the_layers_that_are_named():
+    before = covered()
+    after = before.with_bits({"1": (1, 4)})
+    assert after.as_data()["bits"] == {"0": [32, 32], "1": [1, 4], "2": [2, 3]}
+    assert after.as_data()["float"] == before.as_data()["float"]
+    assert before.as_data()["bits"]["1"] == [2, 3]

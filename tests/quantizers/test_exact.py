@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from qexp.models.lenet import lenet5
 from qexp.models.mobilenet import mobilenetv2
 from qexp.models.resnet_cifar import resnet20
+from qexp.models.vgg import vgg7
 from qexp.quantizers import calibrate, hard_evaluation, quantize, weight_codes
 from qexp.quantizers.sums import FixedPoint, double_convolution, fixed_point_bits, integer_sums, window_totals
 from support import methods
@@ -52,6 +54,22 @@ def test_logits_of_our_models_are_equal(name, make):
     expected = logits(model)
     for batch, threads in ((1, 2), (7, 1), (5, 4)):
         assert torch.equal(logits(model, batch, threads), expected)
+
+
+@pytest.mark.parametrize("name", ["daq", "ste", "br"])
+@pytest.mark.parametrize("make", [lenet5, vgg7])
+def test_logits_of_networks_with_max_pooling_are_equal(name, make):
+    """With every layer quantized, first and last too; LeNet-5 needs larger images than there are here."""
+
+    def larger():
+        return nn.Sequential(nn.Upsample(scale_factor=2), make(classes=10, channels=3, image_size=24, width=0.25))
+
+    model = quantized(name, 2, 3, larger, keep_float=())
+    expected = logits(model)
+    assert expected.std() > 0
+    for batch, threads in ((1, 2), (7, 1), (5, 4)):
+        assert torch.equal(logits(model, batch, threads), expected)
+    check_layers(model)
 
 
 @pytest.mark.parametrize("name", ["ste", "daq", "dqa"])

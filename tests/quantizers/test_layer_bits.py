@@ -2,7 +2,8 @@
 
 import pytest
 
-from qexp.quantizers.layer_bits import choose_bits
+from qexp.quantizers.layer_bits import check_choices, choose_bits
+from support import methods
 
 NAMES = ["stem", "layer1.conv1", "layer1.conv2", "head"]
 
@@ -54,3 +55,23 @@ def test_the_entries_that_decided_are_kept():
     """For the report."""
     choice = choose_bits(NAMES, (2, 2), ["first:input"], ["*:weight:4"])["stem"]
     assert choice.entries == ("layer_bits *:weight:4", "keep_float first:input")
+
+
+def test_float_contradicts_nothing():
+    """Of a layer that keep_float names, which stays the reason, and of one that cannot be quantized."""
+    found = choose_bits(NAMES, (2, 2), ["first"], ["stem:weight:32", "head:32"], fixed=("head",))
+    assert found["stem"].bits == found["head"].bits == (32, 32)
+    assert found["stem"].entries == ("keep_float first", "keep_float first")
+
+
+def test_a_width_that_a_method_lacks_is_told_with_the_entry():
+    """That of the network without one."""
+    method = methods.method("fp")
+    for bits, entries, message in (
+        ((32, 32), ["stem:weight:3"], "^layer_bits stem:weight:3: has no 3-bit weights"),
+        ((32, 32), ["stem:3", "head:input:4"], "^layer_bits stem:3: has no 3-bit weights"),
+        ((4, 32), ["stem:weight:3"], "^has no 4-bit weights"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_choices(method, bits, choose_bits(NAMES, bits, (), entries))
+    check_choices(methods.method("ste"), (2, 2), choose_bits(NAMES, (2, 2), ["first"], ["head:8"]))

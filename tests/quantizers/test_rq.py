@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qexp.quantizers import rq
+from qexp.quantizers import sampling
 from qexp.quantizers.noise import Noise
-from qexp.quantizers.rq import RQQuantizer, Sampling, sampled, sampled_plain
+from qexp.quantizers.rq import RQQuantizer
+from qexp.quantizers.sampling import Sampling, sampled, sampled_plain
 from qexp.utils.types import Progress
 from support import methods
 from support.family import family
@@ -37,7 +38,7 @@ def case_of(name: str, index: int, dtype: torch.dtype, monkeypatch: pytest.Monke
     low, high = LOWEST[kind](bits), HIGHEST[kind](bits)
     m = int(case["neighbours"]) if name == "rqlocal" else None
     first, points = (None, high - low + 1) if m is None else (-m, 2 * m + 1)
-    monkeypatch.setattr(rq, "draw", lambda *_: as_drawn(case["gumbel"], len(x), dtype))
+    monkeypatch.setattr(sampling, "draw", lambda *_: as_drawn(case["gumbel"], len(x), dtype))
     return case, x, alpha, sigma, Sampling(low, high, False, first, points, float(case["temperature"]), False)
 
 

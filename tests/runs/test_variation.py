@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qexp.config import trust
-from qexp.runs.variation import OptionReader, Variation, shown, variation
+from qexp.runs.variation import OptionReader, Variation, brief, shown, variation
 
 TORCHVISION = ("model=torchvision",)
 DQA, STE = ("quantizer=dqa", "bits=2"), ("quantizer=ste", "bits=2")
@@ -116,3 +116,12 @@ def test_damaged_configurations_are_read_as_far_as_they_go(configure: Callable[.
 def test_values_are_spelled_as_on_a_command_line() -> None:
     values = (None, True, False, 2, 0.1, "fp", ("first", "last"), [[1, None]])
     assert list(map(shown, values)) == ["null", "true", "false", "2", "0.1", "fp", "[first,last]", "[[1,null]]"]
+
+
+def test_a_long_list_is_told_by_its_length_and_a_word_that_stands_for_it() -> None:
+    entries = [f"layer{number}:weight:4" for number in range(40)]
+    found = [brief(value) for value in (entries, tuple(entries), [*entries[:-1], "layer39:weight:3"])]
+    assert found[0] == found[1] != found[2]
+    assert found[0].startswith("[layer0:weight:4,... 39 more, ")
+    assert len(found[0]) < 50
+    assert [brief(value) for value in (entries[:8], None, 0.1)] == [shown(value) for value in (entries[:8], None, 0.1)]

@@ -15,9 +15,9 @@ _OF_QUANTIZERS = {role: ADAM for role in ("range", "scale", "mask", "bits", "noi
 ROLES = RoleOptimizers(weight=SGD, norm=SGD, clip=SGD, attention=SGD, **_OF_QUANTIZERS)
 
 
-def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, own=None):
-    options = ScheduleOptions(name=name, warmup=warmup, milestones=milestones, factor=factor, end=end, own=None)
-    return make_schedule(options, own)
+def schedule(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, restarts=(), own=None):
+    options = {"name": name, "warmup": warmup, "milestones": milestones, "factor": factor, "end": end}
+    return make_schedule(ScheduleOptions(**options, restarts=restarts, own=None), own)
 
 
 class Fixed:

@@ -25,6 +25,7 @@ STRANGERS = (
 KEYS = (
     *("top1_hard", "float_top1", "difference", "unsettled", "epochs", "weight_kilobytes", "float_weight_kilobytes"),
     *("time_seconds", "time_images_per_second", "protocol", "width", "best_epoch", "quantizer", "key", "seed"),
+    *("mean_weight_bits", "mean_activation_bits", "layers"),
     *("test_images", "state", "message", "epoch", "earlier", "versions", "git", "time_resumed_at_steps"),
 )
 LINKS = ("%soutside/precious.txt", "%soutside/folder", "%swork/canary", "%swork/precious.txt", "%swork/runs")

@@ -10,7 +10,7 @@ from support.malice_store import ROWS, TABLE, Store
 
 COMMANDS = (
     *("list", "list", "list", "show", "show", "show", "rm", "rm", "rm", "eval", "eval", "table", "table"),
-    *("train", "train", "train", "train", "train", "sweep"),
+    *("train", "train", "train", "train", "train", "sweep", "widths", "widths"),
 )
 RUN = re.compile(r"runs/[^/]+/[^/]+/[^/]+-w\d+a\d+/s\d+-[^/]+", re.DOTALL)
 
@@ -46,6 +46,8 @@ def _command(
         return ("eval", draw.choice((key, run)), *draw.choice(((), ("checkpoint=best",))), *as_data), set()
     if command == "table":
         return ("table", TABLE, "--rows", ROWS, "--seeds=0", f"--format={draw.choice(('text', 'md', 'csv'))}"), set()
+    if command == "widths":
+        return (*store.words[store.done], f"layer_bits={draw.choice((key, run))}", "--dry-run"), set()
     words = (*store.words.get(run, store.words[store.done]), *draw.choice(((), (), ("overwrite=true",))))
     if command == "sweep":
         words = ("train", "-m", *words[1:], "seed=0,1")

@@ -37,6 +37,7 @@ VALID = (
     ),
     *("recipe=daq", "recipe.epochs=3", "recipe.batch_size=32", "recipe.optimizer.weight.lr=0.01", "protocol=smoke"),
     *("keep_float=[first,last]", "keep_float=[]", "init=scratch", "device=cpu", "dataset.train_size=200"),
+    *("recipe.schedule.restarts=[0.5]", "model=lenet5"),
     *("recipe.schedule.milestones=[0.5,0.75]", "tracking.tensorboard=false", "runs_dir=store", "data_dir=null"),
     *("weight_bits=3", "activation_bits=32", "recipe.precision=bfloat16", "on_error=stop", "stuck_after=null"),
     *(
@@ -80,6 +81,7 @@ KEYS = (
     ),
     *("recipe.schedule", "recipe.schedule.name", "recipe.schedule.milestones", "recipe.optimizer", "tracking"),
     *("recipe.optimizer.weight", "recipe.optimizer.weight.lr", "recipe.optimizer.range.name", "checkpoint.steps"),
+    *("recipe.schedule.restarts", "recipe.optimizer.mask.lr"),
     *("recipe.schedule.warmup", "tracking.eval_interval", "paper/dqa", "paper", "nothing", "a.b.c", "_target_"),
 )
 HYDRA = (

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+OWN_PACKAGE = ROOT / "tests" / "own_package"
 
 
 def section(page: str, title: str) -> str:

@@ -53,6 +53,7 @@ OTHERS = {
     "everything": (*EVERYTHING, "quantizer=daq", "recipe.norm_batches=2", "recipe.freezing=0.001", "init=scratch"),
     "norms": ("quantizer=dqa", "recipe.norm_batches=6", "init=scratch"),
     "step schedule": ("quantizer=ste", "recipe.schedule.name=step", "recipe.schedule.milestones=[0.5]", "init=scratch"),
+    "restarts": ("quantizer=ste", "recipe.schedule.restarts=[0.3,0.6]", "init=scratch"),
 }
 CASES = METHODS | OTHERS
 

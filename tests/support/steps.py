@@ -27,7 +27,7 @@ SGD = OptimizerOptions(name="sgd", lr=0.1, momentum=0.9, nesterov=False, weight_
 ADAM = OptimizerOptions(name="adam", lr=0.01, momentum=0.9, nesterov=False, weight_decay=0.0)
 _OF_QUANTIZERS = {role: ADAM for role in ("range", "scale", "mask", "bits", "noise", "quantizer")}
 ROLES = RoleOptimizers(weight=SGD, norm=SGD, clip=SGD, attention=SGD, **_OF_QUANTIZERS)
-CONSTANT = ScheduleOptions(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, own=None)
+CONSTANT = ScheduleOptions(name="constant", warmup=0.0, milestones=(), factor=0.1, end=0.0, restarts=(), own=None)
 
 # A clip has a gradient of its own, a mix of clipped and other grids one more; sawb keeps what it found.
 WORDS = [
