@@ -67,7 +67,7 @@ def _of_points(masks: Tensor, owner: Tensor) -> Tensor:
 def bounds(masks: Tensor, owner: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Return (t_1, .., t_n), rising, in double precision: the chosen |k| is the number of those that |x| has reached.
 
-    The point k > j wins from x = sigma (eta + (j + k) alpha / 2) on, where y = exp(eta) is the positive root of
+    The point k > j wins from x = sigma eta + (j + k) alpha / 2 on, where y = exp(eta) is the positive root of
     (1 - rho q) y^2 - 2 cosh(h) (rho - 1) exp(-delta) y - (rho - q) = 0, with rho = Z_j / Z_k, h = alpha / 2 sigma,
     delta = (k - j) h, q = exp(-2 delta). The noise is log-concave, so that each point wins on one interval.
     """
