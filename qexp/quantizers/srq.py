@@ -8,9 +8,11 @@ readings of which gradient the one-hot choice passes to pi:
 
 * mode: dL/dpi = dL/dy for the chosen point, 0 for all others. Only this one gathers weights at grid points, which is
   what CPQ claims. A value on a point of k = 0 gets no gradient from it.
-* all: dL/dpi = dL/dy for every point, so that the gradient is that of the mean of the grid under pi.
+* all: dL/dpi = dL/dy for every point, so that the gradient is that of the mean of the grid under pi. What inputs have:
+  under `mode` their gradient changes sign within every bin, and deep nets do not train.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qexp.quantizers.base import LayerInfo, Method
+from qexp.quantizers.expectation import mean_slopes
 from qexp.quantizers.masses import Run, Sums, exponential, log_weight
 from qexp.quantizers.numerics import (
     Scalar,
@@ -102,7 +105,8 @@ class _SemiRelaxed(torch.autograd.Function):
         if which == "mode":
             to_x, *others = _by_the_chosen(x, upstream, *ends, halves=halves)
         else:
-            to_x, *others = _by_the_mean(x, upstream, *ends, halves=halves, points=points)
+            by_the_mean = _by_the_mean if points <= MOST_POINTS else _by_the_mean_nearby
+            to_x, *others = by_the_mean(x, upstream, *ends, halves=halves, points=points)
         to_alpha, to_sigma = (as_tensor(own, of) for own, of in zip(others, (alpha, sigma), strict=True))
         return to_x, to_alpha, to_sigma, None, None, None, None, None
 
@@ -153,7 +157,57 @@ def _by_the_chosen(
 def _by_the_mean(
     x: Tensor, grad: Tensor, alpha: Scalar, sigma: Scalar, low: Scalar, high: Scalar, *, halves: bool, points: int
 ) -> tuple[Tensor, Scalar, Scalar]:
-    """Return dL/dx, dL/dalpha and dL/dsigma where all probabilities get a gradient: that of the mean of the grid."""
+    """Return dL/dx, dL/dalpha and dL/dsigma where all probabilities get a gradient: that of the mean of the grid.
+
+    About the middle of the grid, of half-width H, and summed by parts: with c = S(edge - |x|) at the edges between
+    bins, C and c_0 at its ends and m the k of its last point, all in units of sigma, the mean k is
+    (m (C + c_0) - sum of c) / (C - c_0). What lies below the middle is mirrored: there the differences would cancel.
+    """
+    h = alpha / sigma / 2
+    count, middle = high - low + 1, h * (high + low)
+    wide, most = h * count, (count - 1) / 2
+    reach = wide + FAR[precision(x)]
+    to_x, sums = torch.empty_like(x), _zeros(4)
+    for part, upstream, out in pieces(x, grad, to_x):
+        part, upstream = as_float(part), as_float(upstream)  # noqa: PLW2901
+        k = nearest_point(part, alpha, low, high, halves=halves)
+        u = clamp_(part / sigma, middle - reach, middle + reach)
+        from_middle = u - middle
+        distance = from_middle.abs()
+        upper, lower = (wide - distance).sigmoid_(), (-wide - distance).sigmoid_()
+        whole, mean = upper - lower, (upper + lower).mul_(most)
+        slope, spread = torch.zeros_like(u), torch.zeros_like(u)
+        for edge, share in _inner_edges(count, h, points):
+            below = (edge - distance).sigmoid_()
+            add_product_(mean, below, -share)
+            below.addcmul_(below, below, value=-1)
+            add_product_(slope, below, share)
+            add_product_(spread, below, share * edge)
+        mean.div_(whole)
+        upper.addcmul_(upper, upper, value=-1).mul_(mean - most)
+        lower.addcmul_(lower, lower, value=-1).mul_(mean + most)
+        slope.add_(upper).sub_(lower).div_(whole).mul_(upstream)
+        spread = add_product_(spread, upper.add_(lower), wide).div_(whole).mul_(from_middle.sign())
+        found = (dot(upstream, k), dot(slope, u), dot(spread, upstream), dot(slope, from_middle))
+        sums = [before + own for before, own in zip(sums, found, strict=True)]
+        out.copy_(slope.mul_(2 * h))
+    by_k, by_u, by_edges, by_distance = sums
+    by_spread = by_edges - by_distance
+    return as_output(to_x, x), by_k - by_u - by_spread, by_spread * 2 * h
+
+
+def _inner_edges(count: Scalar, h: Scalar, points: int) -> Iterator[tuple[Scalar, Scalar]]:
+    """Yield the edges between bins, from the middle of the grid, each with 1; with 0 where there may be fewer bins."""
+    for j in range(1, points):
+        share = (count - j).clamp(0, 1) if isinstance(count, Tensor) else float(j < count)
+        if isinstance(share, Tensor) or share:
+            yield h * (2 * j - count), share
+
+
+def _by_the_mean_nearby(
+    x: Tensor, grad: Tensor, alpha: Scalar, sigma: Scalar, low: Scalar, high: Scalar, *, halves: bool, points: int
+) -> tuple[Tensor, Scalar, Scalar]:
+    """Return the same of a wide grid, summed over the chosen point and the next ones on either side of it."""
     width, reach = alpha / sigma, FAR[precision(x)]
     first, last = (low - 0.5) * width - reach, (high + 0.5) * width + reach
     to_x, sums = torch.empty_like(x), _zeros(3)
@@ -161,17 +215,25 @@ def _by_the_mean(
         part, upstream = as_float(part), as_float(upstream)  # noqa: PLW2901
         k = nearest_point(part, alpha, low, high, halves=halves)
         u = clamp_(part / sigma, first, last)
-        v = add_product_(u.clone(), k, -width)
-        mean, reference = Sums(u, by_k=True, masks=False), log_weight(v, width / 2)
-        for j in range(1 - min(points, MOST_POINTS + 1), min(points, MOST_POINTS + 1)):
-            inside = torch.where((k >= low - j) & (k <= high - j), 0.0, -torch.inf).to(u.dtype)
-            mean.add(v, [Run(j, log_mask=inside)], width, reference)
-        slope, spread = mean.expected_slope().mul_(upstream), mean.expected_spread()
-        found = (dot(upstream, k), dot(slope, u), dot(spread, upstream))
+        if points <= MOST_POINTS:
+            slope, spread = mean_slopes(u - (low + high) / 2 * width, high - low + 1, width, points)
+        else:
+            slope, spread = _near_slopes(u, k, width, low, high)
+        found = (dot(upstream, k), dot(slope.mul_(upstream), u), dot(spread, upstream))
         sums = [before + own for before, own in zip(sums, found, strict=True)]
         out.copy_(slope.mul_(width))
     by_k, by_slope, by_spread = sums
     return as_output(to_x, x), by_k - by_slope - by_spread, by_spread * width
+
+
+def _near_slopes(u: Tensor, k: Tensor, width: Scalar, low: Scalar, high: Scalar) -> tuple[Tensor, Tensor]:
+    """Return what `mean_slopes` does, of the points around the nearest one, which is k."""
+    v = add_product_(u.clone(), k, -width)
+    mean, reference = Sums(u, by_k=True, masks=False), log_weight(v, width / 2)
+    for j in range(-MOST_POINTS, MOST_POINTS + 1):
+        inside = torch.where((k >= low - j) & (k <= high - j), 0.0, -torch.inf).to(u.dtype)
+        mean.add(v, [Run(j, log_mask=inside)], width, reference)
+    return mean.expected_slope(), mean.expected_spread()
 
 
 class SRQQuantizer(RelaxedQuantizer):

@@ -50,12 +50,13 @@ def test_it_equals_a_literal_forward() -> None:
         torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_it_starts_from_kaiming_normal_weights() -> None:
+def test_its_convolutions_start_from_kaiming_normal_weights_and_its_linear_layers_as_torch_makes_them() -> None:
+    """Uniform within 1 / sqrt(inputs), whose standard deviation is that by sqrt(3)."""
     model = vgg7(10, 3, 32, width=0.25)
-    layers = {model.pair3[3]: 128 * 9, model.fc1: 128 * 16, model.fc2: 256}
-    for layer, inputs in layers.items():
-        assert layer.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.1)
-    assert not any(layer.bias.any() for layer in (model.fc1, model.fc2))
+    assert model.pair3[3].weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.1)
+    for layer, inputs in {model.fc1: 128 * 16, model.fc2: 256}.items():
+        assert layer.weight.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.1)
+        assert layer.weight.abs().max() <= inputs**-0.5
 
 
 def test_images_of_which_nothing_is_left_are_refused() -> None:

@@ -25,7 +25,7 @@ METHODS = [
     "dqa granularity=channel",
     "daq granularity=channel",
     "srq",
-    "srq backward=all",
+    "srq backward=all activation_backward=mode",
     "dropbits",
     "dropbits learn_bits=true masks_until=1",
     "dropbits learn_masks=true masks_until=1 sharing=points mask_backward=mode",

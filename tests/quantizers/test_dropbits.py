@@ -310,7 +310,9 @@ def test_contradictions_are_refused(changes, message):
     [
         ("srq", "weight", 2),
         ("srq", "activation", 1),
-        ("srq backward=all", "activation", 5),
+        ("srq activation_backward=mode", "activation", 1),
+        ("srq", "activation", 3),
+        ("srq", "activation", 5),
         ("dropbits learn_bits=true", "weight", 4),
         ("dropbits sharing=points learn_masks=true mask_backward=mode", "weight", 3),
     ],

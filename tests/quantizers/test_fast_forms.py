@@ -17,7 +17,7 @@ from qexp.utils.types import Progress
 from support import methods
 
 STEPS = 50
-METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact", "srq", "srq backward=all"]
+METHODS = ["ste", "br", "dqa", "daq", "dqa activation_grid=pact", "srq", "srq backward=all activation_backward=mode"]
 
 
 def network(name):

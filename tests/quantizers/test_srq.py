@@ -34,7 +34,8 @@ def on_shifted_grid(function, case, dtype, backward):
     names = ("x", "alpha", "sigma", "beta")
     x, alpha, sigma, beta = leaves = [torch.tensor(case[name], dtype=dtype, requires_grad=True) for name in names]
     k = torch.tensor(case["k"], dtype=dtype)
-    y = function(x - beta, alpha, sigma, float(k[0]), float(k[-1]), backward=backward) + beta
+    options = {"points": 2 ** int(case["bits"])} if function is semi_relaxed else {}
+    y = function(x - beta, alpha, sigma, float(k[0]), float(k[-1]), backward=backward, **options) + beta
     if backward == "mode":
         distance = (alpha * k - (x - beta)[:, None]) / sigma
         half = alpha / sigma / 2
@@ -224,12 +225,15 @@ def test_pieces_and_layout_change_nothing(backward, monkeypatch):
     assert parts[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_half_precision_is_computed_in_single():
+@pytest.mark.parametrize("backward", BACKWARD)
+def test_half_precision_is_computed_in_single(backward):
     """A sum over 200,000 values would drown in float16."""
     values = torch.rand(200_000, generator=torch.Generator().manual_seed(0)).half()
     found = []
     for dtype in (torch.float16, torch.float64):
-        quantizer = methods.build("srq", "activation", 2).to(torch.float32 if dtype == torch.float16 else dtype)
+        quantizer = methods.build("srq", "activation", 2, activation_backward=backward).to(
+            torch.float32 if dtype == torch.float16 else dtype
+        )
         x = values.to(dtype, copy=True).requires_grad_()
         y = quantizer(x)
         (y.float() if dtype == torch.float16 else y).sum().backward()
@@ -248,7 +252,7 @@ def test_a_wide_grid_is_summed_near_the_chosen_point(monkeypatch):
         torch.testing.assert_close(ours, expected, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("changes", [{"backward": "soft"}, {"grid": "even"}])
+@pytest.mark.parametrize("changes", [{"backward": "soft"}, {"activation_backward": "ste"}, {"grid": "even"}])
 def test_other_words_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         methods.method("srq", **changes)
