@@ -16,7 +16,7 @@ from qexp.cli.run_values import ListedRun
 from qexp.cli.text import folded, named_rows
 from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome
-from qexp.runs.measured_bits import measured_bits
+from qexp.runs.measured_bits import bits_of_layers, measured_bits
 from qexp.runs.query import Entry
 from qexp.runs.stored_trees import StoredTrees
 from qexp.runs.variation import OptionReader
@@ -133,14 +133,10 @@ def _label(summary: dict[str, Any]) -> str:
     if found := measured_bits(summary):
         return found.named(summary["quantizer"])
     bits = summary["weight_bits"], summary["activation_bits"]
-    return method_label(summary["quantizer"], *bits, _is_mixed(summary.get("layers"), bits))
-
-
-def _is_mixed(layers: Any, bits: tuple[int, int]) -> bool:
-    """Whether some quantized layers have other bits than most; of a run from before there were means."""
-    found = layers.get("bits") if isinstance(layers, dict) else None
-    own = found.values() if isinstance(found, dict) else ()
-    return any(one not in (usual, 32) for layer in own for one, usual in zip(layer, bits, strict=False))
+    # Of a run from before there were means, some quantized layers may have other bits than most.
+    pairs = bits_of_layers(summary).values()
+    is_mixed = any(one not in (usual, 32) for pair in pairs for one, usual in zip(pair, bits, strict=True))
+    return method_label(summary["quantizer"], *bits, is_mixed)
 
 
 def _model(summary: dict[str, Any]) -> str:

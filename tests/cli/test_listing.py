@@ -86,6 +86,9 @@ def test_layers_with_bits_of_their_own_are_told_wherever_a_run_is_called(
     for bits, label in ((own, "ste W32A32+  "), ({"conv1": [32, 32]}, "ste W32A32  ")):
         summary = {**measured, **usual, "layers": {"bits": bits}}
         assert run_report(RunOutcome("done", "runs/x", summary)).startswith(label)
+    for damaged in ({"conv1": 3}, {"conv1": [3.5, None]}, [3], None):  # others may have written it
+        summary = {**measured, **usual, "layers": {"bits": damaged}, "mean_weight_bits": -5}
+        assert run_report(RunOutcome("done", "runs/x", summary)).startswith("ste W32A32  ")
 
 
 def test_a_protocol_that_changed_is_shown_as_changed(qexp: Qexp, workspace: Path, configure: Configure) -> None:

@@ -14,8 +14,9 @@ from torch._dynamo.utils import counters
 from qexp.engine.metrics import Tally
 from qexp.experiment.build import make_step
 from qexp.models.mobilenet import mobilenetv2
-from qexp.quantizers import Dampening, Freezing, anneal, hard_evaluation, recompute
+from qexp.quantizers import Dampening, Freezing, anneal, hard_evaluation, noise, recompute, sampling
 from qexp.utils.types import Progress
+from support import methods
 from support.commands import TINY
 from support.crashes import difference, only_run, result
 from support.hard_nets import images, logits, quantized, small
@@ -86,7 +87,7 @@ def test_remedies_do_not_wait_for_the_device(name):
     """Dampening and freezing, with weights that freeze."""
     model, images, labels = on_device(network(name, norm=True), *batch())
     dampening, freezing = Dampening(model), Freezing(model)
-    dampening.strength, freezing.threshold = 0.1, 0.0
+    dampening.strength, freezing.threshold = 0.1, -1.0  # all of them, at once
     step = make(model, penalty=dampening, freezing=freezing)
     take(step, images, labels)
     torch.cuda.synchronize()
@@ -139,11 +140,32 @@ def test_a_compiled_network_trains_as_the_eager_one(name, configure):
     assert penalties[1] == pytest.approx(penalties[0], rel=1e-5)
 
 
+def drawn_on_the_cpu(draw, key, like, *rest):
+    """What a draw gives on the CPU, on the device of `like`."""
+    return draw(key, like.cpu(), *rest).to(like.device)
+
+
+def test_noise_of_a_step_is_the_same_every_time_it_is_drawn():
+    """On CUDA: for a key, whatever was drawn before; in the memory layout of what it is drawn for."""
+    key, like = torch.tensor(7), torch.empty(4, 3, 5, 6, device=DEVICE).to(memory_format=torch.channels_last)
+    first = noise.draw(key, like, 3, True)
+    torch.rand(10, device=DEVICE)
+    assert torch.equal(noise.draw(key, like, 3, True), first)
+    assert torch.equal(noise.draw(key, like.contiguous(), 3, True), first)
+    assert not torch.equal(noise.draw(torch.tensor(8), like, 3, True), first)
+    assert first[0].is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("name", [*WORDS, *GRIDS])
-def test_gradients_are_those_of_the_cpu(name, accumulate, again):
-    """Of every parameter, to 1e-4 of its largest; the buffers too. In float64, so that no value changes its level."""
+def test_gradients_are_those_of_the_cpu(name, accumulate, again, monkeypatch):
+    """Of every parameter, to 1e-4 of its largest; the buffers too. In float64, so that no value changes its level.
+
+    Random numbers of devices differ, so that both are given those of the CPU.
+    """
+    monkeypatch.setattr(sampling, "draw", partial(drawn_on_the_cpu, sampling.draw))
+    monkeypatch.setattr(noise, "draw", partial(drawn_on_the_cpu, noise.draw))
     images, labels = batch(dtype=torch.float64)
     model = network(name, dtype=torch.float64, norm=True)
     make(model, accumulate=accumulate)(images, labels)
@@ -163,8 +185,9 @@ def test_gradients_are_those_of_the_cpu(name, accumulate, again):
 @pytest.mark.parametrize("make_net", [small, mobilenetv2], ids=["small", "mobilenetv2"])
 @pytest.mark.parametrize("name", [*WORDS, *(name for name in GRIDS if "twn" not in name and "formula" not in name)])
 def test_hard_logits_are_those_of_the_cpu(name, make_net, bits):
-    """Bit for bit, as is the network that they are of; mixes begin with 2 bits."""
-    bits = (2, bits[1]) if "mix=" in name else bits
+    """Bit for bit, as is the network that they are of; mixes begin with 2 bits, as some methods do."""
+    least = 2 if "mix=" in name else min(methods.method(name).weight_bits)
+    bits = (max(bits[0], least), bits[1])
     bits = (bits[0], 2) if "activation_mix=" in name else bits
     whole = partial(mobilenetv2, classes=10, channels=3, image_size=12, width=0.25)
     whole = whole if make_net is mobilenetv2 else small
