@@ -7,7 +7,15 @@ from measure import Row, interleaved, ratio
 from networks import DEVICE, Trainee
 
 GRIDS = ("minmax", "sawb", "twn")
-GOALS = {"daq": {16: 1.4, 64: 1.25}, "ste": {64: 1.2}, "br": {64: 1.35}, "dqa": {64: 1.5}}
+GOALS = {
+    "daq": {16: 1.4, 64: 1.25},
+    "ste": {64: 1.2},
+    "br": {64: 1.35},
+    "dqa": {64: 1.5},
+    "rq": {64: 3.0},
+    "srq": {64: 1.5},
+}
+OF_WEIGHTS = {"rq": 1.3, "srq": 1.15}  # weights alone, batches of 64; 1.08 of all others
 ON_CUDA = ("compile=true", "recipe.precision=bfloat16")
 
 
@@ -15,7 +23,8 @@ def cases() -> dict[str, tuple[str, ...]]:
     """Return name -> words of every quantized network."""
     found = {f"{name} W2A2": (f"quantizer={name}", "bits=2") for name in GOALS}
     weights_only = ("weight_bits=2", "activation_bits=32")
-    found["daq W2A32"] = ("quantizer=daq", *weights_only)
+    found |= {f"{name} W2A32": (f"quantizer={name}", *weights_only) for name in ("daq", "rq", "srq")}
+    found["dropbits W3A3"] = ("quantizer=dropbits", "bits=3")
     for name in ("ste", "br", "dqa"):
         for grid in GRIDS:
             found[f"{name} {grid} W2A32"] = (f"quantizer={name}", f"quantizer.grid={grid}", *weights_only)
@@ -28,8 +37,8 @@ def goal_of(name: str, size: int) -> float | None:
     if DEVICE.type == "cuda":
         return 1.3 if name.startswith("dqa") else 1.15
     if name.endswith("A32"):
-        return 1.08 if size == 64 else None
-    return GOALS[name.split()[0]].get(size)
+        return OF_WEIGHTS.get(name.split()[0], 1.08) if size == 64 else None
+    return GOALS.get(name.split()[0], {}).get(size)
 
 
 def against_float(
