@@ -12,6 +12,8 @@ import hashlib
 import torch
 from torch import Tensor
 
+SMALLEST = 2.0**-26  # of uniform numbers, whose logarithm is finite; 1 is excluded
+
 
 class Noise:
     """The stream of one quantizer; it has no state that a checkpoint would need.
@@ -72,8 +74,7 @@ def draw(key: Tensor, like: Tensor, planes: int, exponential: bool) -> Tensor:
         exponential: else uniform, 0 and 1 excluded.
     """
     drawn = _place_for(like, planes)
-    gap = torch.finfo(like.dtype).eps / 2
-    drawn.uniform_(generator=torch.Generator(like.device).manual_seed(int(key))).clamp_(gap, 1 - gap)
+    drawn.uniform_(SMALLEST, 1, generator=torch.Generator(like.device).manual_seed(int(key)))
     if exponential:  # torch's own exponential_ takes 14 ns a number on a CPU, this 3
         drawn.log_().neg_()
     return _laid_out(drawn, like)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers import anneal, begin_part, cached_weights, named_quantizers, quantize, recompute
-from qexp.quantizers.noise import Noise
+from qexp.quantizers import anneal, begin_part, cached_weights, named_quantizers, quantize, recompute, sampling
+from qexp.quantizers import noise as noise_module
+from qexp.quantizers.noise import Noise, draw
 from qexp.utils.types import Progress
 from support import methods
 from support.random_method import Chance
@@ -168,20 +169,24 @@ def test_a_copy_of_a_network_draws_on_its_own() -> None:
 
 
 def test_there_are_methods_that_are_random() -> None:
-    assert {name.split()[0] for name, _, _ in RANDOM} >= set()
+    assert {name.split()[0] for name, _, _ in RANDOM} == {"rq", "dropbits"}
 
 
 @pytest.mark.parametrize(("name", "side", "bits"), RANDOM)
 def test_evaluation_draws_nothing(name: str, side: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    quantizer, x = methods.build(name, side, bits), methods.sample(side)
+    """Training does, unless there is nothing to drop."""
+    quantizer, x, drawn = methods.build(name, side, bits), methods.sample(side), []
+    for module in (noise_module, sampling):
+        monkeypatch.setattr(module, "draw", lambda *given: drawn.append(given) or draw(*given))
     quantizer.calibrate(x)
-    monkeypatch.setattr(Noise, "uniform", None)
-    monkeypatch.setattr(Noise, "exponential", None)
     quantizer.eval()
     for mode in ("hard", "soft"):
         quantizer.evaluation = mode
         quantizer(x)
     quantizer.codes(x)
+    assert drawn == []
+    quantizer.train()(x)
+    assert len(drawn) == 1
 
 
 @pytest.mark.parametrize(("name", "side", "bits"), RANDOM)

@@ -246,7 +246,7 @@ def test_calibration_sees_values_of_all_places() -> None:
     quantizer = methods.build("rq", "activation", 2)
     quantizer.calibrate(x)
     expected = quantizer.log_alpha.item()
-    assert error_of(quantizer, x) < 1e-6
+    assert error_of(quantizer, x) < 1e-3
     quantizer.calibrate(x.to(memory_format=torch.channels_last))
     assert quantizer.log_alpha.item() == expected
     rows = torch.zeros(16, 64, 16, 16)

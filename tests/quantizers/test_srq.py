@@ -173,23 +173,25 @@ def test_training_and_evaluation_round_alike(name, side):
 
 
 @pytest.mark.parametrize(
-    ("side", "bits", "values", "expected"),
+    ("side", "bits", "values", "points"),
     [
-        ("activation", 1, [0.0, 1.0, 2.0, 3.0], [0.0, 3.0]),
-        ("activation", 1, [-1.0, 1.0, -2.0, 2.0], [-1.5, 1.5]),
-        ("activation", 2, [0.0, 1.0, 2.0, 3.0], [k * 3 / math.sqrt(3) for k in range(4)]),
-        ("activation", 3, [-1.0, 1.0, -2.0, 2.0], [k * 3 / math.sqrt(3) for k in range(-3, 4)]),
-        ("weight", 2, [-1.0, 1.0, -2.0, 2.0], [-3.0, 0.0, 3.0]),
-        ("weight", 3, [-1.0, 1.0, -2.0, 2.0], [k * 3 / math.sqrt(3) for k in range(-3, 4)]),
-        ("weight", 4, [-1.4, 0.0, 0.7, 1.0], [k * 0.2 for k in range(-7, 8)]),
+        ("activation", 1, [0.0, 1.0, 1.0], [0.0, 1.0]),
+        ("activation", 1, [-1.0, 1.0, -1.0, 1.0], [-0.5, 0.5]),
+        ("activation", 2, [0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, 3.0]),
+        ("activation", 3, [-1.0, 2.0, -3.0, 2.0], list(range(-3, 4))),
+        ("weight", 2, [-2.0, 0.0, -2.0, 2.0], [-1.0, 0.0, 1.0]),
+        ("weight", 4, [-1.4, 0.0, 0.2, 0.6], list(range(-7, 8))),
     ],
 )
-def test_grids_after_calibration(side, bits, values, expected):
-    """Alpha is 2 E|x| / sqrt(k_high), for weights of 4 bits and more max|x| / k_high; sigma a third of it."""
-    quantizer = methods.build("srq", side, bits)
-    quantizer.calibrate(torch.tensor(values))
-    levels = quantizer.codes(torch.tensor(values))[1]
-    torch.testing.assert_close(levels, torch.tensor(expected))
+def test_grids_after_calibration(side, bits, values, points):
+    """Values that lie on a grid are nearly on it afterwards, with the points of their side; sigma is a third of alpha."""
+    quantizer, x = methods.build("srq", side, bits), torch.tensor(values)
+    quantizer.calibrate(x)
+    levels = quantizer.codes(x)[1]
+    torch.testing.assert_close(
+        levels / quantizer.alpha, torch.tensor(points, dtype=torch.float32), rtol=1e-5, atol=1e-6
+    )
+    assert (quantizer.eval()(x) - x).abs().max() < 0.05 * x.abs().max()
     torch.testing.assert_close(quantizer.sigma, quantizer.alpha / 3)
 
 
