@@ -184,7 +184,7 @@ def test_training_and_evaluation_round_alike(name, side):
     ],
 )
 def test_grids_after_calibration(side, bits, values, points):
-    """Values that lie on a grid are nearly on it afterwards, with the points of their side; sigma is a third of alpha."""
+    """Values that lie on a grid are nearly on it, with the points of their side; sigma is a third of alpha."""
     quantizer, x = methods.build("srq", side, bits), torch.tensor(values)
     quantizer.calibrate(x)
     levels = quantizer.codes(x)[1]
