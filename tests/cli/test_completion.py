@@ -23,7 +23,7 @@ from support.commands import Qexp
 REPLIES = [
     ("qexp tr", "train"),
     ("qexp train quantizer=", " ".join(f"quantizer={name}" for name in choices("quantizer"))),
-    ("qexp train quantizer=ste,d", "quantizer=ste,daq quantizer=ste,dqa"),
+    ("qexp train quantizer=ste,da", "quantizer=ste,daq"),
     ("qexp train -m rec", "recipe. recipe= recompute="),
     ("qexp train recipe.optimizer.weight.l", "recipe.optimizer.weight.lr="),
     ("qexp train quantizer=dqa quantizer.pen", "quantizer.penalty= quantizer.penalty_scale="),
@@ -173,9 +173,9 @@ printf '%s\\n' "${COMPREPLY[@]}"
     ("line", "breaks", "expected"),
     [
         ("qexp tr", " =:", "train"),
-        ("qexp train quantizer=d", " =:", "daq dqa"),
-        ("qexp train quantizer=d", " ", "quantizer=daq quantizer=dqa"),
-        ("qexp train -m quantizer=ste,d", " =:", "ste,daq ste,dqa"),
+        ("qexp train quantizer=d", " =:", "daq dqa dropbits"),
+        ("qexp train quantizer=d", " ", "quantizer=daq quantizer=dqa quantizer=dropbits"),
+        ("qexp train -m quantizer=ste,d", " =:", "ste,daq ste,dqa ste,dropbits"),
         ("qexp train recipe.optimizer.weight.lr", " =:", "recipe.optimizer.weight.lr="),
         ("qexp train device=cuda:", " =:", "0"),
         ("qexp train device=cuda:", " =", "cuda:0"),
@@ -205,7 +205,7 @@ _qexp
 """
     found = subprocess.run(["zsh", "-f", "-c", script], env=shell, capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == [
-        "compadd -Q -- quantizer=daq quantizer=dqa",
+        "compadd -Q -- quantizer=daq quantizer=dqa quantizer=dropbits",
         "compadd -Q -S  -- recipe. recipe= recompute=",
     ]
 
@@ -216,7 +216,7 @@ def test_fish_completes_a_line(shell: dict[str, str]) -> None:
         pytest.skip("there is no fish")
     script = 'source "$SCRIPTS/fish"; complete -C "qexp train quantizer=d"; complete -C "qexp runs show abc"'
     found = subprocess.run(["fish", "--no-config", "-c", script], env=shell, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["quantizer=daq", "quantizer=dqa", "abcdefgh"]
+    assert found.stdout.split() == ["quantizer=daq", "quantizer=dqa", "quantizer=dropbits", "abcdefgh"]
 
 
 NO_TORCH = """

