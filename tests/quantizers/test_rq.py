@@ -253,6 +253,10 @@ def test_calibration_sees_values_of_all_places() -> None:
     rows[..., 3, :] = 1.0
     quantizer.calibrate(rows)
     assert error_of(quantizer, rows) < 1e-3
+    late = torch.zeros(16, 64, 16, 16)
+    late[8:] = 1.0
+    quantizer.calibrate(late)
+    assert error_of(quantizer, late) < 1e-3
 
 
 def error_of(quantizer: RQQuantizer, x: Tensor) -> float:
