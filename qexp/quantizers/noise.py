@@ -49,15 +49,20 @@ class Noise:
 
     def uniform(self, count: int, like: Tensor) -> Tensor:
         """Return so many numbers between 0 and 1, both excluded, in at least single precision: (count,)."""
-        numbers = draw(self.key, like.new_empty(count, dtype=torch.promote_types(like.dtype, torch.float32)), 1, False)
-        return numbers.squeeze(0)
+        return draw(self.key, like.new_empty(count, dtype=_drawn_type(like)), 1, False).squeeze(0)
 
     def exponential(self, planes: int, like: Tensor) -> Tensor:
         """Return exponential numbers with mean 1, (planes, *like.shape), in the memory layout of `like`.
 
-        The negative logarithm of one is a number of the standard Gumbel distribution.
+        They are in at least single precision. The negative logarithm of one is a number of the standard Gumbel
+        distribution.
         """
-        return draw(self.key, like, planes, True)
+        return draw(self.key, like.detach().to(_drawn_type(like)), planes, True)
+
+
+def _drawn_type(like: Tensor) -> torch.dtype:
+    """Return single or double precision: in half SMALLEST is 0."""
+    return torch.promote_types(like.dtype, torch.float32)
 
 
 @torch.library.custom_op("qexp::draw", mutates_args=())

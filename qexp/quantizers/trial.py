@@ -83,10 +83,24 @@ def _check_training(quantizer: Quantizer, x: Tensor, ask: Callable[..., Any]) ->
         raise ValueError(f"{name}.forward does not return a tensor of the shape of its argument")
     if not value.requires_grad:
         raise ValueError(f"{name}.forward passes no gradient to its argument")
-    value.sum().backward()
+    try:
+        value.sum().backward()
+    except Exception as error:  # of somebody's autograd function
+        raise ValueError(f"{name}.forward has no gradient ({next(iter(str(error).splitlines()), '')})") from error
     again = ask("requantize", x.detach())
     if not torch.equal(again, ask("requantize", x.detach())) or again.requires_grad:
         raise ValueError(f"{name}.requantize does not return the same values twice, without gradient")
+    if not quantizer.is_random and _hangs_on_noise(quantizer, lambda: ask("requantize", x.detach())):
+        raise ValueError(f"{name} draws from its noise, which moves from step to step only with is_random = True")
+
+
+def _hangs_on_noise(quantizer: Quantizer, compute: Callable[[], Tensor]) -> bool:
+    """Whether other random numbers give other values; what is computed may draw from torch's generators as well."""
+    before, step = compute(), quantizer.noise.step
+    quantizer.noise.go_to(step + 1)
+    differs = not torch.equal(before, compute())
+    quantizer.noise.go_to(step)
+    return differs
 
 
 def _check_codes(quantizer: Quantizer, x: Tensor, bits: int, ask: Callable[..., Any]) -> None:
@@ -104,3 +118,8 @@ def _check_codes(quantizer: Quantizer, x: Tensor, bits: int, ask: Callable[..., 
         raise ValueError(f"{name}.codes: levels are not one row of at most {2**bits} that the codes index")
     if not torch.equal(ask("forward", x), values_at(levels, codes)):
         raise ValueError(f"{name}: evaluated, forward is not levels[codes]")
+    quantizer.evaluation = "soft"
+    is_drawn = _hangs_on_noise(quantizer, lambda: ask("forward", x))
+    quantizer.evaluation = "hard"
+    if is_drawn:
+        raise ValueError(f"{name}: soft evaluation draws random numbers, which training alone may do (self.training)")

@@ -78,6 +78,17 @@ def test_numbers_belong_to_places_and_not_to_memory() -> None:
     assert other[0].is_contiguous(memory_format=torch.channels_last)
 
 
+def test_what_numbers_are_drawn_for_may_be_half_precision_or_need_a_gradient() -> None:
+    """Both are what a layer's input is while training. In half precision the smallest number would be 0."""
+    x = torch.ones(200_000, dtype=torch.float16, requires_grad=True)
+    for drawn in (noise().exponential(1, x), noise().uniform(200_000, x)):
+        assert drawn.dtype == torch.float32
+        assert drawn.isfinite().all()
+        assert drawn.min() > 0
+        (x * drawn).sum().backward()
+    assert torch.equal(noise().exponential(1, x), noise().exponential(1, x.detach().float()))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_negative_logarithm_is_gumbel(dtype: torch.dtype) -> None:
     """Mean 0.5772, variance pi^2 / 6, P(< t) = exp(-exp(-t)); and no number is infinite."""

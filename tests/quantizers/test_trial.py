@@ -33,6 +33,19 @@ def method_of(**defects):
     return Own()
 
 
+def drawing(when):
+    """Return a forward pass that adds noise under a condition, straight-through."""
+    return lambda self, x: straight_through(x, Sign.forward(self, x - when(self) * self.noise.exponential(1, x)[0]))
+
+
+class NoGradient(torch.autograd.Function):
+    """Defined, and not finished."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+
 def fails(*_):
     raise KeyError("spam")
 
@@ -40,6 +53,7 @@ def fails(*_):
 def test_a_correct_method_passes():
     """Ours at every bit-width that they declare, and the one above."""
     assert check_method(method_of(), 1, 1) is None
+    assert check_method(method_of(is_random=True, forward=drawing(lambda own: own.training)), 1, 1) is None
     for name, side, bits in methods.all_sites():
         sides = (bits, 32) if side == "weight" else (32, bits)
         assert check_method(methods.method(name), *sides) is None  # raises where it finds a defect
@@ -59,7 +73,10 @@ def test_a_correct_method_passes():
         ({"anneal": fails}, "Defect.anneal failed"),
         ({"calibrate": fails}, "Defect.calibrate failed"),
         ({"requantize": lambda _, x: torch.randn_like(x)}, "the same values twice"),
+        ({"forward": drawing(lambda own: own.training)}, "only with is_random = True"),
+        ({"forward": drawing(lambda own: own.is_soft), "is_random": True}, "soft evaluation draws random numbers"),
         ({"forward": lambda _, x: x.detach()}, "passes no gradient"),
+        ({"forward": lambda _, x: NoGradient.apply(x)}, r"Defect.forward has no gradient \(You must implement"),
         ({"forward": lambda _, x: x[0]}, "tensor of the shape of its argument"),
         ({"forward": lambda _, x: x * 2}, r"forward is not levels\[codes\]"),
         ({"codes": lambda _, x: (x, x), "forward": lambda _, x: x * 1}, "no uint8 tensor"),
