@@ -69,6 +69,12 @@ def least_error_alpha(x: Tensor, low: Scalar, high: Scalar, bits: int, *, halves
     return candidates.take(rounded_to.sub_(values).square_().sum(1).argmin())  # indexing would wait for the device
 
 
+def _exponential(logarithm: Tensor) -> Tensor:
+    """Return exp, above 0: a scale that training has thrown out of all bounds is to diverge and not to divide by 0."""
+    limits = torch.finfo(logarithm.dtype)
+    return as_double(logarithm).exp().to(logarithm.dtype).clamp_min(limits.tiny * limits.eps)
+
+
 class RelaxedQuantizer(Quantizer):
     """A grid alpha k, k = k_low .. k_high, with noise of scale sigma; both learned by their logarithms.
 
@@ -109,13 +115,13 @@ class RelaxedQuantizer(Quantizer):
     @property
     def alpha(self) -> Tensor:
         """Distance of neighbouring points, 0-dim; rounded once, so that codes are the same on every machine."""
-        return as_double(self.log_alpha).exp().to(self.log_alpha.dtype)
+        return _exponential(self.log_alpha)
 
     @property
     def sigma(self) -> Tensor:
         """Scale of the noise, 0-dim: 0.02 alpha to 5 alpha."""
         ratio = (self.log_sigma - self.log_alpha).clamp(math.log(NARROWEST), math.log(WIDEST))
-        return as_double(self.log_alpha + ratio).exp().to(self.log_alpha.dtype)
+        return _exponential(self.log_alpha + ratio)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:

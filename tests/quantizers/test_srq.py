@@ -258,3 +258,13 @@ def test_a_wide_grid_is_summed_near_the_chosen_point(monkeypatch):
 def test_other_words_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         methods.method("srq", **changes)
+
+
+@pytest.mark.parametrize("name", ["rq", "srq", "dropbits"])
+def test_a_scale_beyond_all_numbers_divides_nothing_by_0(name):
+    """Such a run has diverged, which its loss says, and not an error."""
+    quantizer, x = methods.build(name, "weight", 3), methods.sample("weight").requires_grad_()
+    quantizer.log_alpha.data.fill_(-1e4)
+    quantizer(x).sum().backward()
+    assert quantizer.alpha.item() == pytest.approx(2.0**-149)
+    assert quantizer.sigma.item() >= 2.0**-149
