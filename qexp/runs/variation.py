@@ -17,15 +17,6 @@ NAMES = ("dataset", "model", "model.width", "quantizer", "weight_bits", "activat
 _GROUPS = ("dataset", "model", "quantizer", "recipe")  # the order of their options; what has no group comes last
 _CHOSEN = ("dataset", "model", "quantizer", "protocol")  # what decides the usual values of all other options
 _NO_OPTIONS = frozenset({*(f"{group}.{key}" for group, key in INDIRECT), *RUNTIME}) - {"protocol"}
-_YOUNGER = {
-    f"recipe.{key}{name}": value
-    for key, usual in YOUNGER.items()
-    for name, value in (
-        {"": usual["name"], **{f".{name}": own for name, own in usual.items() if name != "name"}}
-        if isinstance(usual, Mapping)
-        else {"": usual}
-    ).items()
-}
 _MANY = 3  # options that differ in the same runs, as those of another recipe do: beyond this the first stands for all
 _LIVE_ROLES = ("weight", "norm")  # of a float net
 _HANDFUL = 8  # entries of a list that are shown; layer_bits may have one for every layer
@@ -90,11 +81,21 @@ class OptionReader:
 
 def _section(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:
     yield from _leaves(key, section)
-    younger = _YOUNGER if key == "recipe" else {}
+    younger = _younger_of_recipes() if key == "recipe" else {}
     if key == "quantizer":
         younger = {f"quantizer.{name}": usual for name, usual in younger_of_method(section).items()}
     present = {name for name, _ in _leaves(key, section)} if younger else set()
-    yield from ((name, _hashable(usual)) for name, usual in younger.items() if name not in present)
+    yield from ((name, usual) for name, usual in younger.items() if name not in present)
+
+
+@cache
+def _younger_of_recipes() -> Options:
+    """Return dotted key -> "as before" of those options of a recipe that came later; a role is called by its name."""
+    found: dict[str, Hashable] = {}
+    for key, usual in YOUNGER.items():
+        own = _leaves(f"recipe.{key}", usual) if isinstance(usual, Mapping) else [(f"recipe.{key}", _hashable(usual))]
+        found |= dict(own)
+    return found
 
 
 def _leaves(key: str, section: Mapping[str, Any]) -> Iterator[tuple[str, Hashable]]:

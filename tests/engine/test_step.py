@@ -197,14 +197,14 @@ def test_a_step_in_half_precision_is_close_to_that_in_float32(name, precision):
     half, single = (network(name, activation_bits=32) for _ in range(2))
     outputs = seen_by(half, nn.Conv2d)
     start = {key: value.detach().clone() for key, value in half.named_parameters()}
-    ours = make(half, precision=precision)(*batch(seed=3))
-    expected = make(single)(*batch(seed=3))
+    ours = make(half, precision=precision)(*batch(seed=2))
+    expected = make(single)(*batch(seed=2))
     assert [output.dtype for _, _, output in outputs] == [getattr(torch, precision)] * 2
     assert ours.loss.dtype == torch.float32
     assert all(value.dtype in (torch.float32, torch.int64) for value in half.state_dict().values())
     assert ours.loss.item() == pytest.approx(expected.loss.item(), rel=1e-2)
     assert ours.loss.item() != expected.loss.item()
-    error = 0.12 if precision == "bfloat16" else 0.005  # with this batch, where hardly a value crosses zero at a ReLU
+    error = 0.1 if precision == "bfloat16" else 0.005  # with this batch, where hardly a value crosses zero at a ReLU
     for key, grad in gradients(single).items():
         close = gradients(half)[key]
         assert close.dtype == torch.float32

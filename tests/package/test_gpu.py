@@ -15,6 +15,7 @@ from qexp.engine.metrics import Tally
 from qexp.experiment.build import make_step
 from qexp.models.mobilenet import mobilenetv2
 from qexp.quantizers import Dampening, Freezing, anneal, hard_evaluation, noise, recompute, sampling
+from qexp.quantizers.relaxed import RelaxedQuantizer
 from qexp.utils.types import Progress
 from support import methods
 from support.commands import TINY
@@ -87,7 +88,9 @@ def test_remedies_do_not_wait_for_the_device(name):
     """Dampening and freezing, with weights that freeze."""
     model, images, labels = on_device(network(name, norm=True), *batch())
     dampening, freezing = Dampening(model), Freezing(model)
-    dampening.strength, freezing.threshold = 0.1, -1.0  # all of them, at once
+    # Learned grids move too slowly for a code to turn back in so few steps: there all weights freeze at once.
+    is_slow = any(isinstance(own, RelaxedQuantizer) for own in model.modules())
+    dampening.strength, freezing.threshold = 0.1, -1.0 if is_slow else 0.0
     step = make(model, penalty=dampening, freezing=freezing)
     take(step, images, labels)
     torch.cuda.synchronize()
