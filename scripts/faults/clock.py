@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 from cases import Case, Setting, finish, prepared, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, attempt, carry_out, check, no_traceback
 
 from qexp import runs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cases import Case, Setting, finish, prepared, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, attempt, begin, check, end, no_traceback
 
 from qexp.engine.train_state import TrainState

@@ -8,7 +8,7 @@ from typing import Any
 
 from cases import POINTS, Case, Point, Setting, compare, prepared, results
 from disk import CASES, contents, one_line, row, usable
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, carry_out, check
 
 from qexp.config.compose import composing

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cases import Case, Reference, Setting, compare, prepared, results, wrong
-from figures import Row
+from rows import Row
 from trials import Ended, Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
 from qexp.engine.train_state import TrainState

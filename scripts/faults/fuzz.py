@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cases import Setting, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, Wrong, attempt
 
 from qexp.cli import main

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import Setting, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, attempt, check
 
 from qexp.cli.main import COMMANDS

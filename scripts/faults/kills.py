@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cases import ALONE, POINTS, WITH_PARENT, Case, Moment, Reference, Setting, finish, prepared, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Wrong, attempt, begin, check, end, no_traceback
 
 from support.crashes import kill_at

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cases import Setting, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, attempt, check
 
 from support.malice import KINDS, malicious

@@ -25,7 +25,7 @@ import signals
 import starters
 import writes
 from cases import References, Setting
-from figures import Row, as_markdown, machine
+from rows import Row, as_markdown, machine
 
 import qexp
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from cases import Case, Setting, finish, prepared, wrong
-from figures import Row
+from rows import Row
 from trials import Ended, Facts, Trial, attempt, begin, check, end, no_traceback
 
 from qexp import runs

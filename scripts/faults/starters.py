@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cases import Setting, compare, prepared, results, wrong
-from figures import Row
+from rows import Row
 from trials import Facts, Trial, attempt, begin, carry_out, check, end, no_traceback
 
 from qexp import runs

@@ -17,8 +17,8 @@ from pathlib import Path
 import preload
 from cases import ALONE, WITH_PARENT, Case, Reference, Setting, compare, finish, prepared, results, wrong
 from disk import contents, usable
-from figures import Row
 from preload import Call, Death
+from rows import Row
 from trials import Facts, Trial, Wrong, attempt, carry_out, check, no_traceback
 
 from qexp.runs import query

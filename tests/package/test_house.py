@@ -14,6 +14,8 @@ PACKAGE = Path(qexp.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Folder -> the folders that it may import from: all that lie lower. Siblings do not know each other.
+_GROUND = ("utils", "data", "models", "quantizers", "engine", "tracking")
+_RUNS = (*_GROUND, "figures", "config", "runs")
 BELOW = {
     "utils": (),
     "data": ("utils",),
@@ -21,11 +23,13 @@ BELOW = {
     "quantizers": ("utils",),
     "engine": ("utils",),
     "tracking": ("utils",),
-    "config": ("utils", "data", "models", "quantizers", "engine", "tracking"),
-    "runs": ("utils", "data", "models", "quantizers", "engine", "tracking", "config"),
-    "experiment": ("utils", "data", "models", "quantizers", "engine", "tracking", "config", "runs"),
-    "tables": ("utils", "data", "models", "quantizers", "engine", "tracking", "config", "runs", "experiment"),
-    "cli": ("utils", "data", "models", "quantizers", "engine", "tracking", "config", "runs", "experiment", "tables"),
+    "figures": ("utils", "quantizers"),
+    "config": _GROUND,
+    "runs": (*_GROUND, "config"),
+    "experiment": _RUNS,
+    "tables": (*_RUNS, "experiment"),
+    "report": (*_RUNS, "experiment", "tables"),
+    "cli": (*_RUNS, "experiment", "tables", "report"),
 }
 KNOW_HYDRA = ("config", "cli", "tables", "experiment")
 # The interface of every subcommand; and the only names that several modules may share.

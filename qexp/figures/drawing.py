@@ -1,0 +1,192 @@
+"""A chart drawn by matplotlib: the same bytes each time, in a style that survives greyscale and colour blindness."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from qexp.figures.chart import Band, Bars, Chart, Curve, Dots, Panel, Surface
+from qexp.utils.errors import UsageError
+
+FORMATS = ("svg", "pdf", "png")
+
+# Okabe and Ito's colours, which colour-blind readers tell apart, ordered so that neighbours differ in lightness; dashes
+# and markers tell them apart in greyscale.
+COLOURS = ("#000000", "#e69f00", "#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#8a8a8a")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (7, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+
+STYLE: dict[str, Any] = {
+    **{"font.family": ["DejaVu Sans"], "font.size": 8.5, "axes.titlesize": 9, "figure.titlesize": 10.5},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "lines.linewidth": 1.4},
+    **{"axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.5, "axes.axisbelow": True},
+    **{"legend.frameon": False, "legend.fontsize": 7.5, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5},
+    **{"text.parse_math": False, "svg.hashsalt": "qexp", "svg.fonttype": "path", "pdf.fonttype": 42},
+    **{"savefig.dpi": 150, "path.simplify": False, "axes.formatter.useoffset": False},
+}
+PANEL_INCHES = (3.3, 2.5)
+MOST_LABELS = 12  # of a legend
+
+
+@dataclass(frozen=True)
+class AxesBox:
+    """Where a panel's axes lie in a drawing, in fractions of its width and height from the upper left corner.
+
+    Attributes:
+        left: of the axes.
+        top: of the axes.
+        width: of the axes.
+        height: of the axes.
+        x_limits: the values at the left and right end.
+        y_limits: the values at the lower and upper end.
+        x_scale: linear or log.
+        y_scale: likewise.
+    """
+
+    left: float
+    top: float
+    width: float
+    height: float
+    x_limits: tuple[float, float]
+    y_limits: tuple[float, float]
+    x_scale: str
+    y_scale: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A file's content, and where each panel's axes lie in it."""
+
+    content: bytes
+    boxes: tuple[AxesBox, ...]
+
+
+def render(
+    chart: Chart,
+    kind: Literal["svg", "pdf", "png"] = "svg",
+    *,
+    source: Mapping[str, str] | None = None,
+    is_text: bool = False,
+    width: float | None = None,
+) -> Drawing:
+    """Return a chart as the content of a file; equal charts give equal bytes.
+
+    Args:
+        chart: what is drawn.
+        kind: of file.
+        source: what the file says of itself: its command, the commit.
+        is_text: of SVG: letters stay letters, in whatever font a page has; else they are outlines.
+        width: of the picture in inches, None for what the panels need.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    with _matplotlib(is_text) as figure_class:
+        rows = -(-len(chart.panels) // chart.columns)
+        wide, high = PANEL_INCHES[0] * chart.columns, PANEL_INCHES[1] * rows
+        factor = 1 if width is None else width / wide
+        figure = figure_class(figsize=(wide * factor, high * factor + 0.4 + 0.16 * len(chart.caption)))
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(rows, chart.columns, squeeze=False)
+        styles = {label: index for index, label in enumerate(chart.labels)}
+        for index, one in enumerate(axes.flat):
+            if index < len(chart.panels):
+                _draw_panel(figure, one, chart.panels[index], styles)
+            else:
+                one.set_axis_off()
+        _label(figure, axes.flat, chart, styles)
+        return _saved(figure, list(axes.flat)[: len(chart.panels)], kind, source or {})
+
+
+@contextmanager
+def _matplotlib(is_text: bool) -> Iterator[Any]:
+    """Let the block draw in our style, whatever the user's own settings are; yields matplotlib's class of figures."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("figures need matplotlib: pip install 'qexp[plot]'") from None
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+    with matplotlib.rc_context({**defaults, **STYLE, **({"svg.fonttype": "none"} if is_text else {})}):
+        yield Figure
+
+
+def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int]) -> None:
+    for mark in panel.marks:
+        _draw_mark(figure, axes, mark, styles.get(mark.label, 0))
+    for place in panel.guides:
+        axes.axvline(place, color="#aaaaaa", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
+    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label, xscale=panel.x_scale, yscale=panel.y_scale)
+    if panel.x_names:
+        axes.set_xticks(list(panel.x_names), list(panel.x_names.values()))
+        if len(panel.x_names) > 6:
+            axes.tick_params("x", rotation=90)
+    if panel.x_limits:
+        axes.set_xlim(*panel.x_limits)
+    if panel.y_limits:
+        axes.set_ylim(*panel.y_limits)
+
+
+def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    match mark:
+        case Curve():
+            drawstyle = "steps-post" if mark.is_steps else "default"
+            dash = DASHES[index % len(DASHES)]
+            axes.plot(mark.x, mark.y, color=colour, linestyle=dash, drawstyle=drawstyle, label=mark.label)
+        case Band():
+            axes.fill_between(mark.x, mark.low, mark.high, color=colour, alpha=0.2, linewidth=0)
+        case Dots():
+            if mark.low is not None and mark.high is not None:
+                spread = [
+                    [y - low for y, low in zip(mark.y, mark.low, strict=True)],
+                    [high - y for y, high in zip(mark.y, mark.high, strict=True)],
+                ]
+                axes.errorbar(mark.x, mark.y, spread, fmt="none", ecolor=colour, elinewidth=0.9, capsize=2.5)
+            face = "none" if mark.is_hollow else colour
+            axes.plot(
+                *(mark.x, mark.y, marker),
+                **{"color": colour, "markerfacecolor": face, "markersize": 4, "label": mark.label},
+            )
+        case Bars():
+            axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=mark.label)
+        case Surface():
+            shades = axes.contourf(mark.x, mark.y, mark.z, levels=14, cmap="cividis")
+            axes.contour(mark.x, mark.y, mark.z, levels=14, colors="#000000", linewidths=0.3)
+            figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(mark.label, fontsize=7)
+            axes.set_aspect("equal")
+
+
+def _label(figure: Any, axes: Any, chart: Chart, styles: Mapping[str, int]) -> None:
+    """Write the title, a legend where there is more than one label, and the caption."""
+    figure.suptitle(chart.title)
+    handles = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
+    shown = [label for label in styles if label in handles]
+    if 1 < len(shown) <= MOST_LABELS:
+        columns = max(1, min(len(shown), 3 * chart.columns, int(18 * chart.columns / max(map(len, shown))) or 1))
+        figure.legend([handles[label] for label in shown], shown, loc="outside lower center", ncols=columns)
+    if chart.caption:
+        figure.supxlabel("\n".join(chart.caption), fontsize=6.5, color="#555555", x=0.01, ha="left")
+
+
+def _saved(figure: Any, axes: list[Any], kind: str, source: Mapping[str, str]) -> Drawing:
+    told = "; ".join(f"{key}: {value}" for key, value in source.items())
+    metadata: dict[str, Mapping[str, str | None]] = {
+        "svg": {"Date": None, "Creator": "qexp", "Description": told},
+        "pdf": {"CreationDate": None, "Creator": "qexp", "Producer": None, "Subject": told},
+        "png": {"Software": "qexp", "Description": told},
+    }
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=metadata[kind])
+    return Drawing(buffer.getvalue(), tuple(_box(one) for one in axes))
+
+
+def _box(axes: Any) -> AxesBox:
+    place = axes.get_position()
+    limits = cast(tuple[tuple[float, float], tuple[float, float]], (axes.get_xlim(), axes.get_ylim()))
+    (x0, x1), (y0, y1) = ((float(low), float(high)) for low, high in limits)
+    return AxesBox(
+        *(float(place.x0), float(1 - place.y1), float(place.width), float(place.height)),
+        *((x0, x1), (y0, y1), axes.get_xscale(), axes.get_yscale()),
+    )

@@ -1,0 +1,1 @@
+"""Figures and pages of runs, methods and tables: what of the store goes into them."""
