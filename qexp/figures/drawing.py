@@ -107,8 +107,9 @@ def _matplotlib(is_text: bool) -> Iterator[Any]:
         from matplotlib.figure import Figure
     except ImportError:
         raise UsageError("figures need matplotlib: pip install 'qexp[plot]'") from None
-    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
-    with matplotlib.rc_context({**defaults, **STYLE, **({"svg.fonttype": "none"} if is_text else {})}):
+    settings: dict[Any, Any] = {key: own for key, own in matplotlib.rcParamsDefault.items() if "backend" not in key}
+    settings |= STYLE | ({"svg.fonttype": "none"} if is_text else {})
+    with matplotlib.rc_context(settings):
         yield Figure
 
 
