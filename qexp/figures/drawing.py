@@ -1,6 +1,7 @@
 """A chart drawn by matplotlib: the same bytes each time, in a style that survives greyscale and colour blindness."""
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +9,11 @@ from typing import Any, Literal, cast
 
 from qexp.figures.chart import Band, Bars, Chart, Curve, Dots, Panel, Surface
 from qexp.utils.errors import UsageError
+from qexp.utils.text import printable
 
 FORMATS = ("svg", "pdf", "png")
+# What a file that was drawn here holds, by which it is known again.
+_MARKS = {"svg": b"<dc:description>command: qexp ", "pdf": b"/Creator (qexp)", "png": b"tEXtSoftware\0qexp"}
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, ordered so that neighbours differ in lightness; dashes
 # and markers tell them apart in greyscale.
@@ -99,6 +103,22 @@ def render(
         return _saved(figure, list(axes.flat)[: len(chart.panels)], kind, source or {})
 
 
+def is_drawn(content: bytes, kind: str) -> bool:
+    """Whether a file's content was drawn here, with a source that tells its command.
+
+    Args:
+        content: of the file.
+        kind: one of FORMATS.
+    """
+    return _MARKS[kind] in content
+
+
+def check_installed() -> None:
+    """Raise UsageError where matplotlib is not installed, so that nobody waits for numbers that are not drawn."""
+    with _matplotlib(False):
+        pass
+
+
 @contextmanager
 def _matplotlib(is_text: bool) -> Iterator[Any]:
     """Let the block draw in our style, whatever the user's own settings are; yields matplotlib's class of figures."""
@@ -109,7 +129,8 @@ def _matplotlib(is_text: bool) -> Iterator[Any]:
         raise UsageError("figures need matplotlib: pip install 'qexp[plot]'") from None
     settings: dict[Any, Any] = {key: own for key, own in matplotlib.rcParamsDefault.items() if "backend" not in key}
     settings |= STYLE | ({"svg.fonttype": "none"} if is_text else {})
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box stands for it
         yield Figure
 
 
@@ -118,9 +139,10 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
         _draw_mark(figure, axes, mark, styles.get(mark.label, 0))
     for place in panel.guides:
         axes.axvline(place, color="#aaaaaa", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
-    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label, xscale=panel.x_scale, yscale=panel.y_scale)
+    axes.set(title=printable(panel.title), xscale=panel.x_scale, yscale=panel.y_scale)
+    axes.set(xlabel=printable(panel.x_label), ylabel=printable(panel.y_label))
     if panel.x_names:
-        axes.set_xticks(list(panel.x_names), list(panel.x_names.values()))
+        axes.set_xticks(list(panel.x_names), [printable(name) for name in panel.x_names.values()])
         if len(panel.x_names) > 6:
             axes.tick_params("x", rotation=90)
     if panel.x_limits:
@@ -131,11 +153,12 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
 
 def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    label = str(index)  # matplotlib has rules for what labels begin with
     match mark:
         case Curve():
             drawstyle = "steps-post" if mark.is_steps else "default"
             dash = DASHES[index % len(DASHES)]
-            axes.plot(mark.x, mark.y, color=colour, linestyle=dash, drawstyle=drawstyle, label=mark.label)
+            axes.plot(mark.x, mark.y, color=colour, linestyle=dash, drawstyle=drawstyle, label=label)
         case Band():
             axes.fill_between(mark.x, mark.low, mark.high, color=colour, alpha=0.2, linewidth=0)
         case Dots():
@@ -148,27 +171,27 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
             face = "none" if mark.is_hollow else colour
             axes.plot(
                 *(mark.x, mark.y, marker),
-                **{"color": colour, "markerfacecolor": face, "markersize": 4, "label": mark.label},
+                **{"color": colour, "markerfacecolor": face, "markersize": 4, "label": label},
             )
         case Bars():
-            axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=mark.label)
+            axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=label)
         case Surface():
             shades = axes.contourf(mark.x, mark.y, mark.z, levels=14, cmap="cividis")
             axes.contour(mark.x, mark.y, mark.z, levels=14, colors="#000000", linewidths=0.3)
-            figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(mark.label, fontsize=7)
+            figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(printable(mark.label), fontsize=7)
             axes.set_aspect("equal")
 
 
 def _label(figure: Any, axes: Any, chart: Chart, styles: Mapping[str, int]) -> None:
     """Write the title, a legend where there is more than one label, and the caption."""
-    figure.suptitle(chart.title)
+    figure.suptitle(printable(chart.title))
     handles = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
-    shown = [label for label in styles if label in handles]
+    shown = {printable(label): handles[str(index)] for label, index in styles.items() if str(index) in handles}
     if 1 < len(shown) <= MOST_LABELS:
         columns = max(1, min(len(shown), 3 * chart.columns, int(18 * chart.columns / max(map(len, shown))) or 1))
-        figure.legend([handles[label] for label in shown], shown, loc="outside lower center", ncols=columns)
+        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns)
     if chart.caption:
-        figure.supxlabel("\n".join(chart.caption), fontsize=6.5, color="#555555", x=0.01, ha="left")
+        figure.supxlabel("\n".join(map(printable, chart.caption)), fontsize=6.5, color="#555555", x=0.01, ha="left")
 
 
 def _saved(figure: Any, axes: list[Any], kind: str, source: Mapping[str, str]) -> Drawing:
