@@ -13,11 +13,11 @@ from qexp.cli import candidates as module
 from qexp.cli.candidates import candidates, said_values
 from qexp.cli.listing import FORMATS
 from qexp.cli.main import COMMANDS
-from qexp.cli.run_values import SHORT, WORDS
 from qexp.config.option_files import Option, read_options
 from qexp.config.overrides import GROUPS
 from qexp.config.places import choices, conf_dir
 from qexp.runs.query import STATES
+from qexp.runs.run_values import SHORT, WORDS
 from support.commands import Qexp
 
 REPLIES = [
