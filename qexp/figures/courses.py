@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from qexp.figures.chart import Band, Chart, Curve, Dots, Mark, Panel
+from qexp.figures.chart import Band, Chart, Curve, Dots, Mark, Panel, Scale
 from qexp.utils.text import is_number, plural
 
 Records = Mapping[int, Mapping[str, Any]]  # epoch -> what metrics.jsonl has of it
 Measure = Callable[[Mapping[str, Any]], float | None]
 MOST_NAMED = 12  # series that a legend has room for
+MOST_TICKS = 6  # epochs that each have a number at the axis; whole numbers need not be asked for where there are more
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def measure(*keys: str) -> Measure:
     return found
 
 
-def course_panel(title: str, y_label: str, series: Sequence[Series], measured: Measure) -> Panel:
+def course_panel(
+    title: str, y_label: str, series: Sequence[Series], measured: Measure, *, y_scale: Scale = "linear"
+) -> Panel:
     """Return one number over the epochs: a line for each series, with a band where it has several runs.
 
     A line is the mean over the runs of a series, at the epochs at which all of them have the number; a band reaches
@@ -49,6 +52,7 @@ def course_panel(title: str, y_label: str, series: Sequence[Series], measured: M
         y_label: what is measured, with its unit.
         series: what is drawn; those that nowhere have the number are left out.
         measured: finds the number in the record of an epoch.
+        y_scale: of the number.
     """
     marks: list[Mark] = []
     for one in series:
@@ -62,7 +66,9 @@ def course_panel(title: str, y_label: str, series: Sequence[Series], measured: M
             low, high = ([mean + sign * s for mean, s in zip(means, spread, strict=True)] for sign in (-1, 1))
             marks.append(Band(one.label, epochs, low, high))
         marks.append(Curve(one.label, epochs, means) if len(epochs) > 1 else Dots(one.label, epochs, means))
-    return Panel(title, "epoch", y_label, marks)
+    shown = sorted({int(x) for mark in marks if isinstance(mark, Curve | Dots) for x in mark.x})
+    names = {float(epoch): str(epoch) for epoch in shown} if len(shown) <= MOST_TICKS else {}
+    return Panel(title, "epoch", y_label, marks, y_scale=y_scale, x_names=names)
 
 
 def _values(records: Records, measured: Measure) -> dict[int, float]:
@@ -91,9 +97,9 @@ def curves_chart(title: str, series: Sequence[Series], caption: Sequence[str] = 
         caption: lines to be said besides.
     """
     panels = [
-        course_panel("loss in training", "cross-entropy", series, measure("train", "loss")),
+        course_panel("loss in training", "cross-entropy", series, measure("train", "loss"), y_scale="log"),
         course_panel("top-1 in training", "%", series, measure("train", "top1")),
-        course_panel("loss on test images, hard", "cross-entropy", series, measure("hard", "loss")),
+        course_panel("loss on test images, hard", "cross-entropy", series, measure("hard", "loss"), y_scale="log"),
         course_panel("top-1 on test images, hard", "%", series, measure("hard", "top1")),
     ]
     return Chart(title, panels, 2, [*course_notes(series), *caption])

@@ -1,6 +1,7 @@
 """A chart drawn by matplotlib: the same bytes each time, in a style that survives greyscale and colour blindness."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ STYLE: dict[str, Any] = {
     **{"savefig.dpi": 150, "path.simplify": False, "axes.formatter.useoffset": False},
 }
 PANEL_INCHES = (3.3, 2.5)
+LEAST_INCHES = 4.2  # of a picture's width, so that a legend has room
+LINE_INCHES = 0.15  # of a caption
+LEGEND_INCHES = 0.17  # of a line of a legend
 MOST_LABELS = 12  # of a legend
 
 
@@ -88,10 +92,9 @@ def render(
     """
     with _matplotlib(is_text) as figure_class:
         rows = -(-len(chart.panels) // chart.columns)
-        wide, high = PANEL_INCHES[0] * chart.columns, PANEL_INCHES[1] * rows
-        factor = 1 if width is None else width / wide
-        figure = figure_class(figsize=(wide * factor, high * factor + 0.4 + 0.16 * len(chart.caption)))
-        figure.set_layout_engine("constrained")
+        usual = max(PANEL_INCHES[0] * chart.columns, LEAST_INCHES)
+        wide = usual if width is None else width
+        figure = figure_class(figsize=(wide, 1))
         axes = figure.subplots(rows, chart.columns, squeeze=False)
         styles = {label: index for index, label in enumerate(chart.labels)}
         for index, one in enumerate(axes.flat):
@@ -99,7 +102,7 @@ def render(
                 _draw_panel(figure, one, chart.panels[index], styles)
             else:
                 one.set_axis_off()
-        _label(figure, axes.flat, chart, styles)
+        _write_around(figure, axes.flat, chart, PANEL_INCHES[1] * rows * wide / usual)
         return _saved(figure, list(axes.flat)[: len(chart.panels)], kind, source or {})
 
 
@@ -139,8 +142,11 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
         _draw_mark(figure, axes, mark, styles.get(mark.label, 0))
     for place in panel.guides:
         axes.axvline(place, color="#aaaaaa", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
-    axes.set(title=printable(panel.title), xscale=panel.x_scale, yscale=panel.y_scale)
+    axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
     axes.set(xlabel=printable(panel.x_label), ylabel=printable(panel.y_label))
+    for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
+        if scale == "log":
+            _name_ticks(axis)
     if panel.x_names:
         axes.set_xticks(list(panel.x_names), [printable(name) for name in panel.x_names.values()])
         if len(panel.x_names) > 6:
@@ -149,6 +155,18 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
         axes.set_xlim(*panel.x_limits)
     if panel.y_limits:
         axes.set_ylim(*panel.y_limits)
+
+
+def _name_ticks(axis: Any) -> None:
+    """Write the numbers at a logarithmic axis as they are; those between powers of ten where it shows few of these."""
+    from matplotlib.ticker import FuncFormatter
+
+    def between(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        return f"{value:g}" if high < 10 * low or (high < 50 * low and f"{value:e}"[0] in "25") else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(FuncFormatter(between))
 
 
 def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
@@ -182,16 +200,43 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
             axes.set_aspect("equal")
 
 
-def _label(figure: Any, axes: Any, chart: Chart, styles: Mapping[str, int]) -> None:
-    """Write the title, a legend where there is more than one label, and the caption."""
-    figure.suptitle(printable(chart.title))
-    handles = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
-    shown = {printable(label): handles[str(index)] for label, index in styles.items() if str(index) in handles}
-    if 1 < len(shown) <= MOST_LABELS:
-        columns = max(1, min(len(shown), 3 * chart.columns, int(18 * chart.columns / max(map(len, shown))) or 1))
-        figure.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=columns)
-    if chart.caption:
-        figure.supxlabel("\n".join(map(printable, chart.caption)), fontsize=6.5, color="#555555", x=0.01, ha="left")
+def _write_around(figure: Any, axes: Any, chart: Chart, panels: float) -> None:
+    """Write the title, a legend where there is more than one label, and the caption; make the figure as tall as needed.
+
+    Args:
+        figure: with its panels.
+        axes: of the panels.
+        chart: what is drawn.
+        panels: how tall they are, in inches.
+    """
+    wide = figure.get_figwidth()
+    title, caption = (
+        _wrapped(chart.title, wide, 10.5),
+        [line for one in chart.caption for line in _wrapped(one, wide, 6.5)],
+    )
+    found = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
+    handles = {printable(label): found[str(at)] for at, label in enumerate(chart.labels) if str(at) in found}
+    columns = max(1, min(len(handles), 3 * chart.columns, int(6 * wide / max(map(len, handles), default=1))))
+    lines = -(-len(handles) // columns) if 1 < len(handles) <= MOST_LABELS else 0
+    below = LINE_INCHES * len(caption) + LEGEND_INCHES * (lines + 0.5) * bool(lines)
+    tall = panels + 0.2 + 0.2 * len(title) + below
+    figure.set_figheight(tall)
+    figure.set_layout_engine("constrained", rect=(0, below / tall, 1, 1 - below / tall))
+    figure.suptitle("\n".join(title))
+    if lines:
+        place = {
+            "loc": "lower center",
+            "bbox_to_anchor": (0.5, LINE_INCHES * len(caption) / tall),
+            "borderaxespad": 0.3,
+        }
+        figure.legend(list(handles.values()), list(handles), ncols=columns, **place).set_in_layout(False)
+    note = figure.text(0.01, 0.3 * LINE_INCHES / tall, "\n".join(caption), fontsize=6.5, color="#555555", va="bottom")
+    note.set_in_layout(False)
+
+
+def _wrapped(text: str, inches: float, points: float) -> list[str]:
+    """Return a text that can be drawn, in lines that are no wider than so many inches."""
+    return textwrap.wrap(printable(text), max(16, int(inches * 72 / (0.56 * points)))) or [""]
 
 
 def _saved(figure: Any, axes: list[Any], kind: str, source: Mapping[str, str]) -> Drawing:

@@ -190,10 +190,11 @@ def courses_of(request: Request, measured: Measure, what: str, *, with_float: bo
     records = {entry.path: epoch_records(entry.path) for entry in entries}
     having = [entry for entry in entries if any(measured(one) is not None for one in records[entry.path].values())]
     if not having:
-        some = f"run {printable(selected[0].key)}" if len(selected) == 1 else f"any of {len(selected):,} runs"
-        why = "float" if not entries else selected[0].state
-        raise UsageError(f"no {what} to draw of {some}" + (f", which is {why}" if len(selected) == 1 else ""))
+        which = f"run {printable(selected[0].key)}" if len(selected) == 1 else f"these {len(selected):,} runs"
+        why = "" if entries else ", float as they are" if len(selected) > 1 else ", which is float"
+        raise UsageError(f"no {what} are recorded of {which}{why}")
     series = [Series(own.label, [records[run.entry.path] for run in own.runs]) for own in series_of(having)]
     missing = len(selected) - len(having)
     left_out = [f"Left out, without {what}: {plural(missing, 'run')}."] if missing else []
-    return Courses(subject_of(having), series, [*left_out, *commits_note(having)])
+    alone = f"{series[0].label}, " if len(series) == 1 else ""  # there is no legend then
+    return Courses(f"{alone}{subject_of(having)}", series, [*left_out, *commits_note(having)])
