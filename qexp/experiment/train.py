@@ -81,9 +81,7 @@ def train(
         found = float_net or _float_net(path, session, start, tell)
         _say_what_is_resumed(path, session, checkpointer, tell)
         _check_codes(path, session, checkpointer, start, tell)
-        if not session.is_calibrated and is_new:
-            quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
-        meter = quantizers.OscillationMeter(session.model)
+        meter = _calibrated_meter(session, is_new=is_new)
         callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer, meter)
         with session.stop.deferred():
@@ -162,6 +160,13 @@ def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) ->
         tell(f"{path} ended before its first checkpoint; it restarts")
     runs.clear(path, keep=("status.json",))
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
+
+
+def _calibrated_meter(session: Session, *, is_new: bool) -> quantizers.OscillationMeter:
+    """Return a meter of codes; the network is calibrated before, unless a saved state or its start has the ranges."""
+    if not session.is_calibrated and is_new:
+        quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
+    return quantizers.OscillationMeter(session.model)
 
 
 def _prepared_fit(
