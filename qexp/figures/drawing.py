@@ -135,6 +135,7 @@ def _matplotlib(is_text: bool) -> Iterator[Any]:
     settings |= STYLE | ({"svg.fonttype": "none"} if is_text else {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box stands for it
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)  # texts that have no room
         yield Figure
 
 
@@ -144,10 +145,11 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
     for place in panel.guides:
         axes.axvline(place, color="#8a8a8a", linewidth=0.8, linestyle=(0, (3, 2)), zorder=3)
     axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
-    axes.set(xlabel=printable(panel.x_label), ylabel=printable(panel.y_label))
+    axes.set(xlabel="\n".join(_wrapped(panel.x_label, PANEL_INCHES[0], 8.5)))
+    axes.set(ylabel="\n".join(_wrapped(panel.y_label, PANEL_INCHES[1], 8.5)))
     for axis, scale, names in ((axes.xaxis, panel.x_scale, panel.x_names), (axes.yaxis, panel.y_scale, panel.y_names)):
         if names:
-            axis.set_ticks(list(names), [printable(name) for name in names.values()])
+            axis.set_ticks(list(names), [_wrapped(name, 1.8, 7.5)[0] for name in names.values()])
             axis.set_ticks([], minor=True)
         elif scale == "log":
             _name_ticks(axis)
