@@ -79,8 +79,7 @@ def train(
         if not config.is_float:
             tell(session.coverage.line())
         found = float_net or _float_net(path, session, start, tell)
-        _say_what_is_resumed(path, session, checkpointer, tell)
-        _check_codes(path, session, checkpointer, start, tell)
+        _say_how_it_begins(path, session, checkpointer, start, tell)
         meter = _calibrated_meter(session, is_new=is_new)
         callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer, meter)
@@ -191,6 +190,13 @@ def _prepared_fit(
         checkpointer=checkpointer,
         check_stop=session.stop.check,
     )
+
+
+def _say_how_it_begins(
+    path: Path, session: Session, checkpointer: Checkpointer, start: Path | None, tell: Callable[[str], None]
+) -> None:
+    _say_what_is_resumed(path, session, checkpointer, tell)
+    _check_codes(path, session, checkpointer, start, tell)
 
 
 def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, tell: Callable[[str], None]) -> None:
