@@ -183,19 +183,20 @@ def transfer_panels(found: Transfer, what: str, *, x_label: str) -> tuple[Panel,
         what: the beginning of their titles, such as `weights`.
         x_label: of the input.
     """
-    values: list[Mark] = []
-    slopes: list[Mark] = []
     x = found.x.tolist()
+    values, slopes = _marks(HARD, x, found.hard.value, None), list[Mark]()
     for name, own in found.trained.items():
         if not torch.equal(own.value, found.hard.value) or own.value_band is not None:
             values += _marks(name, x, own.value, own.value_band)
         assert own.slope is not None, "training has a gradient"
         slopes += _marks(name, x, own.slope, own.slope_band)
-    values += _marks(HARD, x, found.hard.value, None)
     guides = found.thresholds if len(found.thresholds) <= MOST_GUIDES else ()
     return (
         Panel(f"{what}: value", x_label, "quantized", values, guides=guides),
-        Panel(f"{what}: gradient", x_label, "d quantized / d input", slopes, guides=guides),
+        Panel(
+            *(f"{what}: gradient", x_label, "d quantized / d input", slopes),
+            **{"guides": guides, "y_limits": _from_zero(slopes)},
+        ),
     )
 
 
@@ -204,6 +205,15 @@ def _marks(name: str, x: list[float], y: Tensor, band: Tensor | None) -> list[Ma
         keep = _corners(y)
         return [Curve(name, [x[place] for place in keep], y[keep].tolist())]
     return [Band(name, x, band[0].tolist(), band[1].tolist()), Curve(name, x, y.tolist())]
+
+
+def _from_zero(marks: Sequence[Mark]) -> tuple[float, float]:
+    """Return limits around all that is drawn, and zero: a gradient is small or large beside none."""
+    found = [0.0]
+    for mark in marks:
+        found += mark.y if isinstance(mark, Curve) else [*mark.low, *mark.high] if isinstance(mark, Band) else []
+    margin = 0.08 * (max(found) - min(found)) or 1.0
+    return min(found) - margin, max(found) + margin
 
 
 def _corners(y: Tensor) -> list[int]:

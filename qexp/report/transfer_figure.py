@@ -75,7 +75,7 @@ def _caption(found: Sequence[Transfer], scaled: Sequence[str]) -> list[str]:
         f"Calibrated on {VALUES:,} evenly spaced quantiles of the standard normal distribution; inputs: the same after "
         "a ReLU.",
         "Ranges are those of this tensor. Vertical lines: thresholds.",
-        "Where nothing but the evaluated curve is drawn, training rounds as evaluation does.",
+        "A value that training makes is drawn where it is not always the evaluated one.",
     ]
     if any(len(one.trained) > 1 for one in found):
         lines.append(f"Schedules at the first step, the middle and the last step of {EPOCHS} epochs; nothing is trained.")
