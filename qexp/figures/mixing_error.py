@@ -86,11 +86,11 @@ def mixing_error_chart() -> Chart:
         marks.append(Dots(label, list(mix.computed), list(mix.computed.values()), is_hollow=True))
     panel = Panel("", "temperature T", "mean |w - q(T)|", marks, x_scale="log", y_limits=(0.0, 1.0))
     caption = [
-        f"{SAMPLES:,} standard normal samples, min-max grids, a = softmax(alpha / T): the mean of seeds "
-        f"{SEEDS[0]} to {SEEDS[-1]}, and the band from the lowest to the highest.",
-        "The range, and with it the error, hangs on the two most extreme samples: all of a curve scales with them.",
-        "The paper prints no numbers, and names neither weights nor grids of its Figure 2: rings are not its values, but",
-        "those of a computation that shares no code with qexp (as many samples, one unknown seed).",
-        "Its alpha of DQA, printed [4/7, 2/4, 1/7], is read as [4/7, 2/7, 1/7], which adds up to 1.",
+        f"{SAMPLES:,} standard normal samples, min-max grids, a = softmax(alpha / T): the mean of seeds {SEEDS[0]} to "
+        f"{SEEDS[-1]}, and the band from the lowest to the highest. The range, and with it a whole curve, scales with "
+        "the two most extreme samples.",
+        "The paper prints no numbers for its Figure 2, and names neither weights nor grids. Hollow: not its values, "
+        "but those of a computation that shares no code with qexp (as many samples, one unknown seed).",
+        "Alpha of DQA, printed [4/7, 2/4, 1/7], is read as [4/7, 2/7, 1/7], which adds up to 1.",
     ]
-    return Chart("Quantization error of mixed weights (DQA paper, Figure 2)", [panel], caption=caption)
+    return Chart("Error of mixed weights (DQA paper, Figure 2)", [panel], caption=caption)

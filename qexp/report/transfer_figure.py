@@ -72,13 +72,14 @@ def _panels(name: str, weights: Transfer, inputs: Transfer) -> Sequence[Panel]:
 
 def _caption(found: Sequence[Transfer], scaled: Sequence[str]) -> list[str]:
     lines = [
-        f"Calibrated on {VALUES:,} evenly spaced quantiles of the standard normal distribution; inputs: the same after "
-        "a ReLU.",
-        "Ranges are those of this tensor. Vertical lines: thresholds.",
-        "A value that training makes is drawn where it is not always the evaluated one.",
+        f"Calibrated on {VALUES:,} evenly spaced quantiles of the standard normal distribution, inputs on the same "
+        "after a ReLU; ranges are those of this tensor. Vertical lines: thresholds.",
+        "What training makes of a value is drawn where it is not always the evaluated one.",
     ]
     if any(len(one.trained) > 1 for one in found):
-        lines.append(f"Schedules at the first step, the middle and the last step of {EPOCHS} epochs; nothing is trained.")
+        lines.append(
+            f"Schedules at the first step, the middle and the last step of {EPOCHS} epochs; nothing is trained."
+        )
     if any(one.is_random for one in found):
         lines.append(f"Random in training: the mean of {DRAWS} draws, and the band from 5 to 95 %.")
     if scaled:
