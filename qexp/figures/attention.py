@@ -6,19 +6,24 @@ Of a mix of grids: the share of each in one layer over the epochs, what the mix 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from qexp.figures.chart import Band, Chart, Curve, Dots, Mark, Panel
-from qexp.quantizers import FLOAT_BITS
+from qexp.quantizers import FLOAT_BITS, Quantizer
 from qexp.quantizers.mixture import GridQuantizer
-from qexp.utils.text import plural
+from qexp.utils.text import is_number, plural, printable
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the epochs
 PLACES = 400  # of a weight, from the smallest to the largest
 EVERY = "every layer"
+LIMITS = (-0.03, 1.03)  # of a share
 
+MOST_TICKS = 6  # epochs that each have a number at the axis; of more, whole numbers need not be asked for
+
+Reports = Mapping[int, Mapping[str, Any]]  # epoch -> `layer/side/what` -> value, as layers.jsonl has it
 Shares = Mapping[int, Sequence[float]]  # epoch -> the share of each grid, lowest bit-width first
 
 
@@ -37,6 +42,32 @@ class MixedLayer:
     shares: Shares
     quantizer: GridQuantizer
     weight: Tensor
+
+
+def course_of(reports: Reports, name: str) -> dict[int, float]:
+    """Return epoch -> what was reported under a name, where that is a number; NaN is none."""
+    return {epoch: float(own[name]) for epoch, own in reports.items() if is_number(own.get(name))}
+
+
+def mixed_layer(name: str, weight: Tensor, quantizer: Quantizer, reports: Reports) -> MixedLayer | None:
+    """Return what is known of the mix of a layer's weight; None where there is none.
+
+    Args:
+        name: of the layer.
+        weight: of the layer.
+        quantizer: of the weight.
+        reports: of the training. DQA reports every share, BR that of the lowest grid: all others have the same.
+    """
+    if not isinstance(quantizer, GridQuantizer) or len(quantizer.grids) == 1:
+        return None
+    count, begin = len(quantizer.grids), f"{name}/weight/"
+    rows = [course_of(reports, f"{begin}attention_{k}") for k in range(count)]
+    if not any(rows):
+        lowest = course_of(reports, f"{begin}mix_lowest")
+        rows = [lowest, *[{epoch: (1 - own) / (count - 1) for epoch, own in lowest.items()}] * (count - 1)]
+    epochs = sorted(set[int].intersection(*map(set, rows)))
+    shares = {epoch: [row[epoch] for row in rows] for epoch in epochs}
+    return MixedLayer(printable(name), shares, quantizer, weight) if shares else None
 
 
 def attention_chart(title: str, shown: MixedLayer, layers: Sequence[MixedLayer], caption: Sequence[str] = ()) -> Chart:
@@ -71,7 +102,15 @@ def attention_panel(layer: MixedLayer) -> Panel:
     names = [grid_name(grid.bits) for grid in layer.quantizer.grids]
     rows = zip(*(layer.shares[epoch] for epoch in epochs), strict=True)
     marks = [Curve(name, epochs, list(row)) for name, row in zip(names, rows, strict=True)]
-    return Panel(f"{layer.name}: share of each grid", "epoch", "share in the mix", marks, y_limits=(-0.03, 1.03))
+    return Panel(
+        *(f"{layer.name}: share of each grid", "epoch", "share in the mix", marks),
+        y_limits=LIMITS,
+        x_names=_names(epochs),
+    )
+
+
+def _names(epochs: Sequence[int]) -> dict[float, str]:
+    return {float(epoch): str(epoch) for epoch in epochs} if len(epochs) <= MOST_TICKS else {}
 
 
 def mixed_panel(layer: MixedLayer) -> Panel:
@@ -113,7 +152,8 @@ def _lowest_panel(layers: Sequence[MixedLayer]) -> Panel:
     return Panel(
         f"share of the lowest grid, {plural(len(layers), 'layer')}",
         *("epoch", "share in the mix", marks),
-        y_limits=(-0.03, 1.03),
+        y_limits=LIMITS,
+        x_names=_names(sorted(layers[0].shares)),
     )
 
 
@@ -143,7 +183,7 @@ def widths_chart(title: str, widths: Mapping[str, Mapping[int, float]], caption:
         [Dots("bits at the end", places, last, notes=list(widths))],
         x_names=dict(zip(places, widths, strict=True)),
     )
-    course = Panel("over the training", "epoch", "bits", marks)
+    course = Panel("over the training", "epoch", "bits", marks, x_names=_names(epochs))
     told = (
         "Lines: the layers, which lie on each other where they have the same bits. Band: from the fewest to the most."
     )

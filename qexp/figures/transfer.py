@@ -30,6 +30,7 @@ MOMENTS: Mapping[str, Progress] = {
     "training, at the end": Progress(STEPS, STEPS, EPOCHS - 1, EPOCHS),
 }
 ALWAYS = "training"
+SLOPE = "d quantized / d input"
 
 
 def normal_quantiles(count: int = VALUES) -> Tensor:
@@ -193,10 +194,7 @@ def transfer_panels(found: Transfer, what: str, *, x_label: str) -> tuple[Panel,
     guides = found.thresholds if len(found.thresholds) <= MOST_GUIDES else ()
     return (
         Panel(f"{what}: value", x_label, "quantized", values, guides=guides),
-        Panel(
-            *(f"{what}: gradient", x_label, "d quantized / d input", slopes),
-            **{"guides": guides, "y_limits": _from_zero(slopes)},
-        ),
+        Panel(f"{what}: gradient", x_label, SLOPE, slopes, guides=guides, y_limits=_from_zero(slopes)),
     )
 
 
