@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from qexp.figures import attention, chart, drawing, transfer
@@ -12,7 +13,7 @@ from qexp.quantizers import Quantizer, quantized_layers
 from qexp.runs.epoch_records import layer_reports
 from qexp.utils.text import one_line
 
-MOST_HISTOGRAMS = 8  # layers
+MOST_HISTOGRAMS = 6  # layers
 
 _Layer = tuple[str, Tensor, Quantizer]
 
@@ -46,7 +47,9 @@ def _charts(layers: list[_Layer], run: Path) -> Iterator[tuple[str, chart.Chart]
         return
     ends = layers[:: max(1, len(layers) - 1)]
     panels = [panel for one in ends for panel in _transfer_panels(*one)]
-    yield "transfer", chart.Chart("What the quantizers of the first and the last layer do", panels, columns=2)
+    told = f"Of layers with fewer than {transfer.VALUES:,} weights, values between them as well. Lines: thresholds."
+    title = "What the quantizers of the first and the last layer do"
+    yield "transfer", chart.Chart(title, panels, columns=2, caption=[told])
     every = -(-len(layers) // MOST_HISTOGRAMS)
     yield "weights", weights_chart("Weights on their levels", layers[::every])
     reports = layer_reports(run)
@@ -60,4 +63,17 @@ def _charts(layers: list[_Layer], run: Path) -> Iterator[tuple[str, chart.Chart]
 
 def _transfer_panels(name: str, weight: Tensor, quantizer: Quantizer) -> tuple[chart.Panel, chart.Panel]:
     """Return function and gradient for the weight that a layer has, at the end of all schedules."""
-    return transfer.transfer_panels(transfer.transfer(quantizer, weight, moments={}), name, x_label="weight")
+    bins = quantizer.bins(weight)
+    is_by_channel = bins is None or bins.centers.dim() > 1
+    found = transfer.transfer(quantizer, weight if is_by_channel else _denser(weight), moments={})
+    return transfer.transfer_panels(found, name, x_label="weight")
+
+
+def _denser(weight: Tensor) -> Tensor:
+    """Return at least so many values as `transfer` shows well, those of a small layer with others in between."""
+    values = weight.flatten().sort().values
+    if len(values) >= transfer.VALUES:
+        return weight
+    place = torch.linspace(0, len(values) - 1, transfer.VALUES, device=weight.device)
+    low = place.floor().long().clamp_max(len(values) - 2).clamp_min(0)
+    return torch.lerp(values[low], values[(low + 1).clamp_max(len(values) - 1)], (place - low).to(values.dtype))

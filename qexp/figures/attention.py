@@ -178,12 +178,14 @@ def widths_chart(title: str, widths: Mapping[str, Mapping[int, float]], caption:
     ]
     last = [own[max(own)] for own in widths.values()]
     places = [float(at) for at in range(len(widths))]
+    limits = (0.0, 1 + max(bits for own in widths.values() for bits in own.values()))
     at_end = Panel(
         *("at the end", "layer", "bits"),
         [Dots("bits at the end", places, last, notes=list(widths))],
         x_names=dict(zip(places, widths, strict=True)),
+        y_limits=limits,
     )
-    course = Panel("over the training", "epoch", "bits", marks, x_names=_names(epochs))
+    course = Panel("over the training", "epoch", "bits", marks, x_names=_names(epochs), y_limits=limits)
     told = (
         "Lines: the layers, which lie on each other where they have the same bits. Band: from the fewest to the most."
     )

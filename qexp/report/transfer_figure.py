@@ -14,6 +14,7 @@ from qexp.utils.text import one_line
 
 ALL = "all"
 FLOAT = "fp"
+MOST_DIGITS = 10
 
 
 def make(request: Request) -> Chart:
@@ -38,7 +39,7 @@ def make(request: Request) -> Chart:
 def _bits(text: str | None) -> int | None:
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < MOST_DIGITS):
         raise UsageError(f"bits={one_line(text)}: is no bit-width")
     return int(text)
 
