@@ -41,39 +41,22 @@ def layers_chart(title: str, rows: Sequence[LayerRow], caption: Sequence[str] = 
         rows: a layer each, at least one.
         caption: lines to be said below.
     """
-    places = [float(at) for at in range(len(rows))]
+    places, notes = [float(at) for at in range(len(rows))], [row.name for row in rows]
     wrong = [(at, row.error, row.name) for at, row in zip(places, rows, strict=True) if row.error is not None]
-    notes = [row.name for row in rows]
     at_error, errors, error_notes = (list(column) for column in zip(*wrong, strict=True)) if wrong else ([], [], [])
-    names = _names(notes)
+    names, ends = _names(notes), (-0.7, len(rows) - 0.3)
+    nameless, widths = dict.fromkeys(names, ""), [bits for row in rows for bits in (row.weight_bits, row.input_bits)]
+    of_width = [
+        Dots("weights", places, [row.weight_bits for row in rows], notes=notes),
+        Dots("inputs", places, [row.input_bits for row in rows], notes=notes, is_hollow=True),
+    ]
+    of_size = [Dots("weights", places, [row.kilobytes for row in rows], notes=notes)]
+    of_error = [Dots("weights", at_error, errors, notes=error_notes)]
+    bits_named = {float(bits): str(bits) for bits in widths}
     panels = [
-        Panel(
-            "width, 32 is float",
-            "",
-            "bits",
-            [
-                Dots("inputs", places, [row.input_bits for row in rows], notes=notes, is_hollow=True),
-                Dots("weights", places, [row.weight_bits for row in rows], notes=notes),
-            ],
-            y_scale="log",
-            x_names=names,
-            y_names={float(bits): str(bits) for row in rows for bits in (row.weight_bits, row.input_bits)},
-        ),
-        Panel(
-            "size of the weights",
-            "",
-            "kB",
-            [Dots("weights", places, [row.kilobytes for row in rows], notes=notes)],
-            y_scale="log",
-            x_names=names,
-        ),
-        Panel(
-            "quantization error",
-            "",
-            "root of sum (w - Q(w))² / sum w²",
-            [Dots("weights", at_error, errors, notes=error_notes)],
-            x_names=names,
-        ),
+        Panel("width, 32 is float", "", "bits", of_width, "linear", "log", ends, None, nameless, bits_named),
+        Panel("size of the weights", "", "kB", of_size, "linear", "log", ends, None, nameless),
+        Panel("quantization error", "", "‖w - Q(w)‖ / ‖w‖", of_error, "linear", "linear", ends, None, names),
     ]
     return Chart(title, panels, 1, [_total(rows), *caption])
 

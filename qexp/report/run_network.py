@@ -53,4 +53,6 @@ def network_of(figure_name: str, request: Request) -> RunNetwork:
     found = stored_network(entry.path, f"qexp plot {figure_name} {shown}", which)
     is_whole = entry.state == "done"
     far = "" if is_whole else f" of a run that is {entry.state}, after epoch {entry.progress or '?'}"
-    return RunNetwork(name_of(entry), found.model, found.coverage, [f"{which}.pt{far}.", *commits_note([entry])])
+    return RunNetwork(
+        name_of(entry), found.model, found.coverage, [f"The network of {which}.pt{far}.", *commits_note([entry])]
+    )
