@@ -14,12 +14,17 @@ Numbers = Sequence[float]
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line; with `is_steps` each value holds until the next x."""
+    """Points joined by a line; with `is_steps` each value holds until the next x.
+
+    Attributes:
+        note: what it is where several curves have one label, such as a layer; in the numbers, not drawn.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     is_steps: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ def _as_text(text: str) -> str:
 def _rows(mark: Mark) -> Iterator[tuple[float | str, ...]]:
     match mark:
         case Curve():
-            yield from ((x, y, "", "", "") for x, y in zip(mark.x, mark.y, strict=True))
+            yield from ((x, y, "", "", mark.note) for x, y in zip(mark.x, mark.y, strict=True))
         case Band():
             yield from ((x, "", low, high, "") for x, low, high in zip(mark.x, mark.low, mark.high, strict=True))
         case Dots():

@@ -53,6 +53,19 @@ class Figure:
 _OF_NETWORK = MappingProxyType({"checkpoint": "last or best (last)"})
 
 FIGURES: tuple[Figure, ...] = (
+    Figure(
+        "transfer",
+        "a quantizer's function and gradient, weights and inputs, soft and hard; METHOD may be all",
+        *("METHOD", "transfer_figure"),
+        MappingProxyType({"bits": "of weights and inputs (default_bits of the method)"}),
+    ),
+    Figure("error", "the error of mixed weights against temperature (DQA paper, Figure 2)", "nothing", "error_figure"),
+    Figure(
+        "attention",
+        "the share of each grid over the training, and what the mix makes of a weight; or learned widths",
+        *("RUN", "attention_figure"),
+        MappingProxyType({**_OF_NETWORK, "layer": "whose mix is shown (the first)"}),
+    ),
     Figure("curves", "loss and top-1 over epochs; a band where runs differ in the seed alone", "RUNS", "curves_figure"),
     Figure("gap", "top-1 of the soft network minus that of the hard one, over epochs", "RUNS", "gap_figure"),
     Figure("flips", "the share of weights that change level, and that turn back, per epoch", "RUNS", "flips_figure"),
