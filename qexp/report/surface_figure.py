@@ -26,6 +26,7 @@ from qexp.experiment.build import assemble
 from qexp.experiment.library import method
 from qexp.experiment.own_code import check_trust
 from qexp.experiment.session import Session
+from qexp.experiment.threads import considerate_waits
 from qexp.figures import Chart
 from qexp.figures.surface import Form, loss_surfaces, norms_of_the_batch, random_direction, surface_chart, weights_as
 from qexp.quantizers import Quantizer, has_running_statistics, quantized_layers
@@ -38,7 +39,7 @@ PLAIN = ("quantizer=ste", "weight_bits=2", "activation_bits=32", "keep_float=[]"
 _OF_QUANTIZER = ("quantizer", "weight_bits", "activation_bits", "keep_float", "layer_bits")
 OF_RANDOM = ("dataset", "model", "width", "keep_float")
 ENDLESS = 1e30  # a temperature at which the attention is the same for all grids
-FLOAT, MIXED, LOW, OWN = "float32", "2, 4 and 8 bits mixed", "2 bits", "as trained"
+FLOAT, MIXED, LOW, OWN = "float32", "2/4/8 bits mixed", "2 bits", "as trained"
 T = TypeVar("T")
 
 
@@ -95,7 +96,8 @@ def make(request: Request) -> Chart:
     images, labels = next(iter(session.data.test_batches(settings.images, device=session.device, workers=0).epoch(0)))
     draws = torch.Generator().manual_seed(settings.seed)
     directions = random_direction(model, draws), random_direction(model, draws)
-    with without_tf32(), norms_of_the_batch(model) if settings.norm == "batch" else nullcontext():
+    norms = norms_of_the_batch(model) if settings.norm == "batch" else nullcontext()
+    with considerate_waits(), without_tf32(), norms:
         surfaces = loss_surfaces(
             model,
             directions,
