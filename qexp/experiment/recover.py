@@ -139,7 +139,7 @@ def _epoch_of_best(path: Path) -> int | None:
 def _course(records: Mapping[int, EpochRecord], known: int | None) -> _Course:
     """Return the best epoch, the known one or else the first with the highest accuracy, and the time of all epochs."""
     best, top1, score, soft = 0, -1.0, -1.0, -1.0
-    for epoch in [known] if known in records else sorted(records):
+    for epoch in [known] if known is not None and known in records else sorted(records):
         hard, own_soft, held_out = records[epoch].hard, records[epoch].soft, records[epoch].held_out
         if hard and own_soft and (held_out or hard).top1 > score:
             best, top1, score, soft = epoch, hard.top1, (held_out or hard).top1, own_soft.top1

@@ -79,11 +79,8 @@ def train(
         if not config.is_float:
             tell(session.coverage.line())
         found = float_net or _float_net(path, session, start, tell)
-        _say_what_is_resumed(path, session, checkpointer, tell)
-        _check_codes(path, session, checkpointer, start, tell)
-        if not session.is_calibrated and is_new:
-            quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
-        meter = quantizers.OscillationMeter(session.model)
+        _say_how_it_begins(path, session, checkpointer, start, tell)
+        meter = _calibrated_meter(session, is_new=is_new)
         callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer, meter)
         with session.stop.deferred():
@@ -164,6 +161,13 @@ def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) ->
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
 
+def _calibrated_meter(session: Session, *, is_new: bool) -> quantizers.OscillationMeter:
+    """Return a meter of codes; the network is calibrated before, unless a saved state or its start has the ranges."""
+    if not session.is_calibrated and is_new:
+        quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
+    return quantizers.OscillationMeter(session.model)
+
+
 def _prepared_fit(
     session: Session, callbacks: list[Callback], checkpointer: Checkpointer, meter: quantizers.OscillationMeter
 ) -> Callable[[], EpochRecord]:
@@ -186,6 +190,13 @@ def _prepared_fit(
         checkpointer=checkpointer,
         check_stop=session.stop.check,
     )
+
+
+def _say_how_it_begins(
+    path: Path, session: Session, checkpointer: Checkpointer, start: Path | None, tell: Callable[[str], None]
+) -> None:
+    _say_what_is_resumed(path, session, checkpointer, tell)
+    _check_codes(path, session, checkpointer, start, tell)
 
 
 def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, tell: Callable[[str], None]) -> None:
