@@ -53,6 +53,12 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         **dict.fromkeys(("--sort", "--columns", "--group"), NAMES),
         **dict.fromkeys(("--runs-dir", "--links"), ()),
     },
+    "report": {
+        **dict.fromkeys(("--help", "--debug")),
+        "--state": STATES,
+        "--protocol": ("paper", "short", "smoke"),
+        **dict.fromkeys(("--to", "--runs-dir", "--rows", "--seeds", "--config-dir"), ()),
+    },
     "models": {**dict.fromkeys(("--help", "--coverage", "--debug")), "--config-dir": ()},
     "new": {**dict.fromkeys(("--help", "--debug")), "--to": ()},
     "doctor": dict.fromkeys(("--help", "--debug")),
@@ -117,11 +123,16 @@ def _of_runs(rest: Sequence[str], word: str) -> Iterable[str]:
     return [*actions, *_hashes(rest), *pairs]
 
 
+def _of_report(rest: Sequence[str], word: str) -> Iterable[str]:
+    return [*_of_table(rest, word), *_hashes(rest)]
+
+
 _OF_COMMANDS: Mapping[str, Callable[[Sequence[str], str], Iterable[str]]] = {
     "train": _of_train,
     "eval": _of_eval,
     "table": _of_table,
     "runs": _of_runs,
+    "report": _of_report,
     "models": lambda rest, word: (*choices("model"), *_of_train(rest, word)),
     "new": lambda rest, word: () if rest else KINDS,
     "doctor": lambda rest, word: (),
