@@ -1,52 +1,50 @@
 """Which figures are on a page, and of which runs: what would be hidden under a hundred curves is left out, and told."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from qexp.figures import Chart, Curve
-from qexp.figures.chart import Panel
-from qexp.report.page_content import Picture
-from qexp.runs.epoch_records import epoch_records
+from qexp.report.catalogue import FIGURES, Request, make_chart
+from qexp.report.page_content import Lines, Part, Picture
 from qexp.runs.groups import Group
-from qexp.runs.query import number
-from qexp.runs.run_names import short_names
 from qexp.runs.run_values import ListedRun
+from qexp.utils.errors import UsageError
 from qexp.utils.text import plural
 
-MOST_CURVES = 12
+OF_RUNS = ("bits", "curves", "gap", "flips")
+OF_A_RUN = ("curves", "gap", "attention", "layers", "weights", "flips")
+MOST_CURVES = 12  # rows of means whose trainings are drawn: a legend has room for them
 
 
-def drawn_runs(runs: Sequence[ListedRun], groups: Sequence[Group]) -> tuple[list[ListedRun], list[str]]:
-    """Return those runs whose curves are drawn, and what is said of that: of too many, the middle one of each row."""
-    if len(runs) <= MOST_CURVES:
-        return list(runs), []
-    middles = [_middle(group) for group in groups]
-    best = sorted(range(len(groups)), key=lambda at: -groups[at].mean)[:MOST_CURVES]
-    chosen = [middles[at] for at in sorted(best)]
-    rows = f" of the best {len(chosen)} rows" if len(groups) > MOST_CURVES else ""
-    return chosen, [f"Drawn: {plural(len(chosen), 'run')} of {len(runs)}, the middle one of each row{rows}."]
+def figures_of(runs: Sequence[ListedRun], groups: Sequence[Group]) -> list[Part]:
+    """Return the figures of runs, as far as they have what these need, and what is said of those that are missing.
+
+    Args:
+        runs: at least one.
+        groups: the rows of their means; of too many the trainings of the best are drawn.
+    """
+    best = sorted(groups, key=lambda group: -group.mean)[:MOST_CURVES]
+    drawn, notes = list(runs), []
+    if len(groups) > MOST_CURVES:
+        kept = {run.entry.path for group in best for run in group.runs}
+        drawn = [run for run in runs if run.entry.path in kept]
+        notes = [
+            f"Drawn: {plural(len(drawn), 'run')} of {len(runs)}, those of the {MOST_CURVES} rows with the best mean."
+        ]
+    parts: list[Part] = []
+    missing: dict[str, list[str]] = {}
+    for name in (one.name for one in FIGURES):
+        if name in (OF_A_RUN if len(runs) == 1 else OF_RUNS):
+            of = runs if name == "bits" else drawn
+            try:
+                chart = make_chart(name, _request(of))
+            except UsageError as error:
+                missing.setdefault(str(error), []).append(name)
+                continue
+            parts.append(Picture(chart, [] if of is runs else notes))
+    told = [f"Not drawn: {', '.join(names)}: {why}." for why, names in missing.items()]
+    return [*parts, *([Lines(told)] if told else [])]
 
 
-def _middle(group: Group) -> ListedRun:
-    order = sorted(range(len(group.runs)), key=lambda at: group.top1[at])
-    return group.runs[order[(len(order) - 1) // 2]]
-
-
-def pictures(runs: Sequence[ListedRun], notes: Sequence[str], root: Path) -> list[Picture]:
-    """Return the figures of runs that have what they need; what cannot be drawn is left out."""
-    found = [(run, list(epoch_records(run.entry.path).values())) for run in runs]
-    found = [(run, records) for run, records in found if records]
-    if not found:
-        return []
-    names = short_names([run.options for run, _ in found], [run.entry.label for run, _ in found])
-    marks: dict[str, list[Curve]] = {"top1": [], "loss": []}
-    for name, (_, records) in zip(names, found, strict=True):
-        for key, side, value in (("top1", "hard", "top1"), ("loss", "train", "loss")):
-            points = [(one["epoch"], number(one.get(side) or {}, value)) for one in records]
-            kept = [(x, y) for x, y in points if y is not None]
-            marks[key].append(Curve(name, [x for x, _ in kept], [y for _, y in kept]))
-    panels = [
-        Panel("hard top-1, test images", "epoch", "percent", marks["top1"]),
-        Panel("loss, training images", "epoch", "loss", marks["loss"], y_scale="log"),
-    ]
-    return [Picture(Chart("Curves", panels, columns=2), notes)]
+def _request(runs: Sequence[ListedRun]) -> Request:
+    """Return the request for a figure of these runs: by their directories, in the store that these lie in."""
+    paths = [run.entry.path.absolute() for run in runs]
+    return Request([str(path) for path in paths], {}, paths[0].parents[3])

@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qexp.report.page_charts import drawn_runs, pictures
+from qexp.report.page_charts import figures_of
 from qexp.report.page_content import Content, Facts, Folded, PageTable, Part, Section
 from qexp.report.page_rows import environment_part, layers_table, means_table, runs_table
 from qexp.report.page_warnings import warned
@@ -82,9 +82,8 @@ def page_of_runs(entries: Sequence[Entry], origin: Origin) -> Content:
 
 def _page_of_many(runs: Sequence[ListedRun], origin: Origin) -> Content:
     table, groups = means_table(runs)
-    drawn, notes = drawn_runs(runs, groups)
     result: list[Part] = [table] if groups else []
-    figures = pictures(drawn, notes, origin.root)
+    figures = figures_of(runs, groups)
     sections = [
         *([Section("Results", result)] if result else []),
         *([Section("Figures", figures)] if figures else []),
@@ -164,7 +163,7 @@ def _page_of_one(run: ListedRun, origin: Origin) -> Content:
     rows = [("run", entry.name), ("state", entry.state), *_messages(run, origin)]
     rows = [*rows, *((name, origin.clean(value)) for name, value in told.result if name != "WARNING")]
     training = [(name, origin.clean(value)) for name, value in told.training]
-    figures = pictures([run], [], origin.root)
+    figures = figures_of([run], [])
     layers = layers_table(entry)
     sections = [
         Section("Result", [Facts(rows)]),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from qexp.figures import Chart, Dots
 from qexp.figures.chart import Panel
-from qexp.report.page_charts import drawn_runs, pictures
+from qexp.report.page_charts import figures_of
 from qexp.report.page_content import (
     Cell,
     Commands,
@@ -43,10 +43,7 @@ def page_of_table(joined: JoinedTable, command: Sequence[str], origin: Origin) -
     runs = listed_runs(_entries(joined))
     told = {heading: [origin.clean(line) for line in lines] for heading, lines in notes(joined).items()}
     result: list[Part] = [_rows(joined), *([Lines(told.pop("notes"))] if "notes" in told else [])]
-    figures, groups = [*_overview(joined)], means_table(runs)[1] if runs else []
-    if runs:
-        drawn, said = drawn_runs(runs, groups)
-        figures += pictures(drawn, said, origin.root)
+    figures = [*_overview(joined), *(figures_of(runs, means_table(runs)[1]) if runs else [])]
     sections = [
         Section("Results", result),
         *([Section("Figures", figures)] if figures else []),
@@ -93,7 +90,7 @@ def _rows(joined: JoinedTable) -> PageTable:
     return PageTable("rows", ["row", "method", *headers[2:]], rows)
 
 
-def _overview(joined: JoinedTable) -> list[Picture]:
+def _overview(joined: JoinedTable) -> list[Part]:
     """Return our numbers beside the published ones, row by row, where both are of the same protocol."""
     lines = [line for line in joined.lines if line.mean is not None]
     if not lines:
