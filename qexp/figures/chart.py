@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from qexp.utils.text import printable
+
 Scale = Literal["linear", "log"]
 Numbers = Sequence[float]
 
@@ -134,6 +136,8 @@ COLUMNS = ("panel", "series", "x", "y", "low", "high", "note")
 def numbers_csv(chart: Chart) -> str:
     """Return the numbers behind a chart: one row per point, each number in full.
 
+    What runs are called may be written by others: a text that a spreadsheet would take for a formula has a ' before it.
+
     Of a histogram x is a bin's lower edge, low and high are both of its edges, y is its height. Of a surface low is
     the second coordinate and y the value.
     """
@@ -142,8 +146,19 @@ def numbers_csv(chart: Chart) -> str:
     writer.writerow(COLUMNS)
     for panel in chart.panels:
         for mark in panel.marks:
-            writer.writerows((panel.title, mark.label, *row) for row in _rows(mark))
+            names = (_as_text(panel.title), _as_text(mark.label))
+            writer.writerows((*names, *row[:-1], _as_text(str(row[-1]))) for row in _rows(mark))
     return text.getvalue()
+
+
+def is_numbers(content: bytes) -> bool:
+    """Whether a file's content is the numbers of a chart, as `numbers_csv` writes them."""
+    return content.startswith(",".join(COLUMNS).encode() + b"\n")
+
+
+def _as_text(text: str) -> str:
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def _rows(mark: Mark) -> Iterator[tuple[float | str, ...]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from qexp.runs.query import Entry
 from qexp.runs.variation import Options, Variation, brief, variation
 from qexp.utils.text import method_label, model_label
 
@@ -29,6 +30,14 @@ def short_names(runs: Sequence[Options], labels: Sequence[str]) -> list[str]:
         " ".join([*_head(label, run, found), *_rest(run, found, words.get), f"seed {run['seed']}"])
         for label, run in zip(labels, runs, strict=True)
     ]
+
+
+def known_options(entry: Entry, options: Options) -> Options:
+    """Return the options of a run, with what its path tells where its configuration is damaged."""
+    method, _, bits = entry.method.rpartition("-")
+    weight, _, activation = bits.removeprefix("w").partition("a")
+    told = {"dataset": entry.dataset, "model": entry.model, "quantizer": method or bits, "seed": entry.seed}
+    return {**told, "weight_bits": weight or "?", "activation_bits": activation or "?", **options}
 
 
 def _planned(run: Options) -> str:
