@@ -152,7 +152,7 @@ def surface_chart(title: str, coordinates: Numbers, surfaces: Mapping[str, Grid]
     Args:
         title: above all panels.
         coordinates: of both axes, with 0 in the middle.
-        surfaces: name -> values; the first one is what the others are compared with.
+        surfaces: name -> values.
         caption: how they were made; what `relief` says of them follows.
     """
     everything = [value for z in surfaces.values() for row in z for value in row]
@@ -170,12 +170,13 @@ def surface_chart(title: str, coordinates: Numbers, surfaces: Mapping[str, Grid]
 
 def _told(surfaces: Mapping[str, Grid]) -> list[str]:
     found = {name: relief(z) for name, z in surfaces.items()}
-    first, smooth = next(iter(found.items()))
-    unit = max(smooth.bend, TINY)
+
+    def each(number: Callable[[Relief], str]) -> str:
+        return ", ".join(f"{name} {number(one)}" for name, one in found.items())
+
     return [
-        "Local minima: " + ", ".join(f"{name} {one.minima}" for name, one in found.items()),
-        f"Mean |second difference|, {first} = 1: "
-        + ", ".join(f"{name} {one.bend / unit:.2f}" for name, one in found.items()),
+        f"Local minima: {each(lambda one: f'{one.minima}')}",
+        f"Mean |second difference|: {each(lambda one: f'{one.bend:.3g}')}",
         "Mean |second difference| / mean |first difference| (0 smooth, 1.73 noise): "
-        + ", ".join(f"{name} {one.turn:.2f}" for name, one in found.items()),
+        + each(lambda one: f"{one.turn:.2f}"),
     ]
