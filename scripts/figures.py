@@ -86,8 +86,8 @@ def from_data(data: Mapping[str, Any]) -> Chart:
 
 def _panel(data: Mapping[str, Any]) -> Panel:
     marks = [MARKS[mark["kind"]](**{key: mark[key] for key in mark if key != "kind"}) for mark in data["marks"]]
-    names = {float(place): name for place, name in data["x_names"].items()}
-    return Panel(**{**data, "marks": marks, "x_names": names})
+    names = {key: {float(place): name for place, name in data[key].items()} for key in ("x_names", "y_names")}
+    return Panel(**{**data, "marks": marks, **names})
 
 
 # Drawing
@@ -186,7 +186,7 @@ def main() -> int:
             elif why := problem(entry):
                 wrong += 1
                 print(f"docs/{entry.place}: {why}; make figures draws it", file=sys.stderr)
-        except QexpError as error:
+        except (QexpError, OSError, ValueError) as error:
             wrong += 1
             print(f"docs/{entry.place}: {error}", file=sys.stderr)
     return min(wrong, 1)

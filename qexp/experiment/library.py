@@ -6,7 +6,7 @@ from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
 from qexp.config.sections import parse_sections
 from qexp.config.yaml_files import load_yaml
-from qexp.experiment.build import resolve
+from qexp.experiment.named_parts import resolve
 from qexp.quantizers import Method
 from qexp.utils.errors import UsageError
 from qexp.utils.text import suggest

@@ -14,12 +14,17 @@ Numbers = Sequence[float]
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line; with `is_steps` each value holds until the next x."""
+    """Points joined by a line; with `is_steps` each value holds until the next x.
+
+    Attributes:
+        note: what it is where several curves have one label, such as a layer; in the numbers, not drawn.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     is_steps: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Dots:
 
     Attributes:
         notes: what each point is, such as the run it comes from; in the numbers and under the pointer, not drawn.
-        is_hollow: drawn as rings: what others published, beside what was measured.
+        is_hollow: drawn as rings: what others published beside what was measured, a mean beside its runs.
     """
 
     label: str
@@ -92,6 +97,7 @@ class Panel:
         x_limits: of the x axis, None for what the marks need.
         y_limits: of the y axis, likewise.
         x_names: names at places of the x axis, instead of numbers.
+        y_names: likewise of the y axis.
         guides: x values at which a thin vertical line stands, such as levels or thresholds.
     """
 
@@ -104,6 +110,7 @@ class Panel:
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
     x_names: Mapping[float, str] = field(default_factory=dict)
+    y_names: Mapping[float, str] = field(default_factory=dict)
     guides: Numbers = ()
 
 
@@ -164,7 +171,7 @@ def _as_text(text: str) -> str:
 def _rows(mark: Mark) -> Iterator[tuple[float | str, ...]]:
     match mark:
         case Curve():
-            yield from ((x, y, "", "", "") for x, y in zip(mark.x, mark.y, strict=True))
+            yield from ((x, y, "", "", mark.note) for x, y in zip(mark.x, mark.y, strict=True))
         case Band():
             yield from ((x, "", low, high, "") for x, low, high in zip(mark.x, mark.low, mark.high, strict=True))
         case Dots():

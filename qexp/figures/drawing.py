@@ -35,6 +35,7 @@ LEAST_INCHES = 4.2  # of a picture's width, so that a legend has room
 LINE_INCHES = 0.15  # of a caption
 LEGEND_INCHES = 0.17  # of a line of a legend
 MOST_LABELS = 12  # of a legend
+MOST_FLAT = 6  # names at an axis that lie; more of them stand
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,14 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
         axes.axvline(place, color="#aaaaaa", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
     axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
     axes.set(xlabel=printable(panel.x_label), ylabel=printable(panel.y_label))
-    for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
-        if scale == "log":
+    for axis, scale, names in ((axes.xaxis, panel.x_scale, panel.x_names), (axes.yaxis, panel.y_scale, panel.y_names)):
+        if names:
+            axis.set_ticks(list(names), [printable(name) for name in names.values()])
+            axis.set_ticks([], minor=True)
+        elif scale == "log":
             _name_ticks(axis)
-    if panel.x_names:
-        axes.set_xticks(list(panel.x_names), [printable(name) for name in panel.x_names.values()])
-        if len(panel.x_names) > 6:
-            axes.tick_params("x", rotation=90)
+    if len(panel.x_names) > MOST_FLAT:
+        axes.tick_params("x", rotation=90)
     if panel.x_limits:
         axes.set_xlim(*panel.x_limits)
     if panel.y_limits:

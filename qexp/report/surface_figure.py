@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,26 +12,23 @@ from rich.console import Console
 from rich.progress import track
 from torch import nn
 from torch.nn import functional as F
-from yaml import YAMLError
 
-from qexp.config.compose import Composer, composing
+from qexp.config.compose import composing
 from qexp.config.config import Config, parse_config, recorded_config
-from qexp.config.identity import RUNTIME, with_younger_options
-from qexp.config.places import find_run
 from qexp.config.schema import Invalid
-from qexp.config.yaml_files import load_yaml
 from qexp.engine.metrics import without_tf32
 from qexp.experiment.build import assemble
 from qexp.experiment.library import method
-from qexp.experiment.own_code import check_trust
 from qexp.experiment.session import Session
+from qexp.experiment.stored_network import stored_config
 from qexp.experiment.threads import considerate_waits
 from qexp.figures import Chart
 from qexp.figures.surface import Form, loss_surfaces, norms_of_the_batch, random_direction, surface_chart, weights_as
 from qexp.quantizers import Quantizer, has_running_statistics, quantized_layers
 from qexp.report.catalogue import Request
+from qexp.report.series import commits_note, name_of, selected_run
 from qexp.utils.errors import UsageError
-from qexp.utils.text import one_line
+from qexp.utils.text import one_line, printable
 
 RANDOM = "random"
 PLAIN = ("quantizer=ste", "weight_bits=2", "activation_bits=32", "keep_float=[]")
@@ -76,21 +72,31 @@ class _Settings:
 
 @dataclass(frozen=True)
 class _Subject:
-    """The network whose surroundings are shown: what it is called, and whether its weights have a form of their own."""
+    """The network whose surroundings are shown.
+
+    Attributes:
+        session: with the network and its images.
+        name: for the title.
+        has_own_form: whether its weights were trained to be quantized, in a way of their own.
+        notes: for the caption.
+    """
 
     session: Session
     name: str
     has_own_form: bool
+    notes: Sequence[str] = ()
 
 
 def make(request: Request) -> Chart:
     """Return the loss surfaces around a run's weights, or those of a random network; raise UsageError."""
     settings = _Settings.read(request.options)
-    (word,) = request.words
+    is_random = list(request.words) == [RANDOM]
     try:
-        subject = _random(request, settings) if word == RANDOM else _of_run(request, word)
+        subject = _random(request, settings) if is_random else _of_run(request)
     except Invalid as error:
         raise UsageError("; ".join(map(str, error.problems))) from error
+    except ValueError as error:  # options that do not fit the network
+        raise UsageError(str(error)) from error
     session, model = subject.session, subject.session.model.eval().requires_grad_(False)
     _check_norm(model, settings.norm)
     images, labels = next(iter(session.data.test_batches(settings.images, device=session.device, workers=0).epoch(0)))
@@ -106,7 +112,7 @@ def make(request: Request) -> Chart:
             settings.coordinates,
             each=partial(_with_bar, title="loss surface"),
         )
-    caption = _caption(settings, len(labels), session.config, is_random=word == RANDOM)
+    caption = [*subject.notes, *_caption(settings, len(labels), session.config, is_random=is_random)]
     return surface_chart(f"Loss around {subject.name}", settings.coordinates, surfaces, caption)
 
 
@@ -128,30 +134,22 @@ def _random(request: Request, settings: _Settings) -> _Subject:
     return _Subject(Session(config, assemble(config)), f"a random {config.subject}", has_own_form=False)
 
 
-def _of_run(request: Request, word: str) -> _Subject:
+def _of_run(request: Request) -> _Subject:
     """Return the network of a run with the weights that it ended with."""
     if wrong := [key for key in OF_RANDOM if key in request.options]:
         raise UsageError(f"{wrong[0]}=: is for a random network; a run has its own")
-    path = find_run(request.root, word)
-    with composing() as composer:
-        config = recorded_config({**_recorded(composer, path), **_places(request)})
-        label, is_float = config.label, config.is_float
-        if is_float:  # its layers need quantizers, to be seen in other forms
+    entry = selected_run(request)
+    shown, file = printable(entry.key), entry.path / "last.pt"
+    if not file.is_file():
+        raise UsageError(f"run {shown} has no last.pt: it is {entry.state}")
+    recorded = stored_config(entry.path, f"qexp plot surface {shown}")
+    config = recorded_config({**recorded.tree, **_places(request)})
+    if config.is_float:  # its layers need quantizers, to be seen in other forms
+        with composing() as composer:
             usual = composer.job(PLAIN).tree
-            config = recorded_config({**config.tree, **{key: usual[key] for key in _OF_QUANTIZER}})
-    check_trust(config, path, f"qexp plot surface {word}")
-    session = Session(config, assemble(config), checkpoint_file=path / "last.pt")
-    return _Subject(session, f"{path.name}, {label}", has_own_form=not is_float)
-
-
-def _recorded(composer: Composer, path: Path) -> dict[str, Any]:
-    """Return the configuration that a run left, as a tree; raise UsageError where it left none that can be read."""
-    try:
-        tree = with_younger_options(load_yaml(path / "config.yaml"))
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, YAMLError) as error:
-        raise UsageError(f"{path}: is not the record of a run ({one_line(str(error))})") from error
-    defaults = composer.job(()).tree
-    return {key: defaults[key] for key in RUNTIME} | tree
+        config = recorded_config({**config.tree, **{key: usual[key] for key in _OF_QUANTIZER}})
+    session = Session(config, assemble(config), checkpoint_file=file)
+    return _Subject(session, name_of(entry), has_own_form=not recorded.is_float, notes=commits_note([entry]))
 
 
 def _places(request: Request) -> dict[str, Any]:
