@@ -59,7 +59,10 @@ class Entry:
         return ROOT / "docs" / f"{self.place}{end}"
 
 
-FIGURES = (Entry("results/images/surface-random", "surface random images=64", is_recorded=True),)
+FIGURES = (
+    Entry("results/images/error", "error"),
+    Entry("results/images/surface-random", "surface random images=64", is_recorded=True),
+)
 
 
 # Charts as files
@@ -105,7 +108,7 @@ def record(entry: Entry, runs_dir: Path, data_dir: str | None) -> None:
     """Write NAME.json anew; raises QexpError."""
     source = figure_source(shlex.split(entry.words))
     data = {"source": source, "chart": as_data(made(entry, runs_dir, data_dir))}
-    atomic.write(entry.path(".json"), (json.dumps(data, indent=1, default=list) + "\n").encode())
+    atomic.write(entry.path(".json"), (json.dumps(data, separators=(",", ":"), default=list) + "\n").encode())
 
 
 def files_of(entry: Entry) -> dict[Path, bytes]:
@@ -169,19 +172,20 @@ def main() -> int:
     known = [entry.name for entry in FIGURES]
     parser.add_argument("--check", action="store_true", help="only say which of them are out of date")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=known, help=f"of these alone: {', '.join(known)}")
-    parser.add_argument("--record", nargs="+", metavar="NAME", choices=known, default=[], help="make these anew")
+    kept = [entry.name for entry in FIGURES if entry.is_recorded]
+    parser.add_argument("--record", nargs="+", metavar="NAME", choices=kept, default=[], help="make these anew")
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "runs", help="where --record finds runs")
     parser.add_argument("--data-dir", help="where --record finds data sets")
     arguments = parser.parse_args()
     only, wrong = arguments.only or arguments.record or known, 0
     for entry in FIGURES:
         try:
-            if entry.name in arguments.record and entry.is_recorded:
+            entry.path("").parent.mkdir(parents=True, exist_ok=True)
+            if entry.name in arguments.record:
                 record(entry, arguments.runs_dir, arguments.data_dir)
             if entry.name not in only:
                 continue
             if not arguments.check:
-                entry.path(".svg").parent.mkdir(parents=True, exist_ok=True)
                 atomic.write_together(files_of(entry))
             elif why := problem(entry):
                 wrong += 1

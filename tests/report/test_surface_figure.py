@@ -63,7 +63,7 @@ def test_it_is_the_same_twice_and_another_with_another_seed(tmp_path: Path) -> N
 
 
 def test_the_middle_of_a_finished_run_is_its_evaluation(sweep: Sweep) -> None:
-    """With the run's own statistics, and all images: the loss in its summary; the two-bit panel is min-max, as DQA is."""
+    """With the run's own statistics, and all images: the loss in its summary; two bits are min-max, as in DQA."""
     run = sweep.run("dqa")
     chart = drawn(sweep.store, run.name.partition("-")[2], norm="running", images="32", device="cpu")
     found = middles(chart)
