@@ -23,7 +23,7 @@ HINTS = {
     "std": "sample standard deviation, over n - 1",
     "n": "finished runs; * when they differ in more than the seed",
     "range": "the smallest and the largest of the runs",
-    "best": "of the best epoch",
+    "best": "top-1 of the best epoch, which test images chose unless some were held out: no result",
     "float": "top-1 of the float net",
     "to float": "points above the float net",
     "gap": "soft minus hard accuracy, in points",
@@ -84,6 +84,8 @@ def means_table(runs: Sequence[ListedRun]) -> tuple[PageTable, list[Group]]:
                 figure_cell(_mean(own, "weight_kilobytes"), 1),
             ]
         )
+    if groups and all(len(group.top1) == 1 for group in groups):
+        notes = [*notes, "one run a row: what another seed would give is not known"]
     said = [f"{note[0].upper()}{note[1:]}." for note in [*notes, *mixture_notes(groups, marked=True)] if groups]
     return PageTable("rows", headers, rows, HINTS, said), groups
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qexp.report.page_charts import figures_of
@@ -35,13 +35,11 @@ class Origin:
 
     Attributes:
         root: the run store.
-        command: that makes the page.
-        made: version, commit, day.
+        made: what the foot of the page says: the command that makes it, version, commit, time.
         config_dir: the user's own folder of options, None for none.
     """
 
     root: Path
-    command: str
     made: Sequence[tuple[str, str]]
     config_dir: str | None = None
 
@@ -53,8 +51,8 @@ class Origin:
 
     @property
     def source(self) -> list[tuple[str, str]]:
-        """What the foot of the page says."""
-        return [("made by", self.command), *self.made]
+        """The same without the places of this machine."""
+        return [(name, self.clean(value)) for name, value in self.made]
 
 
 def _places(root: Path) -> list[tuple[str, str]]:
@@ -151,7 +149,7 @@ def layer_sections(runs: Sequence[ListedRun]) -> list[Section]:
     parts: list[Part] = []
     for bits, keys in list(seen.items())[:MOST_LAYERS]:
         table, entry = tables[bits]
-        parts += [Facts([("layers of", f"{entry.label}, {few(keys, 6)}")]), table]
+        parts.append(replace(table, fold=f"{plural(len(table.rows), 'layer')} of {entry.label}: {few(keys, 6)}"))
     return [Section("Layers", parts)] if parts else []
 
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import product
+from math import prod
 from pathlib import Path
 
 from qexp.config.compose import Composer, composing
@@ -61,22 +61,21 @@ def command_of(runs: Sequence[Words], flags: Sequence[str] = ()) -> str:
 def in_products(runs: Sequence[Words]) -> list[list[Words]]:
     """Return runs in groups of which each has all combinations of its values, so that a sweep makes just these."""
     unique = [dict(pairs) for pairs in dict.fromkeys(tuple(run.items()) for run in runs)]
-    if len({tuple(sorted(run)) for run in unique}) == 1:
-        values = {key: list(dict.fromkeys(run[key] for run in unique)) for key in unique[0]}
-        several = {key: own for key, own in values.items() if len(own) > 1}
-        made = {tuple(one) for one in product(*several.values())}
-        if made == {tuple(run[key] for key in several) for run in unique} and len(made) == len(unique):
-            return [unique]
-        split = min(several, key=lambda key: len(several[key]))
-    else:
-        keys = dict.fromkeys(key for run in unique for key in run)
-        split = next(key for key in keys if any(key not in run for run in unique) or key == "quantizer")
-        if len({run.get(split) for run in unique}) == 1:
-            split = next(key for key in keys if any(key not in run for run in unique))
-    parts: dict[str | None, list[Words]] = {}
+    alike: dict[frozenset[str], list[Words]] = {}
     for run in unique:
-        parts.setdefault(run.get(split), []).append(run)
-    return [group for part in parts.values() for group in in_products(part)]
+        alike.setdefault(frozenset(run), []).append(run)
+    return [group for own in alike.values() for group in _products(own)]
+
+
+def _products(runs: Sequence[Words]) -> list[list[Words]]:
+    """Return the same of runs that have the same options: all of them, or apart by the option of the fewest values."""
+    values = {key: list(dict.fromkeys(run[key] for run in runs)) for key in runs[0]}
+    several = {key: own for key, own in values.items() if len(own) > 1}
+    if prod(map(len, several.values())) == len(runs):
+        return [list(runs)]
+    split = min(several, key=lambda key: len(several[key]))
+    parts = [[run for run in runs if run[split] == value] for value in several[split]]
+    return [group for part in parts for group in _products(part)]
 
 
 def repeating(runs: Sequence[ListedRun], root: Path, config_dir: str | None = None) -> Commands:
