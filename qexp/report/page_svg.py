@@ -6,6 +6,7 @@ whose colours the page decides, in the light and in the dark.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -39,7 +40,8 @@ def inline_svg(chart: Chart, prefix: str) -> tuple[str, dict[str, Any]]:
         its series of [x, y, note].
     """
     clean = _printable(chart)
-    drawing = render(clean, "svg", is_text=True)
+    with warnings.catch_warnings(action="ignore"):  # of names too long for a picture, which nobody here can change
+        drawing = render(clean, "svg", is_text=True)
     root = ElementTree.fromstring(drawing.content)
     _take_out(root)
     names: dict[str, str] = {}

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from qexp.config.compose import Composer, composing
 from qexp.report.page_content import Commands
+from qexp.runs.filters import found_at
 from qexp.runs.run_values import ListedRun
 from qexp.runs.variation import is_told, is_usual
 from qexp.utils.errors import QexpError
 from qexp.utils.text import few, plural
 
 MOST_CHECKED = 24  # runs whose commands are composed again: another method or network takes half a second
-_PLAIN = re.compile(r"[\w./:+~-]+")
+_PLAIN = re.compile(r"[\w./:+~-]+", re.ASCII)
 _NOT_SAID = ("dataset.digest",)  # of the data, which the command finds again
 
 Words = dict[str, str]  # key -> value, as a command line has them
@@ -31,7 +32,10 @@ def words_of(run: ListedRun) -> Words:
         found |= {"bits": bits[0]} if bits[0] == bits[1] else {"weight_bits": bits[0], "activation_bits": bits[1]}
     if options.get("protocol", "paper") != "paper":
         found["protocol"] = options["protocol"]
-    found |= {key: value for key, value in options.items() if key not in _NOT_SAID and is_told(options, key)}
+    for key, value in options.items():
+        if key not in _NOT_SAID and is_told(options, key):
+            section = found_at(run.entry.config, key)  # of which its name is the value
+            found[f"{key}.name" if isinstance(section, Mapping) else key] = value
     if (threads := run.entry.config.get("threads")) not in (0, None):
         found["threads"] = threads  # the last bits of a result hang on it
     return {key: spelled(value) for key, value in (found | {"seed": options.get("seed", run.entry.seed)}).items()}
@@ -46,7 +50,8 @@ def spelled(value: object) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text) and not text.endswith(":"):
         return text
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    # Only in front of a quote, and at the end, a backslash is more than itself.
+    quoted = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)
     return f"'{quoted}'"
 
 
