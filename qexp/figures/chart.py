@@ -38,7 +38,7 @@ class Dots:
 
     Attributes:
         notes: what each point is, such as the run it comes from; in the numbers and under the pointer, not drawn.
-        is_hollow: drawn as rings: what others published, beside what was measured.
+        is_hollow: drawn as rings: what others published beside what was measured, a mean beside its runs.
     """
 
     label: str
@@ -86,6 +86,7 @@ class Panel:
         x_limits: of the x axis, None for what the marks need.
         y_limits: of the y axis, likewise.
         x_names: names at places of the x axis, instead of numbers.
+        y_names: likewise of the y axis.
         guides: x values at which a thin vertical line stands, such as levels or thresholds.
     """
 
@@ -98,6 +99,7 @@ class Panel:
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
     x_names: Mapping[float, str] = field(default_factory=dict)
+    y_names: Mapping[float, str] = field(default_factory=dict)
     guides: Numbers = ()
 
 

@@ -32,9 +32,10 @@ STYLE: dict[str, Any] = {
 }
 PANEL_INCHES = (3.3, 2.5)
 LEAST_INCHES = 4.2  # of a picture's width, so that a legend has room
-LINE_INCHES = 0.15  # of a caption
+LINE_INCHES = 0.12  # of a caption
 LEGEND_INCHES = 0.17  # of a line of a legend
 MOST_LABELS = 12  # of a legend
+MOST_FLAT = 6  # names at an axis that lie; more of them stand
 
 
 @dataclass(frozen=True)
@@ -141,16 +142,17 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
     for mark in panel.marks:
         _draw_mark(figure, axes, mark, styles.get(mark.label, 0))
     for place in panel.guides:
-        axes.axvline(place, color="#aaaaaa", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
+        axes.axvline(place, color="#8a8a8a", linewidth=0.8, linestyle=(0, (3, 2)), zorder=3)
     axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
     axes.set(xlabel=printable(panel.x_label), ylabel=printable(panel.y_label))
-    for axis, scale in ((axes.xaxis, panel.x_scale), (axes.yaxis, panel.y_scale)):
-        if scale == "log":
+    for axis, scale, names in ((axes.xaxis, panel.x_scale, panel.x_names), (axes.yaxis, panel.y_scale, panel.y_names)):
+        if names:
+            axis.set_ticks(list(names), [printable(name) for name in names.values()])
+            axis.set_ticks([], minor=True)
+        elif scale == "log":
             _name_ticks(axis)
-    if panel.x_names:
-        axes.set_xticks(list(panel.x_names), [printable(name) for name in panel.x_names.values()])
-        if len(panel.x_names) > 6:
-            axes.tick_params("x", rotation=90)
+    if len(panel.x_names) > MOST_FLAT:
+        axes.tick_params("x", rotation=90)
     if panel.x_limits:
         axes.set_xlim(*panel.x_limits)
     if panel.y_limits:
@@ -161,11 +163,14 @@ def _name_ticks(axis: Any) -> None:
     """Write the numbers at a logarithmic axis as they are; those between powers of ten where it shows few of these."""
     from matplotlib.ticker import FuncFormatter
 
+    def named(value: float) -> str:
+        return f"{value:,.0f}" if 1000 <= value < 1e7 else f"{value:g}"
+
     def between(value: float, _: object) -> str:
         low, high = axis.get_view_interval()
-        return f"{value:g}" if high < 10 * low or (high < 50 * low and f"{value:e}"[0] in "25") else ""
+        return named(value) if high < 10 * low or (high < 50 * low and f"{value:e}"[0] in "25") else ""
 
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: named(value)))
     axis.set_minor_formatter(FuncFormatter(between))
 
 

@@ -50,10 +50,33 @@ class Figure:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
+_OF_NETWORK = MappingProxyType({"checkpoint": "last or best (last)"})
+
 FIGURES: tuple[Figure, ...] = (
     Figure("curves", "loss and top-1 over epochs; a band where runs differ in the seed alone", "RUNS", "curves_figure"),
     Figure("gap", "top-1 of the soft network minus that of the hard one, over epochs", "RUNS", "gap_figure"),
     Figure("flips", "the share of weights that change level, and that turn back, per epoch", "RUNS", "flips_figure"),
+    Figure(
+        "bits",
+        "accuracy against bits, size or bit operations: runs, means with intervals, float as a line",
+        "RUNS",
+        "bits_figure",
+        MappingProxyType(
+            {
+                "x": "bits, size (kB of all parameters) or bops (bit operations for one image) (bits)",
+                "interval": "s, the sample standard deviation, or t, a 95 % interval of the mean (s)",
+            }
+        ),
+    ),
+    Figure(
+        "weights",
+        "a histogram of each layer's weights, on its levels",
+        "RUN",
+        "weights_figure",
+        MappingProxyType({**_OF_NETWORK, "layers": "parts of the names of layers, with commas (all)"}),
+    ),
+    Figure("crowd", "how many weights lie how near to a threshold", "RUN", "crowd_figure", _OF_NETWORK),
+    Figure("layers", "width, size and quantization error of each layer", "RUN", "layers_figure", _OF_NETWORK),
 )
 
 

@@ -1,6 +1,6 @@
 """The runs that a figure is of: selected as `qexp runs` does, and gathered into what differs in the seed alone."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -16,6 +16,7 @@ from qexp.utils.errors import UsageError
 from qexp.utils.text import few, plural, printable
 
 MOST_LETTERS = 56  # of a label
+BITS = ("weight_bits", "activation_bits", "layer_bits", "quantizer.default_bits")  # options
 
 
 @dataclass(frozen=True)
@@ -62,35 +63,82 @@ def selected_run(request: Request) -> Entry:
     return found[0]
 
 
-def series_of(entries: Sequence[Entry], *, apart_from: Callable[[Options], Hashable] | None = None) -> list[RunSeries]:
-    """Return runs gathered into series, in the order of the store.
+def series_of(entries: Sequence[Entry]) -> list[RunSeries]:
+    """Return runs gathered into series that differ in the seed alone, in the order of the store.
 
     Two runs of one seed that would be in one series differ in something that no option tells; each is a series then.
 
     Args:
         entries: of the store.
-        apart_from: what else keeps runs apart or together, of their options; None for all options but the seed.
     """
-    runs = listed_runs(entries)
-    known = {run.entry.path: known_options(run.entry, run.options) for run in runs}
+    together = _gathered(listed_runs(entries), lambda options: frozenset(_but(options, ("seed",))))
+    groups = [own for one in together for own in _with_own_seeds(one)]
+    names = _names(groups, [_label(own) for own in groups])
+    return _named([f"{name}{seeds}" for name, seeds in zip(names, _seeds_told(groups), strict=True)], groups)
+
+
+def series_over_bits(entries: Sequence[Entry]) -> list[RunSeries]:
+    """Return runs gathered into series that differ in bits and seed alone, called by their method: `daq`, `daq A32`.
+
+    Where weights and inputs have the same bits, that goes without saying; each other width of inputs is a series.
+
+    Args:
+        entries: of the store.
+    """
+
+    def kept(options: Options) -> Hashable:
+        return frozenset(_but(options, ("seed", *BITS))), _inputs(options)
+
+    groups = _gathered(listed_runs(entries), kept)
+    labels = [f"{_method(own[0].entry)}{_inputs(_options(own[0]))}" for own in groups]
+    return _named(_names(groups, labels), groups)
+
+
+def groups_of(series: RunSeries) -> list[list[ListedRun]]:
+    """Return the runs of a series over bits in groups that differ in the seed alone."""
+    return _gathered(series.runs, lambda options: frozenset(_but(options, ("seed",))))
+
+
+def _but(options: Options, names: Collection[str]) -> Iterator[tuple[str, Hashable]]:
+    return (item for item in options.items() if item[0] not in names)
+
+
+def _options(run: ListedRun) -> Options:
+    return known_options(run.entry, run.options)
+
+
+def _inputs(options: Options) -> str:
+    """Return ` A32` where inputs have other bits than weights."""
+    weight, inputs = (options.get(name) for name in ("weight_bits", "activation_bits"))
+    return "" if inputs in (weight, None) else f" A{inputs}"
+
+
+def _method(entry: Entry) -> str:
+    return entry.method.rpartition("-")[0] or entry.method
+
+
+def _gathered(runs: Sequence[ListedRun], key: Callable[[Options], Hashable]) -> list[list[ListedRun]]:
     members: dict[Hashable, list[ListedRun]] = {}
     for run in runs:
-        options = known[run.entry.path]
-        own = frozenset(item for item in options.items() if item[0] != "seed")
-        members.setdefault(own if apart_from is None else apart_from(options), []).append(run)
-    groups = [own for together in members.values() for own in _with_own_seeds(together)]
-    bits = [mean_of([run.entry.bits for run in own if run.entry.bits]) for own in groups]
-    labels = [
-        found.named(own[0].entry.method.rpartition("-")[0]) if found else own[0].entry.label
-        for found, own in zip(bits, groups, strict=True)
-    ]
-    firsts = [known[own[0].entry.path] for own in groups]
-    names = [
-        name.removesuffix(f" seed {options['seed']}")
-        for name, options in zip(short_names(firsts, labels), firsts, strict=True)
-    ]
-    told = [f"{name}{seeds}" for name, seeds in zip(names, _seeds_told(groups), strict=True)]
-    return [RunSeries(label, tuple(own)) for label, own in zip(_unlike(told, groups), groups, strict=True)]
+        members.setdefault(key(_options(run)), []).append(run)
+    return list(members.values())
+
+
+def _label(runs: Sequence[ListedRun]) -> str:
+    """Return `daq W2A2`, with the mean of the bits where layers learn theirs."""
+    bits = mean_of([run.entry.bits for run in runs if run.entry.bits])
+    return bits.named(_method(runs[0].entry)) if bits else runs[0].entry.label
+
+
+def _names(groups: Sequence[Sequence[ListedRun]], labels: Sequence[str]) -> list[str]:
+    """Return labels with what else varies among the first run of each group; the seed is told elsewhere."""
+    firsts = [_options(own[0]) for own in groups]
+    found = zip(short_names(firsts, labels), firsts, strict=True)
+    return [name.removesuffix(f" seed {options['seed']}") for name, options in found]
+
+
+def _named(names: Sequence[str], groups: Sequence[Sequence[ListedRun]]) -> list[RunSeries]:
+    return [RunSeries(label, tuple(own)) for label, own in zip(_unlike(names, groups), groups, strict=True)]
 
 
 def _with_own_seeds(runs: list[ListedRun]) -> list[list[ListedRun]]:
