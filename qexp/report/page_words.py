@@ -34,8 +34,8 @@ def words_of(run: ListedRun) -> Words:
         found["protocol"] = options["protocol"]
     for key, value in options.items():
         if key not in _NOT_SAID and is_told(options, key):
-            section = found_at(run.entry.config, key)  # of which its name is the value
-            found[f"{key}.name" if isinstance(section, Mapping) else key] = value
+            is_name = "." in key and isinstance(found_at(run.entry.config, key), Mapping)  # of a section
+            found[f"{key}.name" if is_name else key] = value
     if (threads := run.entry.config.get("threads")) not in (0, None):
         found["threads"] = threads  # the last bits of a result hang on it
     return {key: spelled(value) for key, value in (found | {"seed": options.get("seed", run.entry.seed)}).items()}
