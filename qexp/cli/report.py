@@ -24,7 +24,7 @@ from qexp.runs.run_values import named_states
 from qexp.tables import OWN, TableRequest, find_table, join, protocol_named, seeds_named, table_names
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
-from qexp.utils.text import plural, printable, size
+from qexp.utils.text import one_line, plural, printable, size
 
 DESCRIPTION = (
     "Write one HTML file about a run, a selection of runs, or a table: for a reader without qexp or a network."
@@ -85,6 +85,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for name in ("to", "config_dir"):
         if getattr(arguments, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: names nothing")
+    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+        raise UsageError(f"--config-dir {one_line(arguments.config_dir)}: no such folder")
     if not arguments.words and arguments.state is None:
         parser.error("of what? a run, words as `qexp runs` takes them, or a table")
     return arguments
