@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qexp import __version__
+import qexp
 from qexp.cli.parser import Parser
 from qexp.config.compose import composing
 from qexp.config.places import conf_dir, store_root
 from qexp.config.schema import Invalid
 from qexp.config.trust import trust_words
+from qexp.experiment.checkout import git_state
 from qexp.report.page_content import Content
 from qexp.report.page_html import as_html, check_target
 from qexp.report.page_runs import Origin, page_of_runs
@@ -23,7 +24,7 @@ from qexp.runs.run_values import named_states
 from qexp.tables import OWN, TableRequest, find_table, join, protocol_named, seeds_named, table_names
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
-from qexp.utils.text import plural, printable, size
+from qexp.utils.text import one_line, plural, printable, size
 
 DESCRIPTION = (
     "Write one HTML file about a run, a selection of runs, or a table: for a reader without qexp or a network."
@@ -38,6 +39,7 @@ examples:
 
 The page loads nothing and runs nothing but its own script. A file that is no such page is not overwritten.
 """
+OF_PLACES = ("--to", "--runs-dir")
 MOST_RUNS = 1000  # on a page
 
 
@@ -53,7 +55,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     _check_flags(arguments, is_table=table is not None)
     if arguments.to is not None:
         check_target(Path(arguments.to))
-    origin = Origin(root, shlex.join(["qexp", "report", *words]), _made(), arguments.config_dir)
+    origin = Origin(root, _made(words), arguments.config_dir)
     if table is not None:
         content, name = _of_table(table, folders, arguments, origin), table.replace("/", "-")
     else:
@@ -83,6 +85,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for name in ("to", "config_dir"):
         if getattr(arguments, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: names nothing")
+    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+        raise UsageError(f"--config-dir {one_line(arguments.config_dir)}: no such folder")
     if not arguments.words and arguments.state is None:
         parser.error("of what? a run, words as `qexp runs` takes them, or a table")
     return arguments
@@ -112,8 +116,28 @@ def _check_flags(arguments: argparse.Namespace, *, is_table: bool) -> None:
             raise UsageError(f"--{flag} goes with {'runs, not with a table' if is_table else 'a table, not with runs'}")
 
 
-def _made() -> list[tuple[str, str]]:
-    return [("with", f"qexp {__version__}"), ("on", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"))]
+def _made(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return what a page says of its making: the command without the places of this machine, version, commit, time."""
+    told = [word for word in without_flags(words, OF_PLACES) if not word.startswith("runs_dir=")]
+    state = git_state(Path(qexp.__file__).parent)
+    commit = f", commit {state['commit']}{' with uncommitted changes' * bool(state['changes'])}" if state else ""
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [
+        ("command", shlex.join(["qexp", "report", *told])),
+        ("made with", f"qexp {qexp.__version__}{commit}"),
+        ("on", now),
+    ]
+
+
+def without_flags(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """Return words without some flags and what stands behind each."""
+    found, skip = [], False
+    for word in words:
+        if skip or word in flags:
+            skip = word in flags and not skip
+        elif not word.startswith(tuple(f"{flag}=" for flag in flags)):
+            found.append(word)
+    return found
 
 
 # Runs

@@ -11,6 +11,7 @@ from qexp.utils.text import plural
 
 OF_RUNS = ("bits", "curves", "gap", "flips")
 OF_A_RUN = ("curves", "gap", "attention", "layers", "weights", "flips")
+_ELSEWHERE = "Trained with commit"  # of a caption: told of all runs under Environment
 MOST_CURVES = 12  # rows of means whose trainings are drawn: a legend has room for them
 
 
@@ -39,7 +40,8 @@ def figures_of(runs: Sequence[ListedRun], groups: Sequence[Group]) -> list[Part]
             except UsageError as error:
                 missing.setdefault(str(error), []).append(name)
                 continue
-            parts.append(Picture(chart, [] if of is runs else notes))
+            said = [line for line in chart.caption if not line.startswith(_ELSEWHERE)]
+            parts.append(Picture(chart, [*said, *([] if of is runs else notes)]))
     told = [f"Not drawn: {', '.join(names)}: {why}." for why, names in missing.items()]
     return [*parts, *([Lines(told)] if told else [])]
 

@@ -36,6 +36,7 @@ class PageTable:
         rows: of cells; of a column whose cells have values the numbers are aligned.
         hints: header -> what it means, shown under the pointer.
         notes: lines below it.
+        fold: what stands for it until it is asked for; nothing for a table that is always shown.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PageTable:
     rows: Sequence[Sequence[Cell]]
     hints: dict[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    fold: str = ""
     kind: str = "table"
 
     @property

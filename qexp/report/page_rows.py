@@ -1,4 +1,4 @@
-"""The tables of a report: means over seeds, every run, the machines, the layers."""
+"""The tables of a report: means over seeds, every run, the machines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
@@ -6,15 +6,11 @@ from typing import Any
 
 from qexp.report.page_content import Cell, Facts, PageTable, Tone
 from qexp.runs.course_rows import epochs_of
-from qexp.runs.epoch_records import epoch_records
 from qexp.runs.groups import Group, grouped, mixture_notes
-from qexp.runs.measured_bits import bits_of_layers
 from qexp.runs.query import Entry, number
 from qexp.runs.run_values import ABSENT, ListedRun, as_texts, what_varies
 from qexp.utils.text import is_number, plural, time_span
 
-FLOAT = 32
-_PLACES = {"error": 4, "changed": 2, "turned_back": 2}
 _TONES: Mapping[str, Tone] = {"failed": "bad", "diverged": "bad", "damaged": "bad", "done": "soft"}
 _CALLED = {"model.width": "width", "weight_bits": "bits", "activation_bits": "bits"}
 HINTS = {
@@ -23,12 +19,11 @@ HINTS = {
     "std": "sample standard deviation, over n - 1",
     "n": "finished runs; * when they differ in more than the seed",
     "range": "the smallest and the largest of the runs",
-    "best": "of the best epoch",
+    "best": "top-1 of the best epoch, which test images chose unless some were held out: no result",
     "float": "top-1 of the float net",
     "to float": "points above the float net",
     "gap": "soft minus hard accuracy, in points",
     "kB": "of all weights at their bits, and their ranges",
-    "error": "root of sum (w - Q(w))^2 / sum w^2, hard, after the last epoch",
 }
 
 
@@ -84,6 +79,8 @@ def means_table(runs: Sequence[ListedRun]) -> tuple[PageTable, list[Group]]:
                 figure_cell(_mean(own, "weight_kilobytes"), 1),
             ]
         )
+    if groups and all(len(group.top1) == 1 for group in groups):
+        notes = [*notes, "one run a row: what another seed would give is not known"]
     said = [f"{note[0].upper()}{note[1:]}." for note in [*notes, *mixture_notes(groups, marked=True)] if groups]
     return PageTable("rows", headers, rows, HINTS, said), groups
 
@@ -180,7 +177,7 @@ def environment_part(runs: Sequence[ListedRun]) -> PageTable | Facts:
 def _environment(entry: Entry) -> dict[str, str]:
     """Return what env.json and summary.json say, without the name of the machine."""
     kept = entry.environment
-    versions = _tree(kept, "versions")
+    versions = tree_at(kept, "versions")
     found: dict[str, str] = {name: str(kept[name]) for name in ("qexp", "python") if name in kept}
     found |= {name: str(versions[name]) for name in ("torch", "torchvision", "numpy") if name in versions}
     if isinstance(git := kept.get("git"), Mapping):
@@ -189,10 +186,10 @@ def _environment(entry: Entry) -> dict[str, str]:
     device = [str(kept.get("device", "")), *(str(kept[key]) for key in ("device_name", "cpu") if kept.get(key))]
     found["device"] = ", ".join(one for one in device if one and one != "CPU")
     found |= {name: str(kept[name]) for name in ("cuda", "cudnn", "driver", "threads", "platform") if kept.get(name)}
-    if variables := _tree(kept, "variables"):
+    if variables := tree_at(kept, "variables"):
         found["variables"] = ", ".join(f"{name}={value}" for name, value in variables.items())
-    if own := _tree(kept, "own"):
-        told = {str(name): _tree(own, name) for name in own}
+    if own := tree_at(kept, "own"):
+        told = {str(name): tree_at(own, name) for name in own}
         found["own code"] = ", ".join(
             " ".join(filter(None, (name, str(state.get("version") or ""), f"code {state.get('digest', '?')}")))
             for name, state in told.items()
@@ -200,34 +197,7 @@ def _environment(entry: Entry) -> dict[str, str]:
     return found if kept else {}
 
 
-def _tree(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def tree_at(tree: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return what a tree has at a key, nothing where that is no tree."""
     found = tree.get(key)
     return found if isinstance(found, Mapping) else {}
-
-
-# Layers
-
-
-def layers_table(entry: Entry) -> PageTable | None:
-    """Return the layers of a finished run: bits, how well the quantized weights fit, why some are float."""
-    bits = bits_of_layers(entry.result)
-    if not bits:
-        return None
-    reasons = _tree(_tree(entry.result, "layers"), "float")
-    records = epoch_records(entry.path, "layers.jsonl")
-    values = _tree(records[max(records)], "values") if records else {}
-    wanted = {"error": "error", "changed": "changed", "turned back": "turned_back"}
-    shown = {header: key for header, key in wanted.items() if any(f"{name}/weight/{key}" in values for name in bits)}
-    rows = [
-        [
-            Cell(name or "(the model)"),
-            *(Cell("float" if side == FLOAT else str(side), side) for side in pair),
-            *(
-                figure_cell(number(values, f"{name}/weight/{key}"), 4 if key == "error" else 2)
-                for key in shown.values()
-            ),
-            Cell(str(reasons.get(name, "")), tone="soft"),
-        ]
-        for name, pair in bits.items()
-    ]
-    return PageTable("layers", ["layer", "weight bits", "input bits", *shown, "why float"], rows, HINTS)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qexp.report.page_charts import figures_of
-from qexp.report.page_content import Content, Facts, Folded, PageTable, Part, Section
-from qexp.report.page_rows import environment_part, layers_table, means_table, runs_table
+from qexp.report.page_content import Content, Facts, Folded, Part, Section
+from qexp.report.page_layers import layer_sections
+from qexp.report.page_rows import environment_part, means_table, runs_table
 from qexp.report.page_warnings import warned
 from qexp.report.page_words import repeating
 from qexp.runs.description import described
@@ -21,7 +22,6 @@ from qexp.utils.text import few, percent, plural
 MOST_TEXT = 2**16  # bytes of a configuration or a traceback on the page
 _NOT_SHOWN = ("machine",)  # rows of a description: a page is handed on
 _OF_MACHINES = ("runs_dir", "data_dir")
-MOST_LAYERS = 6  # tables of layers on a page
 # Options that are told of a selection even where they are usual.
 _TOLD: tuple[str, ...] = (
     *("dataset", "model", "model.width", "quantizer", "weight_bits", "activation_bits", "protocol"),
@@ -35,13 +35,11 @@ class Origin:
 
     Attributes:
         root: the run store.
-        command: that makes the page.
-        made: version, commit, day.
+        made: what the foot of the page says: the command that makes it, version, commit, time.
         config_dir: the user's own folder of options, None for none.
     """
 
     root: Path
-    command: str
     made: Sequence[tuple[str, str]]
     config_dir: str | None = None
 
@@ -53,8 +51,8 @@ class Origin:
 
     @property
     def source(self) -> list[tuple[str, str]]:
-        """What the foot of the page says."""
-        return [("made by", self.command), *self.made]
+        """The same without the places of this machine."""
+        return [(name, self.clean(value)) for name, value in self.made]
 
 
 def _places(root: Path) -> list[tuple[str, str]]:
@@ -139,22 +137,6 @@ def in_common(runs: Sequence[ListedRun]) -> list[Part]:
     return [*parts, Folded(f"all {plural(len(same), 'option')} in common", rest)] if rest else parts
 
 
-def layer_sections(runs: Sequence[ListedRun]) -> list[Section]:
-    """Return the layers of runs: of those of a selection that have the same bits, once."""
-    seen: dict[str, list[str]] = {}
-    tables: dict[str, tuple[PageTable, Entry]] = {}
-    for run in runs:
-        if (table := layers_table(run.entry)) is not None:
-            bits = repr([[cell.text for cell in row[:3]] for row in table.rows])
-            seen.setdefault(bits, []).append(run.entry.key)
-            tables.setdefault(bits, (table, run.entry))
-    parts: list[Part] = []
-    for bits, keys in list(seen.items())[:MOST_LAYERS]:
-        table, entry = tables[bits]
-        parts += [Facts([("layers of", f"{entry.label}, {few(keys, 6)}")]), table]
-    return [Section("Layers", parts)] if parts else []
-
-
 # One
 
 
@@ -164,14 +146,13 @@ def _page_of_one(run: ListedRun, origin: Origin) -> Content:
     rows = [*rows, *((name, origin.clean(value)) for name, value in told.result if name != "WARNING")]
     training = [(name, origin.clean(value)) for name, value in told.training]
     figures = figures_of([run], [])
-    layers = layers_table(entry)
     sections = [
         Section("Result", [Facts(rows)]),
         *([Section("Figures", figures)] if figures else []),
         Section(
             "What was run", [Facts(training), repeating([run], origin.root, origin.config_dir), *_folded(entry, origin)]
         ),
-        *([Section("Layers", [layers])] if layers else []),
+        *layer_sections([run]),
         Section("Environment", [environment_part([run])]),
     ]
     title = f"{entry.label}, {entry.model_label} on {entry.dataset}, seed {entry.seed}"

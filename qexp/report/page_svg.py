@@ -40,7 +40,7 @@ def inline_svg(chart: Chart, prefix: str) -> tuple[str, dict[str, Any]]:
         its series of [x, y, note].
     """
     clean = _printable(chart)
-    with warnings.catch_warnings(action="ignore"):  # of letters that the font lacks, which the page's may have
+    with warnings.catch_warnings(action="ignore"):  # of names too long for a picture, which nobody here can change
         drawing = render(clean, "svg", is_text=True)
     root = ElementTree.fromstring(drawing.content)
     _take_out(root)
@@ -51,7 +51,7 @@ def inline_svg(chart: Chart, prefix: str) -> tuple[str, dict[str, Any]]:
         _rename(element, names, prefix)
     width, height = root.get("viewBox", "0 0 1 1").split()[2:]
     root.attrib.clear()
-    label = f"{clean.title}: " + ", ".join(dict.fromkeys(panel.title for panel in clean.panels))
+    label = printable(f"{chart.title}: {', '.join(dict.fromkeys(panel.title for panel in chart.panels))}")
     root.attrib |= {"viewBox": f"0 0 {width} {height}", "class": "chart", "role": "img", "aria-label": label}
     root.attrib |= {"width": f"{float(width) * 4 / 3:.0f}", "height": f"{float(height) * 4 / 3:.0f}"}
     panels = [_pointed(panel, box) for panel, box in zip(clean.panels, drawing.boxes, strict=True)]
@@ -59,7 +59,7 @@ def inline_svg(chart: Chart, prefix: str) -> tuple[str, dict[str, Any]]:
 
 
 def _printable(chart: Chart) -> Chart:
-    """Return a chart whose texts have no control characters, which XML does not know."""
+    """Return a chart without title and caption, which a page has, and without control characters, unknown to XML."""
 
     def panel(one: Panel) -> Panel:
         marks = [replace(mark, label=printable(mark.label)) for mark in one.marks]
@@ -67,8 +67,7 @@ def _printable(chart: Chart) -> Chart:
         title, x_label, y_label = map(printable, (one.title, one.x_label, one.y_label))
         return replace(one, title=title, x_label=x_label, y_label=y_label, marks=marks, x_names=names)
 
-    caption = [printable(line) for line in chart.caption]
-    return replace(chart, title=printable(chart.title), panels=[*map(panel, chart.panels)], caption=caption)
+    return replace(chart, title="", panels=[*map(panel, chart.panels)], caption=())
 
 
 def _take_out(root: ElementTree.Element) -> None:

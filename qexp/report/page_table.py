@@ -29,7 +29,8 @@ from qexp.tables.format import cells, missing_runs, notes
 from qexp.tables.join import JoinedTable, Line
 from qexp.utils.text import plural
 
-_TONES: dict[str, Tone] = {"done": "soft", "failed": "bad", "diverged": "bad", "cannot run": "bad"}
+_PLACES = ("runs_dir=", "data_dir=")  # words that another machine has no use for
+_TONES: dict[str, Tone] = {"done": "soft", "not run": "soft", "failed": "bad", "diverged": "bad", "cannot run": "bad"}
 
 
 def page_of_table(joined: JoinedTable, command: Sequence[str], origin: Origin) -> Content:
@@ -123,8 +124,17 @@ def _as_facts(lines: Sequence[str]) -> Part:
 
 
 def _commands(joined: JoinedTable, command: Sequence[str], origin: Origin) -> list[Part]:
-    parts: list[Part] = [Commands([("trains what is missing, and prints the table", shlex.join(command))])]
+    own = [word for word in command if not word.startswith(_PLACES)]
+    parts: list[Part] = [Commands([("trains what is missing, and prints the table", shlex.join(own))])]
     if joined.missing():
-        text = origin.clean(missing_runs(joined))
-        parts.append(Folded(f"the command of each row with {plural(len(joined.missing()), 'missing run')}", text))
+        lines = [_without_places(line) for line in missing_runs(joined).split("\n")]
+        title = f"the command of each row with {plural(len(joined.missing()), 'missing run')}"
+        parts.append(Folded(title, origin.clean("\n".join(lines))))
     return parts
+
+
+def _without_places(line: str) -> str:
+    """Return a command without the folders of this machine, any other line as it is."""
+    if not line.startswith("qexp train "):
+        return line
+    return shlex.join(word for word in shlex.split(line) if not word.startswith(_PLACES))

@@ -3,18 +3,19 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from itertools import product
+from math import prod
 from pathlib import Path
 
 from qexp.config.compose import Composer, composing
 from qexp.report.page_content import Commands
+from qexp.runs.filters import found_at
 from qexp.runs.run_values import ListedRun
 from qexp.runs.variation import is_told, is_usual
 from qexp.utils.errors import QexpError
 from qexp.utils.text import few, plural
 
 MOST_CHECKED = 24  # runs whose commands are composed again: another method or network takes half a second
-_PLAIN = re.compile(r"[\w./:+~-]+")
+_PLAIN = re.compile(r"[\w./:+~-]+", re.ASCII)
 _NOT_SAID = ("dataset.digest",)  # of the data, which the command finds again
 
 Words = dict[str, str]  # key -> value, as a command line has them
@@ -31,7 +32,10 @@ def words_of(run: ListedRun) -> Words:
         found |= {"bits": bits[0]} if bits[0] == bits[1] else {"weight_bits": bits[0], "activation_bits": bits[1]}
     if options.get("protocol", "paper") != "paper":
         found["protocol"] = options["protocol"]
-    found |= {key: value for key, value in options.items() if key not in _NOT_SAID and is_told(options, key)}
+    for key, value in options.items():
+        if key not in _NOT_SAID and is_told(options, key):
+            is_name = "." in key and isinstance(found_at(run.entry.config, key), Mapping)  # of a section
+            found[f"{key}.name" if is_name else key] = value
     if (threads := run.entry.config.get("threads")) not in (0, None):
         found["threads"] = threads  # the last bits of a result hang on it
     return {key: spelled(value) for key, value in (found | {"seed": options.get("seed", run.entry.seed)}).items()}
@@ -46,7 +50,8 @@ def spelled(value: object) -> str:
     text = str(value)
     if _PLAIN.fullmatch(text) and not text.endswith(":"):
         return text
-    quoted = text.replace("\\", "\\\\").replace("'", "\\'")
+    # Only in front of a quote, and at the end, a backslash is more than itself.
+    quoted = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + found[2].replace("'", "\\'"), text)
     return f"'{quoted}'"
 
 
@@ -61,22 +66,21 @@ def command_of(runs: Sequence[Words], flags: Sequence[str] = ()) -> str:
 def in_products(runs: Sequence[Words]) -> list[list[Words]]:
     """Return runs in groups of which each has all combinations of its values, so that a sweep makes just these."""
     unique = [dict(pairs) for pairs in dict.fromkeys(tuple(run.items()) for run in runs)]
-    if len({tuple(sorted(run)) for run in unique}) == 1:
-        values = {key: list(dict.fromkeys(run[key] for run in unique)) for key in unique[0]}
-        several = {key: own for key, own in values.items() if len(own) > 1}
-        made = {tuple(one) for one in product(*several.values())}
-        if made == {tuple(run[key] for key in several) for run in unique} and len(made) == len(unique):
-            return [unique]
-        split = min(several, key=lambda key: len(several[key]))
-    else:
-        keys = dict.fromkeys(key for run in unique for key in run)
-        split = next(key for key in keys if any(key not in run for run in unique) or key == "quantizer")
-        if len({run.get(split) for run in unique}) == 1:
-            split = next(key for key in keys if any(key not in run for run in unique))
-    parts: dict[str | None, list[Words]] = {}
+    alike: dict[frozenset[str], list[Words]] = {}
     for run in unique:
-        parts.setdefault(run.get(split), []).append(run)
-    return [group for part in parts.values() for group in in_products(part)]
+        alike.setdefault(frozenset(run), []).append(run)
+    return [group for own in alike.values() for group in _products(own)]
+
+
+def _products(runs: Sequence[Words]) -> list[list[Words]]:
+    """Return the same of runs that have the same options: all of them, or apart by the option of the fewest values."""
+    values = {key: list(dict.fromkeys(run[key] for run in runs)) for key in runs[0]}
+    several = {key: own for key, own in values.items() if len(own) > 1}
+    if prod(map(len, several.values())) == len(runs):
+        return [list(runs)]
+    split = min(several, key=lambda key: len(several[key]))
+    parts = [[run for run in runs if run[split] == value] for value in several[split]]
+    return [group for part in parts for group in _products(part)]
 
 
 def repeating(runs: Sequence[ListedRun], root: Path, config_dir: str | None = None) -> Commands:
