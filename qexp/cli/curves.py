@@ -16,10 +16,9 @@ from pathlib import Path
 from types import FrameType
 
 from qexp import runs
-from qexp.cli.run_names import short_names
+from qexp.cli.run_names import known_options, short_names
 from qexp.cli.run_values import listed_runs
 from qexp.runs.query import Entry
-from qexp.runs.variation import Options
 from qexp.utils.errors import Interrupted, QexpError, UsageError, cannot_write
 from qexp.utils.signals import SIGNALS, handling
 from qexp.utils.text import few, plural, printable
@@ -71,19 +70,11 @@ def has_curves(entry: Entry) -> bool:
 def named_places(entries: Sequence[Entry]) -> dict[str, Path]:
     """Return name -> run directory: what the runs are, with the hash behind it where two would be called alike."""
     listed = listed_runs(entries)
-    known, labels = [_known(run.entry, run.options) for run in listed], [run.entry.label for run in listed]
+    known, labels = [known_options(run.entry, run.options) for run in listed], [run.entry.label for run in listed]
     names = [_file_name(name) for name in short_names(known, labels)]
     doubles = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     named = [f"{name} {entry.key}" if name in doubles else name for name, entry in zip(names, entries, strict=True)]
     return {name: Path(os.path.realpath(entry.path)) for name, entry in zip(named, entries, strict=True)}
-
-
-def _known(entry: Entry, options: Options) -> Options:
-    """Return the options of a run, with what its path tells where its configuration is damaged."""
-    method, _, bits = entry.method.rpartition("-")
-    weight, _, activation = bits.removeprefix("w").partition("a")
-    told = {"dataset": entry.dataset, "model": entry.model, "quantizer": method or bits, "seed": entry.seed}
-    return {**told, "weight_bits": weight or "?", "activation_bits": activation or "?", **options}
 
 
 def _file_name(text: str) -> str:

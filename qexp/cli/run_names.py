@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from qexp.runs.query import Entry
 from qexp.runs.variation import Options, Variation, brief, variation
 from qexp.utils.text import method_label, model_label
 
@@ -14,21 +15,30 @@ def long_names(runs: Sequence[Options]) -> list[str]:
     ]
 
 
-def short_names(runs: Sequence[Options], labels: Sequence[str]) -> list[str]:
+def short_names(runs: Sequence[Options], labels: Sequence[str] | None = None) -> list[str]:
     """Return `daq W2A2 resnet18 x0.5 lr=0.01 seed 0` for each run, for a legend, in whose order seeds are neighbours.
 
     An option is called by as many of its last words as tell it from the others that vary.
 
     Args:
         runs: their options.
-        labels: `daq W2A2` of each, by its result where it has one.
+        labels: `daq W2A2` of each, by its result where it has one; None for what the options say.
     """
     found = variation(runs)
+    labels = [_planned(run) for run in runs] if labels is None else labels
     words = {key: _last_words(key, found.options) for key in found.options}
     return [
         " ".join([*_head(label, run, found), *_rest(run, found, words.get), f"seed {run['seed']}"])
         for label, run in zip(labels, runs, strict=True)
     ]
+
+
+def known_options(entry: Entry, options: Options) -> Options:
+    """Return the options of a run, with what its path tells where its configuration is damaged."""
+    method, _, bits = entry.method.rpartition("-")
+    weight, _, activation = bits.removeprefix("w").partition("a")
+    told = {"dataset": entry.dataset, "model": entry.model, "quantizer": method or bits, "seed": entry.seed}
+    return {**told, "weight_bits": weight or "?", "activation_bits": activation or "?", **options}
 
 
 def _planned(run: Options) -> str:

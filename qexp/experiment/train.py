@@ -34,7 +34,7 @@ from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
-from qexp.utils.printing import say
+from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
 from qexp.utils.text import plural
 
@@ -76,7 +76,7 @@ def train(
         closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
         if not config.is_float:
-            tell(session.coverage.line())
+            mention(console, session.coverage.line(), once=True)
         found = float_net or _float_net(path, session, start, tell)
         _say_what_is_resumed(path, session, checkpointer, tell)
         _check_codes(path, session, checkpointer, start, tell)
@@ -220,7 +220,7 @@ def _callbacks(
     makers: list[Callable[[], Callback]] = [lambda: JsonLines(path / METRICS, sizes.get(METRICS, 0))]
     if config.tracking.tensorboard:
         makers.append(lambda: _tensorboard(path, session, sizes.get(EVENT_FILE, 0)))
-    makers.append(lambda: make_progress(console, epochs=epochs, steps=epochs * per_epoch))
+    makers.append(lambda: make_progress(console, path=path, epochs=epochs, steps=epochs * per_epoch))
     callbacks = []
     for make in makers:
         callbacks.append(make())
