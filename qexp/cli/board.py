@@ -79,16 +79,16 @@ class JobTable(JobLines):
         self._above.head = None
 
     def frame(self, columns: int, lines: int | None) -> Text:
-        """Return the table, and below it how far the job under way is and how long all the rest takes."""
-        row, below = self.row, []
-        if lines is not None and row.is_under_way:
-            left = row.seconds if row.state == RUNNING else None
-            ended, passed = range(self.number + 1), time.monotonic() - self.began
-            if (seconds := self.plan.seconds_left_now(self.trained, ended, passed, left)) is not None:
-                below.append(Text(f"  about {time_span(seconds)} left"))
-            if row.steps:
-                below.insert(0, job_line(row, self.console.options.ascii_only))
-        return job_table(self.rows, columns, lines, below, noun="job")
+        """Return the table, how far the job under way is, and about how long all the rest takes."""
+        row = self.row
+        if lines is None or not row.is_under_way:
+            return job_table(self.rows, columns, lines, noun="job")
+        left = row.seconds if row.state == RUNNING else None
+        ended, passed = range(self.number + 1), time.monotonic() - self.began
+        seconds = self.plan.seconds_left_now(self.trained, ended, passed, left)
+        end = "" if seconds is None else f"; about {time_span(seconds)} left"
+        bar = [job_line(row, self.console.options.ascii_only)] if row.steps else []
+        return job_table(self.rows, columns, lines, noun="job", above=bar, end=end)
 
     def _progress(self, path: Path, epochs: int, steps: int) -> Callback:
         """Return what shows the training of the run in `path` in the row of its job, which may only need its result."""

@@ -15,6 +15,7 @@ UNDER_WAY = (RUNNING, FLOAT_NET)
 
 _HEADERS = ("job", "state", "epoch", "top-1", "time")
 _LESS_IMPORTANT = (4, 2, 3)  # columns left out one after another where a terminal is too narrow
+_LEAST = (0, 9, 5, 7, 11)  # cells of the columns, so that they seldom move
 _LEAST_NAME = 12  # cells of a name for which another column is left out
 _GAP = 3
 _BAR = 20  # cells
@@ -66,28 +67,30 @@ class JobRow:
         return [printable(self.name), printable(self.state), epoch, top1, time]
 
 
-def job_table(rows: Sequence[JobRow], columns: int, lines: int | None, below: Sequence[Text], *, noun: str) -> Text:
+def job_table(
+    rows: Sequence[JobRow], columns: int, lines: int | None, *, noun: str, above: Sequence[Text] = (), end: str = ""
+) -> Text:
     """Return the table of jobs, in lines that a terminal has room for.
 
     Args:
         rows: of all jobs, in their order.
         columns: of the terminal; no line is wider.
         lines: that there is room for; None for all rows.
-        below: what stands below the counts.
         noun: what a row is, `job` or `run`.
+        above: what stands above the last line, which has the counts.
+        end: of the last line.
     """
-    room = len(rows) if lines is None else max(1, lines - 3 - len(below))  # header, rule, counts
-    chosen = shown_rows([row.state for row in rows], room)
-    if len(chosen) < len(rows):
-        chosen = shown_rows([row.state for row in rows], max(1, room - 1))
-    hidden = [row.state for at, row in enumerate(rows) if at not in set(chosen)]
-    found = [*_grid([rows[at] for at in chosen], [row.name for row in rows], columns)] if rows else []
-    if hidden:
+    states = [row.state for row in rows]
+    room = len(rows) if lines is None else lines - 4 - len(above)  # a blank line, header, rule, counts
+    room -= 0 < room < len(rows)  # the counts of those that are not shown
+    chosen = shown_rows(states, max(room, 1))
+    found = [Text(), *_grid([rows[at] for at in chosen], [row.name for row in rows], columns)] if rows else []
+    if hidden := [state for at, state in enumerate(states) if at not in set(chosen)]:
         found.append(Text(f"  and {counts_of(hidden)}", "dim"))
-    total = f"{len(rows):,} {noun}{'' if len(rows) == 1 else 's'}"
-    if rows:
-        found.append(Text(f"  {total}: {counts_of([row.state for row in rows])}"))
-    for line in (found := [*found, *below]):
+    found += [*above, Text(f"  {len(rows):,} {noun}{'s' * (len(rows) != 1)}: {counts_of(states)}{end}")]
+    if lines is not None:
+        del found[: max(len(found) - lines, 0)]  # of a terminal of a few lines
+    for line in found:
         line.truncate(columns, overflow="ellipsis")
     return Text("\n").join(found)
 
@@ -105,13 +108,9 @@ def shown_rows(states: Sequence[str], room: int) -> list[int]:
 
 def counts_of(states: Sequence[str]) -> str:
     """Return `12 done, 3 failed, 1 running, 40 to come`: what ended first, what is to come last."""
-    found = Counter(RUNNING if state == FLOAT_NET else state for state in states)
-    last = {RUNNING: 1, TO_COME: 2}
-    return ", ".join(f"{count:,} {printable(state)}" for state, count in _ordered(found, last))
-
-
-def _ordered(found: Counter[str], last: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(found.items(), key=lambda pair: last.get(pair[0], 0))
+    found, last = Counter(RUNNING if state == FLOAT_NET else state for state in states), (RUNNING, TO_COME)
+    ordered = sorted(found.items(), key=lambda pair: last.index(pair[0]) if pair[0] in last else -1)
+    return ", ".join(f"{count:,} {printable(state)}" for state, count in ordered) or "none"
 
 
 def job_line(row: JobRow, is_ascii: bool) -> Text:
@@ -147,7 +146,9 @@ def _beginning(text: str, cells: int) -> str:
 def _grid(rows: Sequence[JobRow], names: Sequence[str], columns: int) -> list[Text]:
     """Return header, rule and rows; the column of names is as wide as the longest of all rows, where there is room."""
     table = [list(_HEADERS), *(row.cells() for row in rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    widths = [
+        max(least, *map(cell_len, column)) for least, column in zip(_LEAST, zip(*table, strict=True), strict=True)
+    ]
     longest, kept = max(cell_len(printable(name)) for name in names), list(range(len(_HEADERS)))
     widths[0] = max(longest, len(_HEADERS[0]))
 

@@ -81,11 +81,11 @@ class LaunchedTable:
 
     def frame(self, columns: int, lines: int | None) -> Text:
         """Return the table, and about how long all takes that has not ended."""
-        below = []
+        end = ""
         if self._left and lines is not None:
             seconds, when = self._left
-            below.append(Text(f"  about {time_span(max(seconds - (time.monotonic() - when), 0.0))} left"))
-        return job_table([self.rows[at] for at in sorted(self.rows)], columns, lines, below, noun="job")
+            end = f"; about {time_span(max(seconds - (time.monotonic() - when), 0.0))} left"
+        return job_table([self.rows[at] for at in sorted(self.rows)], columns, lines, noun="job", end=end)
 
     def _row(self, number: int, words: Sequence[str]) -> JobRow:
         return self.rows.setdefault(number, JobRow(" ".join(words)))
