@@ -146,9 +146,8 @@ def _beginning(text: str, cells: int) -> str:
 def _grid(rows: Sequence[JobRow], names: Sequence[str], columns: int) -> list[Text]:
     """Return header, rule and rows; the column of names is as wide as the longest of all rows, where there is room."""
     table = [list(_HEADERS), *(row.cells() for row in rows)]
-    widths = [
-        max(least, *map(cell_len, column)) for least, column in zip(_LEAST, zip(*table, strict=True), strict=True)
-    ]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    widths = list(map(max, widths, _LEAST))
     longest, kept = max(cell_len(printable(name)) for name in names), list(range(len(_HEADERS)))
     widths[0] = max(longest, len(_HEADERS[0]))
 

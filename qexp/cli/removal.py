@@ -11,7 +11,7 @@ from qexp.utils.errors import QexpError, UsageError
 from qexp.utils.text import plural, printable, size
 
 
-def remove(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> int:
+def remove_fitting(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> int:
     """Remove the runs that fit, once somebody agrees; return the exit code.
 
     Args:

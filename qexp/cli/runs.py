@@ -23,7 +23,7 @@ from qexp.cli.listing import (
     rows_of,
 )
 from qexp.cli.parser import Parser
-from qexp.cli.removal import remove
+from qexp.cli.removal import remove_fitting
 from qexp.cli.run_values import ListedRun, check_names, in_order, listed_runs
 from qexp.cli.show import page
 from qexp.cli.watch import watch
@@ -69,8 +69,8 @@ NAMES, with commas, are options (recipe.epochs), what summary.json has (top1_har
 hash, run, state, dataset, model, quantizer, bits, seed, size, top-1, float, gap, kB, time; --sort -NAME: falling.
 
 --watch reads the store, and locks nothing: once a second the runs that are running (epochs, top-1 of the last
-evaluation, the time that is left at the pace of the last epochs), and every five seconds what there is besides. It needs
-a terminal, and stays until Ctrl-C, which is its ordinary end: exit code 0.
+evaluation, the time that is left at the pace of the last epochs), and every five seconds what there is besides. It
+needs a terminal, and stays until Ctrl-C, which is its ordinary end: exit code 0.
 
 A run is named by its directory or its hash; show and compare take the beginning of a hash. Exit codes: 0 also where
 nothing fits or the answer is no; 1 something that was to be removed stays; 2 a wrong word: a filter by what no run has,
@@ -92,7 +92,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     if arguments.watch:
         return watch(root, arguments.words, states)
     if arguments.action == "rm":
-        return remove(root, arguments, states)
+        return remove_fitting(root, arguments, states)
     return _list(root, arguments, states)
 
 

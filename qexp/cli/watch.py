@@ -14,7 +14,7 @@ from qexp.cli.pace import stored_pace
 from qexp.cli.run_names import known_options, short_names
 from qexp.cli.run_values import listed_runs
 from qexp.runs import query
-from qexp.runs.query import Entry, number
+from qexp.runs.query import DAMAGED, Entry, number
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import Interrupted, UsageError
 from qexp.utils.text import time_span
@@ -26,7 +26,7 @@ _Stamp = tuple[int, int]  # of a status.json: time and inode
 
 
 class StoreWatch:
-    """The runs of a store that fit, as rows; a run that is not running is read again when its status.json is another.
+    """The runs of a store that fit, as rows; a run that does not run is read again when its status.json is another.
 
     Args:
         root: the store.
@@ -61,8 +61,9 @@ class StoreWatch:
 
     def _read(self, path: Path) -> tuple[_Stamp, Entry]:
         stamp, known = _stamp(path), self._known.get(path)
-        is_as_it_was = known is not None and known[0] == stamp
-        return known if known and is_as_it_was else (stamp, Entry(path, self._trees))
+        if known and known[0] == stamp and known[1].state != DAMAGED:  # which may only not have been readable
+            return known
+        return stamp, Entry(path, self._trees)
 
     def _choose(self) -> None:
         every = [entry for _, entry in self._known.values()]

@@ -1,5 +1,6 @@
 """A terminal: a command that runs on one, and what stands on its screen."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -20,6 +21,8 @@ from support.crashes import Action, command, start_child
 
 _ESCAPE = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])")
 
+_BEGUN = re.compile(r"\x1b(\[[?0-9;]*)?")
+
 
 class Screen:
     """What a terminal shows of what is written to it, with the lines that have scrolled by.
@@ -33,14 +36,16 @@ class Screen:
         self.columns, self.height = columns, height
         self.lines: list[str] = [""]  # all that ever stood there, the screen at the end
         self.row = self.column = 0
-        self.has_cursor = True
+        self.has_cursor, self._rest = True, ""
 
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.lines).rstrip()
 
     def feed(self, text: str) -> None:
-        at = 0
+        """Show what is written; the beginning of an escape sequence waits for its end."""
+        text, at = self._rest + text, 0
+        self._rest = ""
         while at < len(text):
             if text[at] != "\x1b":
                 self._put(text[at])
@@ -48,6 +53,8 @@ class Screen:
             elif found := _ESCAPE.match(text, at):
                 self._obey(found[1], found[2])
                 at = found.end()
+            elif _BEGUN.fullmatch(text, at):
+                self._rest, at = text[at:], len(text)
             else:
                 raise AssertionError(f"an escape sequence that nobody expects: {text[at : at + 12]!r}")
 
@@ -90,6 +97,7 @@ class Terminal:
 
     def __init__(self, *words: str, columns: int = 80, height: int = 24, action: Action | None = None):
         self.screen, self.written = Screen(columns, height), ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._master, slave = pty.openpty()
         self.resize(columns, height)
         self._code: int | None = None
@@ -100,7 +108,7 @@ class Terminal:
             for number in (0, 1, 2):
                 os.dup2(slave, number)
             self._kept = sys.stdout, sys.stderr  # which would close these two descriptors
-            sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+            sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
             os.environ["TERM"] = "xterm-256color"
 
         self.pid = start_child(action or command(words), Path.cwd(), on_the_terminal)
@@ -125,7 +133,7 @@ class Terminal:
                 break
             if not found:
                 break
-            text = found.decode()  # rich writes whole letters
+            text = self._decode(found)
             self.written += text
             self.screen.feed(text)
         return self.screen.text
