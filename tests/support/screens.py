@@ -92,10 +92,18 @@ class Terminal:
         words: of the command.
         columns: of the terminal.
         height: of it, in lines.
+        term: what kind of terminal it says that it is.
         action: what is carried out in place of the command.
     """
 
-    def __init__(self, *words: str, columns: int = 80, height: int = 24, action: Action | None = None):
+    def __init__(
+        self,
+        *words: str,
+        columns: int = 80,
+        height: int = 24,
+        term: str = "xterm-256color",
+        action: Action | None = None,
+    ):
         self.screen, self.written = Screen(columns, height), ""
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._master, slave = pty.openpty()
@@ -109,7 +117,7 @@ class Terminal:
                 os.dup2(slave, number)
             self._kept = sys.stdout, sys.stderr  # which would close these two descriptors
             sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1) for number in (1, 2))
-            os.environ["TERM"] = "xterm-256color"
+            os.environ["TERM"] = term
 
         self.pid = start_child(action or command(words), Path.cwd(), on_the_terminal)
         os.close(slave)
