@@ -2,7 +2,8 @@
 
 last.pt            the latest state of a training; of a finished run its network alone
 previous.pt        the state before that, while the run is not finished
-best.pt            the network with the highest hard top-1, on held-out images if any, up to the state in last.pt
+best.pt            the network with the highest hard top-1, on held-out images if any, up to the state in last.pt;
+                   where bit-widths are learned, among those that have the latest ones
 best-previous.pt   the one before that, while the run is not finished
 """
 
@@ -40,6 +41,7 @@ class Checkpointer(NoCheckpointer):
         steps: steps between states, 0 for none because of steps.
         seconds: seconds between states, 0 for none because of time.
         codes: returns the codes of a network's weights, by layer.
+        bits: returns the bit-widths that a network has learned, by layer: one of others is another network.
         warn: is told in one line of what is damaged.
     """
 
@@ -51,13 +53,15 @@ class Checkpointer(NoCheckpointer):
         steps: int = 0,
         seconds: float = 0.0,
         codes: Callable[[nn.Module], Mapping[str, Tensor]] = lambda _: {},
+        bits: Callable[[nn.Module], Mapping[str, tuple[int, int]]] = lambda _: {},
         warn: Callable[[str], None] = lambda _: None,
     ):
         self.directory, self.identity, self.steps, self.seconds = directory, dict(identity), steps, seconds
         self.best_top1, self.best_soft, self.best_epoch = -1.0, -1.0, 0
         self.best_score = -1.0  # what it was chosen by: top-1 on held-out images where there are any, else best_top1
         self.callbacks: Sequence[Callback] = ()
-        self._warn, self._codes = warn, codes
+        self.best_bits: Mapping[str, tuple[int, int]] = {}
+        self._warn, self._codes, self._bits = warn, codes, bits
         self.resumed_at: list[int] = []  # steps at which a new process resumed
         self._pending: dict[str, Any] | None = None  # a best network that is not on the disk yet
         self._time_before = 0.0
@@ -86,6 +90,7 @@ class Checkpointer(NoCheckpointer):
         state.load_state_dict(self.found["training"])
         self.best_top1, self.best_soft, self.best_epoch = self.found["best"]
         self.best_score = self.found.get("best_score", self.best_top1)
+        self.best_bits = self.found.get("best_bits", {})
         self.resumed_at = [*self.found["resumed_at"], state.done]
         self._time_before, self._saved_step = self.found["time_seconds"], state.done
         self._files = dict(self.found["files"])
@@ -134,8 +139,9 @@ class Checkpointer(NoCheckpointer):
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         if not record.hard or not record.soft:
             return
-        if (score := (record.held_out or record.hard).top1) > self.best_score:
-            self.best_score = score
+        score, bits = (record.held_out or record.hard).top1, dict(self._bits(model))
+        if score > self.best_score or bits != self.best_bits:
+            self.best_score, self.best_bits = score, bits
             self.best_top1, self.best_soft, self.best_epoch = record.hard.top1, record.soft.top1, record.epoch
             network = to_cpu(model.state_dict())
             values = (network, record.epoch, record.hard.top1, self.identity, self._codes(model))
@@ -167,6 +173,7 @@ class Checkpointer(NoCheckpointer):
             "training": state.state_dict(),
             "best": (self.best_top1, self.best_soft, self.best_epoch),
             "best_score": self.best_score,
+            "best_bits": self.best_bits,
             "files": {**self._files, **now},
             "resumed_at": self.resumed_at,
             "time_seconds": self.time_seconds,

@@ -11,7 +11,7 @@ from qexp import quantizers, runs
 from qexp.config.config import Config
 from qexp.config.places import data_root
 from qexp.data.batches import count_batches
-from qexp.engine.checkpointer import LAST, option_differences, read_checkpoint
+from qexp.engine.checkpointer import BEST, LAST, option_differences, read_checkpoint
 from qexp.engine.early_stop import EarlyStop
 from qexp.experiment.build import Parts, build_covered
 from qexp.experiment.float_net import FloatNet
@@ -94,7 +94,7 @@ def recovered_summary(path: Path, config: Config, parts: Parts, float_net: Float
         model,
         config,
         last,
-        _course(records),
+        _course(records, _epoch_of_best(path)),
         train_images=images,
         float_net=float_net,
         env=env,
@@ -129,10 +129,17 @@ def _record(values: Mapping[str, Any]) -> EpochRecord:
     return record
 
 
-def _course(records: Mapping[int, EpochRecord]) -> _Course:
-    """Return the best epoch as the checkpointer finds it, the first of several, and the time of all epochs."""
+def _epoch_of_best(path: Path) -> int | None:
+    with suppress(UsageError):
+        epoch = read_checkpoint(path / BEST).get("epoch")
+        return epoch if type(epoch) is int else None
+    return None
+
+
+def _course(records: Mapping[int, EpochRecord], known: int | None) -> _Course:
+    """Return the best epoch, the known one or else the first with the highest accuracy, and the time of all epochs."""
     best, top1, score, soft = 0, -1.0, -1.0, -1.0
-    for epoch in sorted(records):
+    for epoch in [known] if known is not None and known in records else sorted(records):
         hard, own_soft, held_out = records[epoch].hard, records[epoch].soft, records[epoch].held_out
         if hard and own_soft and (held_out or hard).top1 > score:
             best, top1, score, soft = epoch, hard.top1, (held_out or hard).top1, own_soft.top1

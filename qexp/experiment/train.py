@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from qexp import quantizers, runs
@@ -30,7 +31,7 @@ from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
 from qexp.runs.variation import OptionReader, brief, options_of_methods
-from qexp.tracking import EVENT_FILE, JsonLines, TensorBoard, make_progress
+from qexp.tracking import EVENT_FILE, JsonLines, LayerLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
@@ -38,7 +39,7 @@ from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
 from qexp.utils.text import plural
 
-METRICS = "metrics.jsonl"
+METRICS, LAYERS = "metrics.jsonl", "layers.jsonl"
 
 
 def train(
@@ -78,10 +79,10 @@ def train(
         if not config.is_float:
             mention(console, session.coverage.line(), once=True)
         found = float_net or _float_net(path, session, start, tell)
-        _say_what_is_resumed(path, session, checkpointer, tell)
-        _check_codes(path, session, checkpointer, start, tell)
-        callbacks = _callbacks(path, session, checkpointer, console, closing)
-        ready = _prepared_fit(session, callbacks, checkpointer)
+        _say_how_it_begins(path, session, checkpointer, start, tell)
+        meter = _calibrated_meter(session, is_new=is_new)
+        callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
+        ready = _prepared_fit(session, callbacks, checkpointer, meter)
         with session.stop.deferred():
             last = with_new_norms(session, _said(ready(), session, tell), path, callbacks)
             firmness = session_firmness(session) if config.firmness else None
@@ -147,6 +148,7 @@ def _checkpointer(path: Path, config: Config, tell: Callable[[str], None]) -> Ch
         steps=often.steps,
         seconds=often.seconds,
         codes=quantizers.packed_codes,
+        bits=quantizers.learned_bits,
         warn=tell,
     )
 
@@ -159,11 +161,18 @@ def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) ->
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
 
-def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Checkpointer) -> Callable[[], EpochRecord]:
-    """Return `fit` with all its arguments, the network calibrated unless a saved state or its start has the ranges."""
+def _calibrated_meter(session: Session, *, is_new: bool) -> quantizers.OscillationMeter:
+    """Return a meter of codes; the network is calibrated before, unless a saved state or its start has the ranges."""
+    if not session.is_calibrated and is_new:
+        quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
+    return quantizers.OscillationMeter(session.model)
+
+
+def _prepared_fit(
+    session: Session, callbacks: list[Callback], checkpointer: Checkpointer, meter: quantizers.OscillationMeter
+) -> Callable[[], EpochRecord]:
+    """Return `fit` with all its arguments."""
     config, model = session.config, session.model
-    if not session.is_calibrated and checkpointer.found is None:
-        quantizers.calibrate(model, next(iter(session.train_batches.epoch(0)))[0])
     return partial(
         fit,
         model,
@@ -176,11 +185,18 @@ def _prepared_fit(session: Session, callbacks: list[Callback], checkpointer: Che
         patience=config.recipe.patience,
         eval_interval=config.tracking.eval_interval,
         stuck_after=config.stuck_after,
-        oscillation=quantizers.OscillationMeter(model),
+        oscillation=meter,
         callbacks=callbacks,
         checkpointer=checkpointer,
         check_stop=session.stop.check,
     )
+
+
+def _say_how_it_begins(
+    path: Path, session: Session, checkpointer: Checkpointer, start: Path | None, tell: Callable[[str], None]
+) -> None:
+    _say_what_is_resumed(path, session, checkpointer, tell)
+    _check_codes(path, session, checkpointer, start, tell)
 
 
 def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, tell: Callable[[str], None]) -> None:
@@ -212,28 +228,45 @@ def _check_codes(
 
 
 def _callbacks(
-    path: Path, session: Session, checkpointer: Checkpointer, console: Console, closing: ExitStack
+    path: Path,
+    session: Session,
+    checkpointer: Checkpointer,
+    meter: quantizers.OscillationMeter,
+    console: Console,
+    closing: ExitStack,
 ) -> list[Callback]:
     """Return what watches a training, each to be closed by `closing`."""
     config, sizes = session.config, checkpointer.files
-    epochs, per_epoch = config.recipe.epochs, len(session.train_batches)
-    makers: list[Callable[[], Callback]] = [lambda: JsonLines(path / METRICS, sizes.get(METRICS, 0))]
+    callbacks: list[Callback] = []
+
+    def add(one: Callback) -> None:
+        callbacks.append(one)
+        closing.callback(one.close)
+
+    add(JsonLines(path / METRICS, sizes.get(METRICS, 0)))
+    layers: LayerLines | None = None
+    if not config.is_float:
+        report, is_begun = partial(_layer_report, session.model, meter), checkpointer.found is not None
+        add(layers := LayerLines(path / LAYERS, sizes.get(LAYERS, 0), report=report, is_begun=is_begun))
     if config.tracking.tensorboard:
-        makers.append(lambda: _tensorboard(path, session, sizes.get(EVENT_FILE, 0)))
-    makers.append(lambda: make_progress(console, path=path, epochs=epochs, steps=epochs * per_epoch))
-    callbacks = []
-    for make in makers:
-        callbacks.append(make())
-        closing.callback(callbacks[-1].close)
+        add(_tensorboard(path, session, sizes.get(EVENT_FILE, 0), lambda: layers.values if layers else {}))
+    epochs, per_epoch = config.recipe.epochs, len(session.train_batches)
+    add(make_progress(console, path=path, epochs=epochs, steps=epochs * per_epoch))
     checkpointer.callbacks = tuple(callbacks)
     return callbacks
+
+
+def _layer_report(model: nn.Module, meter: quantizers.OscillationMeter) -> dict[str, float]:
+    """Return what the quantizers of all layers tell, how far weights are from their levels, and how many moved."""
+    errors = {f"{name}/weight/error": error for name, error in quantizers.quantization_errors(model).items()}
+    return {**quantizers.stats(model), **errors, **meter.layers}
 
 
 def _in_cells(options: Mapping[str, Any]) -> dict[str, int | float | str]:
     return {key: value if isinstance(value, int | float) else brief(value) for key, value in options.items()}
 
 
-def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
+def _tensorboard(path: Path, session: Session, at: int, stats: Callable[[], Mapping[str, float]]) -> TensorBoard:
     config, model = session.config, session.model
     flat = {key: value for key, value in OptionReader().options(config.tree).items() if value is not None}
     flat |= {
@@ -250,7 +283,7 @@ def _tensorboard(path: Path, session: Session, at: int) -> TensorBoard:
         columns=_in_cells(options_of_methods()),
         step_interval=config.tracking.step_interval,
         histogram_interval=config.tracking.histogram_interval,
-        stats=partial(quantizers.stats, model),
+        stats=stats,
         weights=lambda: {
             name: p.detach() for name, p in model.named_parameters() if name.endswith("weight") and p.dim() > 1
         },

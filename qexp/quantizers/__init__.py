@@ -26,8 +26,10 @@ from qexp.quantizers.fp import FP
 from qexp.quantizers.freezing import FIRST_THRESHOLD, Freezing
 from qexp.quantizers.inspection import (
     has_soft_form,
+    learned_bits,
     learns_bits,
     present_coverage,
+    quantization_errors,
     stats,
     weight_levels,
     weight_memory_bytes,
@@ -77,6 +79,7 @@ __all__ = [
     "has_running_statistics",
     "has_soft_form",
     "kept_norms",
+    "learned_bits",
     "learns_bits",
     "named_quantizers",
     "pack_codes",
@@ -86,6 +89,7 @@ __all__ = [
     "parameter_roles",
     "penalty",
     "present_coverage",
+    "quantization_errors",
     "quantize",
     "quantize_layer",
     "quantized_layers",

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import FLOAT_BITS, Part, Quantizer
+from qexp.quantizers.base import FLOAT_BITS, TINY, Part, Quantizer
 from qexp.quantizers.channels import channel_axis, values_at
 from qexp.quantizers.convert import named_quantizers, quantized_layers
 from qexp.quantizers.coverage import Coverage
 from qexp.quantizers.layers import QuantLayer
+from qexp.quantizers.numerics import as_double
 
 
 def has_soft_form(model: nn.Module) -> bool:
@@ -18,6 +19,12 @@ def has_soft_form(model: nn.Module) -> bool:
 def learns_bits(model: nn.Module) -> bool:
     """Whether the widths of some layers are a part of the state, and may be others than those it was made with."""
     return any(type(quantizer).bits is not Quantizer.bits for _, quantizer in named_quantizers(model))
+
+
+def learned_bits(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return layer -> the bits of its weight and input now, where the network learns some of them, else nothing."""
+    layers = quantized_layers(model) if learns_bits(model) else ()
+    return {name: (layer.weight_bits, layer.input_bits) for name, layer in layers}
 
 
 def present_coverage(model: nn.Module, coverage: Coverage) -> Coverage:
@@ -40,6 +47,24 @@ def stats(model: nn.Module) -> dict[str, float]:
         return {}
     values = torch.stack([value.float() for value in named.values()]).tolist()
     return dict(zip(named, values, strict=True))
+
+
+@torch.no_grad()
+def quantization_errors(model: nn.Module) -> dict[str, float]:
+    """Return for each layer with quantized weights the root of sum (w - Q(w))^2 / sum w^2, when hard.
+
+    Q(w) is in the units of the weight: what a code stands for, also where a layer learns its scale elsewhere (DAQ).
+    """
+    found: dict[str, Tensor] = {}
+    for name, layer in quantized_layers(model):
+        if (quantizer := layer.weight_quantizer) is None:
+            continue
+        weight = as_double(layer.weight.detach())
+        codes, levels = quantizer.codes(layer.weight)
+        bins = quantizer.bins(layer.weight)
+        error = weight - as_double(values_at(levels if bins is None else bins.centers, codes))
+        found[name] = error.square().sum().div(weight.square().sum().clamp_min(TINY)).sqrt()
+    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True)) if found else {}
 
 
 @torch.no_grad()

@@ -46,12 +46,17 @@ class OscillationMeter:
 
     Args:
         model: with its quantizers; a float net has no codes, and nothing is measured.
+
+    Attributes:
+        layers: `layer/weight/changed` and `layer/weight/turned_back` -> percent of its weights, as measured the last
+            time; empty where nothing was.
     """
 
     def __init__(self, model: nn.Module):
         self.model = model
         self._codes: dict[str, Tensor] = {}  # layer -> codes of the last time
         self._directions: dict[str, Tensor] = {}
+        self.layers: Mapping[str, float] = {}
 
     @torch.no_grad()
     def measure(self) -> Mapping[str, float] | None:
@@ -71,7 +76,13 @@ class OscillationMeter:
             counts.append(torch.stack([moved.changed.sum(), moved.turned_back.sum()]))
         if is_first:
             return None
-        changed, turned_back = torch.stack(counts).sum(0).tolist()
+        moved_codes: list[list[int]] = torch.stack(counts).tolist()
+        self.layers = {
+            f"{name}/weight/{what}": 100 * count / found[name].numel()
+            for name, own in zip(found, moved_codes, strict=True)
+            for what, count in zip(("changed", "turned_back"), own, strict=True)
+        }
+        changed, turned_back = map(sum, zip(*moved_codes, strict=True))
         weights = sum(codes.numel() for codes in found.values())
         crowd = crowds(list(nearest_thresholds(self.model).values()))
         return {"changed": 100 * changed / weights, "turned_back": 100 * turned_back / weights, **crowd}

@@ -1,7 +1,7 @@
 """The run store: where a run lives, who may write there, and what state it is in.
 
 <store>/<dataset>/<model>/<quantizer>-w2a2/s0-<hash8>/
-    config.yaml  env.json  status.json  metrics.jsonl  events...  last.pt  best.pt  summary.json  lock
+    config.yaml  env.json  status.json  metrics.jsonl  layers.jsonl  events...  last.pt  best.pt  summary.json  lock
 
 A run is done when it has its summary.json, which is written after everything that it tells of.
 """
@@ -38,7 +38,7 @@ _TEXTS = ("dataset", "model", "quantizer", "protocol")
 DEPTH = 4  # folders from the store to a run, its own included
 # What a run directory holds; under `.tmp` while it is written.
 OWN = re.compile(
-    r"(config\.yaml|(env|status|start|summary)\.json|metrics\.jsonl|error\.txt|lock(\.held(\.\d+)?)?"
+    r"(config\.yaml|(env|status|start|summary)\.json|(metrics|layers)\.jsonl|error\.txt|lock(\.held(\.\d+)?)?"
     r"|(last|previous|best|best-previous)\.pt|events\.out\.tfevents\..+)(\.tmp)?"
 )
 

@@ -145,3 +145,19 @@ def test_checkpoints_keep_last_and_best(tmp_path):
     assert all(torch.equal(value, last["model"][key]) for key, value in model.state_dict().items())
     assert not torch.equal(best["model"]["weight"], last["model"]["weight"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+
+
+def test_the_best_network_is_one_of_the_latest_widths(tmp_path: Path) -> None:
+    """Where bit-widths are learned, an earlier network of more bits is another one; its accuracy is not kept."""
+    widths = iter([{"0": (4, 4)}, {"0": (3, 4)}, {"0": (3, 4)}, {"0": (3, 4)}])
+    keeper, model = Checkpointer(tmp_path, identity={}, bits=lambda _: next(widths)), nn.Linear(4, 3)
+    scores = iter([90.0, 60.0, 80.0, 70.0])
+
+    def score() -> tuple[Metrics, Metrics]:
+        metrics = Metrics(1.0, next(scores), 90.0, 10)
+        return metrics, metrics
+
+    run_fit(model, epochs=4, evaluate=score, checkpointer=keeper)
+    assert (keeper.best_epoch, keeper.best_top1) == (3, 80.0)
+    assert read_checkpoint(tmp_path / "best.pt")["epoch"] == 3
+    assert read_checkpoint(tmp_path / "last.pt")["best_bits"] == {"0": (3, 4)}

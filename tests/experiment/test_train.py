@@ -21,6 +21,7 @@ def test_a_run_directory_holds_what_the_design_says(sweep: Sweep) -> None:
         "status.json",
         "summary.json",
         "metrics.jsonl",
+        "layers.jsonl",
         "last.pt",
         "best.pt",
         "lock",

@@ -40,6 +40,9 @@ KILLS: dict[str, Prepare] = {
     "in the middle of a line of metrics": kill_at(
         Journal, "write", 2, when=lambda self, _: self.path.name == "metrics.jsonl", before=half_a_line
     ),
+    "in the middle of a line of layers": kill_at(
+        Journal, "write", 3, when=lambda self, _: self.path.name == "layers.jsonl", before=half_a_line
+    ),
     "in the middle of a record of TensorBoard": kill_at(
         Journal, "write", 60, when=lambda self, _: "tfevents" in self.path.name, before=half_a_line
     ),

@@ -60,11 +60,13 @@ def test_percentages_are_of_all_quantized_weights():
     share = pytest.approx(100 * 576 / 1600)
     assert found[0] is None
     assert [(one["changed"], one["turned_back"]) for one in found[1:]] == [(share, 0.0), (share, share), (share, share)]
+    whole = {"2/weight/changed": 100.0, "2/weight/turned_back": 100.0, "7/weight/changed": 0.0}
+    assert meter.layers == {**whole, "7/weight/turned_back": 0.0}
 
 
 def test_a_float_net_has_nothing_to_measure():
     meter = OscillationMeter(network())
-    assert [meter.measure(), meter.measure(), meter.state_dict()] == [None, None, {}]
+    assert [meter.measure(), meter.measure(), meter.state_dict(), meter.layers] == [None, None, {}, {}]
 
 
 @names

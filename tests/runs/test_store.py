@@ -143,13 +143,22 @@ def test_clear_removes_first_what_makes_a_run_done_or_lets_it_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that is killed in the middle leaves nothing that looks done, and nothing half to go on from."""
-    names = ("config.yaml", "best.pt", "env.json", "last.pt", "metrics.jsonl", "status.json", "summary.json")
+    names = (
+        "config.yaml",
+        "best.pt",
+        "env.json",
+        "last.pt",
+        "layers.jsonl",
+        "metrics.jsonl",
+        "status.json",
+        "summary.json",
+    )
     for name in (*names, "lock"):
         (tmp_path / name).write_text("x")
     order, real = [], Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda path, **options: (order.append(path.name), real(path, **options)))
     runs.clear(tmp_path, keep=("status.json",))
-    assert order == ["summary.json", "best.pt", "last.pt", "config.yaml", "env.json", "metrics.jsonl"]
+    assert order == ["summary.json", "best.pt", "last.pt", "config.yaml", "env.json", "layers.jsonl", "metrics.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "status.json"]
 
 

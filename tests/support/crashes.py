@@ -133,6 +133,7 @@ def events(path: Path) -> list[tuple[str, int, bytes]]:
 def result(path: Path) -> dict[str, Any]:
     """Return all that a finished run consists of and that has to be equal; raises where something is missing."""
     lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    layers = path / "layers.jsonl"
     summary = json.loads((path / "summary.json").read_text())
     del summary["git"]  # the code may be edited while tests run
     return {
@@ -142,6 +143,7 @@ def result(path: Path) -> dict[str, Any]:
         "best.pt": (path / "best.pt").read_bytes(),
         "best epoch": read_checkpoint(path / "best.pt")["epoch"],
         "metrics.jsonl": without_time(lines),
+        "layers.jsonl": layers.read_text() if layers.exists() else None,
         "summary.json": without_time(summary),
         "events": events(path),
     }

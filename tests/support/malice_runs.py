@@ -11,7 +11,7 @@ from support.malice_yaml import encoded, text
 
 Files = dict[str, Content]
 RECORDS = (
-    *("summary.json", "summary.json", "status.json", "status.json", "env.json", "metrics.jsonl"),
+    *("summary.json", "summary.json", "status.json", "status.json", "env.json", "metrics.jsonl", "layers.jsonl"),
     *("config.yaml", "config.yaml"),
 )
 NAMES = (
@@ -60,7 +60,7 @@ def _said(draw: random.Random, name: str, before: bytes) -> bytes:
         return encoded(draw, text(draw)) if kind < 0.4 else _option(draw, before)
     if kind < 0.3:
         return draw.choice(TEXTS_OF_JSON)
-    lines = before.splitlines() if name == "metrics.jsonl" else [before]
+    lines = before.splitlines() if name.endswith(".jsonl") else [before]
     return b"\n".join(_json(draw, line) for line in lines or [b"{}"]) + b"\n"
 
 
