@@ -111,6 +111,7 @@ class Terminal:
         self._code: int | None = None
 
         def on_the_terminal() -> None:
+            os.close(self._master)  # else the terminal would never be gone
             os.setsid()
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
             for number in (0, 1, 2):
