@@ -201,10 +201,18 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
         case Bars():
             axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=label)
         case Surface():
-            shades = axes.contourf(mark.x, mark.y, mark.z, levels=14, cmap="cividis")
-            axes.contour(mark.x, mark.y, mark.z, levels=14, colors="#000000", linewidths=0.3)
+            levels = 14 if mark.limits is None else _steps(*mark.limits)
+            shades = axes.contourf(mark.x, mark.y, mark.z, levels=levels, cmap="cividis")
+            axes.contour(mark.x, mark.y, mark.z, levels=levels, colors="#000000", linewidths=0.3)
             figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(printable(mark.label), fontsize=7)
             axes.set_aspect("equal")
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Return the round values that shades between two values end at, about 14 of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(value) for value in MaxNLocator(15, min_n_ticks=2).tick_values(low, high)]
 
 
 def _write_around(figure: Any, axes: Any, chart: Chart, panels: float) -> None:
