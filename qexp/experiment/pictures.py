@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from qexp.figures import attention, chart, drawing, transfer
-from qexp.figures.weights import weights_chart
+from qexp.figures.weight_panels import weights_chart
 from qexp.quantizers import Quantizer, quantized_layers
 from qexp.runs.epoch_records import layer_reports
 from qexp.utils.text import one_line

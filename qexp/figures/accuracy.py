@@ -32,7 +32,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Line:
+class MethodLine:
     """A method: groups of runs, each of which differs in the seed alone.
 
     Attributes:
@@ -55,7 +55,7 @@ class Subject:
     """
 
     title: str
-    lines: Sequence[Line]
+    lines: Sequence[MethodLine]
     floats: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
@@ -135,7 +135,7 @@ def _marks(subject: Subject, interval: Interval) -> list[Mark]:
     return marks
 
 
-def _line(line: Line, interval: Interval) -> list[Mark]:
+def _line(line: MethodLine, interval: Interval) -> list[Mark]:
     groups = sorted(line.groups, key=lambda group: fmean(run.cost for run in group))
     costs, means = ([fmean(getattr(run, key) for run in group) for group in groups] for key in ("cost", "top1"))
     marks: list[Mark] = [Curve(line.label, costs, means)] if len(groups) > 1 else []

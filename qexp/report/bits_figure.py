@@ -4,8 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from qexp.figures import Chart
-from qexp.figures.accuracy import INTERVALS, Interval, Line, Measured, Subject, accuracy_chart
+from qexp.figures import INTERVALS, Chart, Interval, Measured, MethodLine, Subject, accuracy_chart
 from qexp.report.catalogue import Request
 from qexp.report.series import commits_note, groups_of, selected_runs, series_of, series_over_bits, subject_of
 from qexp.runs.measured_bits import MEANS, bits_of_layers
@@ -85,7 +84,7 @@ def _subject(entries: Sequence[Entry], floats: Sequence[Entry], known: Mapping[P
             [Measured(known[run.entry.path], _top1(run.entry), _note(run.entry)) for run in group]
             for group in groups_of(series)
         ]
-        lines.append(Line(series.label, groups))
+        lines.append(MethodLine(series.label, groups))
     title = subject_of(entries[:1])
     own = [entry for entry in floats if subject_of([entry]) == title]
     return Subject(title, lines, _of_floats(own) if own else _recorded_floats(entries))

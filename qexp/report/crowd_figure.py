@@ -1,7 +1,6 @@
 """`qexp plot crowd RUN`: how many weights lie how near to a threshold."""
 
-from qexp.figures import Chart
-from qexp.figures.crowd import crowd_chart
+from qexp.figures import Chart, crowd_chart
 from qexp.quantizers import nearest_thresholds
 from qexp.report.catalogue import Request
 from qexp.report.run_network import network_of

@@ -1,7 +1,6 @@
 """`qexp plot layers RUN`: width, size and quantization error of each layer."""
 
-from qexp.figures import Chart
-from qexp.figures.layer_bars import LayerRow, layers_chart
+from qexp.figures import Chart, LayerRow, layers_chart
 from qexp.quantizers import quantization_errors
 from qexp.report.catalogue import Request
 from qexp.report.run_network import network_of

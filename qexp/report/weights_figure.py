@@ -1,7 +1,7 @@
 """`qexp plot weights RUN`: the weights of each layer on their levels."""
 
 from qexp.figures import Chart
-from qexp.figures.weights import weights_chart
+from qexp.figures.weight_panels import weights_chart
 from qexp.quantizers import quantized_layers
 from qexp.report.catalogue import Request
 from qexp.report.run_network import network_of

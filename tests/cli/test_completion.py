@@ -46,7 +46,7 @@ REPLIES = [
     ("qexp plot bits x", "x="),
     ("qexp plot curves quantizer=da", "quantizer=daq"),
     ("qexp plot weights abc", "abcdefgh"),
-    ("qexp plot weights ch", "checkpoint. checkpoint="),
+    ("qexp plot weights ch", "channels_last= checkpoint. checkpoint="),
     ("qexp plot nosuch ", ""),
     ("qexp completion z", "zsh"),
     ("qexp mo", "models"),

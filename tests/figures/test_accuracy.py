@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from qexp.figures import Band, Curve, Dots
-from qexp.figures.accuracy import Line, Measured, Subject, accuracy_chart, half_width, t_factor
+from qexp.figures.accuracy import Measured, MethodLine, Subject, accuracy_chart, half_width, t_factor
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 30, 200])
@@ -28,7 +28,7 @@ def test_an_interval_is_the_deviation_or_that_of_the_mean() -> None:
 
 def test_runs_are_dots_means_rings_with_intervals_and_float_a_line() -> None:
     runs = [Measured(2, 97.0, "a"), Measured(2, 98.0, "b"), Measured(2, 99.5, "c")]
-    subject = Subject("net", [Line("daq", [[Measured(4, 99.0, "d")], runs])], {"float": [99.0, 99.4]})
+    subject = Subject("net", [MethodLine("daq", [[Measured(4, 99.0, "d")], runs])], {"float": [99.0, 99.4]})
     (panel,) = accuracy_chart("bits", [subject], "bits").panels
     band, line, curve, rings, dots = panel.marks
     assert [type(mark) for mark in panel.marks] == [Band, Curve, Curve, Dots, Dots]
@@ -48,7 +48,7 @@ def test_runs_are_dots_means_rings_with_intervals_and_float_a_line() -> None:
 
 
 def test_single_runs_have_no_intervals_and_sizes_no_names() -> None:
-    subject = Subject("net", [Line("daq", [[Measured(189.7, 97.0)], [Measured(300.5, 98.0)]])])
+    subject = Subject("net", [MethodLine("daq", [[Measured(189.7, 97.0)], [Measured(300.5, 98.0)]])])
     chart = accuracy_chart("size", [subject], "kB", caption=["said"])
     assert [type(mark) for mark in chart.panels[0].marks] == [Curve, Dots]
     assert (chart.panels[0].x_names, chart.caption) == ({}, ["said"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qexp.figures.weights import BINS, weights_chart, weights_panel
+from qexp.figures.weight_panels import BINS, weights_chart, weights_panel
 from qexp.quantizers import DAQ, STE
 from support import methods
 
