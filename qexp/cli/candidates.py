@@ -54,6 +54,12 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         **dict.fromkeys(("--sort", "--columns", "--group"), NAMES),
         **dict.fromkeys(("--runs-dir", "--links"), ()),
     },
+    "report": {
+        **dict.fromkeys(("--help", "--debug")),
+        "--state": STATES,
+        "--protocol": ("paper", "short", "smoke"),
+        **dict.fromkeys(("--to", "--runs-dir", "--rows", "--seeds", "--config-dir"), ()),
+    },
     "plot": {**dict.fromkeys(("--help", "--debug")), **dict.fromkeys(("--to", "--runs-dir", "--data-dir"), ())},
     "models": {**dict.fromkeys(("--help", "--coverage", "--debug")), "--config-dir": ()},
     "new": {**dict.fromkeys(("--help", "--debug")), "--to": ()},
@@ -119,6 +125,10 @@ def _of_runs(rest: Sequence[str], word: str) -> Iterable[str]:
     return [*actions, *_hashes(rest), *pairs]
 
 
+def _of_report(rest: Sequence[str], word: str) -> Iterable[str]:
+    return [*_of_table(rest, word), *_hashes(rest)]
+
+
 def _of_plot(rest: Sequence[str], word: str) -> Iterable[str]:
     words = [one for one in rest if not one.startswith("-")]
     if not words:
@@ -137,6 +147,7 @@ _OF_COMMANDS: Mapping[str, Callable[[Sequence[str], str], Iterable[str]]] = {
     "eval": _of_eval,
     "table": _of_table,
     "runs": _of_runs,
+    "report": _of_report,
     "plot": _of_plot,
     "models": lambda rest, word: (*choices("model"), *_of_train(rest, word)),
     "new": lambda rest, word: () if rest else KINDS,

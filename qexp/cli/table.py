@@ -2,12 +2,10 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from qexp.cli.board import showing
 from qexp.cli.checks import check_jobs
 from qexp.cli.parser import Parser
 from qexp.cli.progress import plan_of
@@ -28,7 +26,8 @@ from qexp.tables import (
     find_table,
     join,
     missing_runs,
-    protocols,
+    protocol_named,
+    seeds_named,
     table_names,
     time_needed,
 )
@@ -58,7 +57,7 @@ def main(words: Sequence[str], *, debug: bool = False, folder: Path | None = Non
         folders.append(Path(arguments.config_dir) / "paper")
     names = [word for word in arguments.words if "=" not in word]
     overrides = tuple(word for word in arguments.words if "=" in word)
-    request = TableRequest(arguments.rows, _seeds(arguments.seeds), _protocol(arguments.protocol), overrides)
+    request = TableRequest(arguments.rows, seeds_named(arguments.seeds), protocol_named(arguments.protocol), overrides)
     if len(names) > 1:
         raise UsageError(f"{' '.join(names)}: one table at a time; options have the form key=value")
     if not names and (arguments.run or arguments.dry_run or arguments.rows):
@@ -130,22 +129,6 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def _seeds(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    words = text.split(",")
-    if not all(word.isascii() and word.isdigit() for word in words) or len(set(map(int, words))) < len(words):
-        raise UsageError(f"--seeds {text}: must be different whole numbers, such as 0,1,2")
-    return tuple(map(int, words))
-
-
-def _protocol(name: str) -> str:
-    known = protocols()
-    if name not in known:
-        raise UsageError(f"--protocol {name}: no such protocol{suggest(name, known)}; there are {', '.join(known)}")
-    return name
-
-
 # Training what is missing
 
 
@@ -162,24 +145,23 @@ def _check(joined: JoinedTable, *, fetch: bool) -> list[str]:
 
 def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:
     """Train what is missing and return how many runs failed."""
-    console = Console(stderr=format != "text")  # stdout is for the table
     missing, failures = joined.missing(), 0
     plan = plan_of([run.config for _, run in missing], [line.row.id for line, _ in missing])
-    trained: list[float] = []
-    for number, (line, run) in enumerate(missing):
-        say(console, f"\n{plan.head(number, seconds=plan.seconds_left(trained, range(number)))}")
-        began = time.monotonic()
-        try:
-            outcome = run_experiment(run.config, console, debug=debug)
-        except QexpError as error:
-            outcome = RunOutcome("failed", str(run.path), message=str(error))
-        trained += [time.monotonic() - began] if outcome.state == "done" else []
-        if outcome.state in FAILED:
-            failures += 1
-            message = f"{line.row.id}, seed {run.config.seed}, {outcome.state}: {outcome.message}"
-            print(f"qexp table: {message}  ({outcome.path})", file=sys.stderr, flush=True)
-        elif outcome.state == "locked":
-            say(console, outcome.message)
+    names = [f"{line.row.id} seed {run.config.seed}" for line, run in missing]
+    with showing(plan, names, stderr=format != "text") as shown:  # stdout is for the table
+        for number, (line, run) in enumerate(missing):
+            shown.begin(number, run.config)
+            try:
+                outcome = run_experiment(run.config, shown.console, debug=debug)
+            except QexpError as error:
+                outcome = RunOutcome("failed", str(run.path), message=str(error))
+            if outcome.state in FAILED:
+                failures += 1
+                message = f"{line.row.id}, seed {run.config.seed}, {outcome.state}: {outcome.message}"
+                print(f"qexp table: {message}  ({outcome.path})", file=sys.stderr, flush=True)
+            elif outcome.state == "locked":
+                say(shown.console, outcome.message)
+            shown.end(outcome)
     return failures
 
 

@@ -37,7 +37,7 @@ from qexp.tracking import EVENT_FILE, JsonLines, LayerLines, TensorBoard, make_p
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
-from qexp.utils.printing import say
+from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
 from qexp.utils.text import plural
 
@@ -79,7 +79,7 @@ def train(
         closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
         if not config.is_float:
-            tell(session.coverage.line())
+            mention(console, session.coverage.line(), once=True)
         found = float_net or _float_net(path, session, start, tell)
         _say_how_it_begins(path, session, checkpointer, start, tell)
         meter = _calibrated_meter(session, is_new=is_new)
@@ -253,7 +253,7 @@ def _callbacks(
     if config.tracking.tensorboard:
         add(_tensorboard(path, session, sizes.get(EVENT_FILE, 0), lambda: layers.values if layers else {}, console))
     epochs, per_epoch = config.recipe.epochs, len(session.train_batches)
-    add(make_progress(console, epochs=epochs, steps=epochs * per_epoch))
+    add(make_progress(console, path=path, epochs=epochs, steps=epochs * per_epoch))
     checkpointer.callbacks = tuple(callbacks)
     return callbacks
 

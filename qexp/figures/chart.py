@@ -66,12 +66,18 @@ class Bars:
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two variables: z[i][j] at (x[j], y[i]), as shades and contours."""
+    """A function of two variables: z[i][j] at (x[j], y[i]), as shades and contours.
+
+    Attributes:
+        limits: the values of the darkest and the lightest shade, None for what this surface needs; surfaces that are
+            to be compared have the same.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     z: Sequence[Numbers]
+    limits: tuple[float, float] | None = None
 
 
 Mark = Curve | Band | Dots | Bars | Surface

@@ -50,6 +50,18 @@ class Figure:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
+_OF_SURFACE = {
+    "extent": "how far the weights move along each direction, whose filters are as long as theirs (1)",
+    "points": "of the grid along each direction, an odd number (21)",
+    "images": "of the test set, the first, in one batch (128)",
+    "seed": "of the directions, and of the weights of a random network (0)",
+    "norm": "what batch norm uses: batch, the statistics of these images, or running, those of a run (batch)",
+    "device": "auto, cpu, cuda or mps (auto)",
+    "dataset": "of a random network (cifar10)",
+    "model": "of a random network (resnet18)",
+    "width": "of a random network, a factor on its channels (0.25 of resnet18)",
+    "keep_float": "of a random network, layers that are left float: none, or names as in qexp train (none)",
+}
 _OF_NETWORK = MappingProxyType({"checkpoint": "last or best (last)"})
 
 FIGURES: tuple[Figure, ...] = (
@@ -90,6 +102,13 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("crowd", "how many weights lie how near to a threshold", "RUN", "crowd_figure", _OF_NETWORK),
     Figure("layers", "width, size and quantization error of each layer", "RUN", "layers_figure", _OF_NETWORK),
+    Figure(
+        "surface",
+        "the loss around weights along two random directions: float, mixed and 2-bit (DQA, Figure 4)",
+        "RUN or random",
+        "surface_figure",
+        MappingProxyType(_OF_SURFACE),
+    ),
 )
 
 

@@ -21,12 +21,14 @@ class Group:
         cells: the same for people.
         top1: hard top-1 of each run after its last epoch, in percent.
         differ: in what its runs differ; in more than the seed, they are mixed.
+        runs: they.
     """
 
     values: tuple[object, ...]
     cells: tuple[str, ...]
     top1: tuple[float, ...]
     differ: tuple[str, ...] = ()
+    runs: tuple[ListedRun, ...] = ()
 
     @property
     def is_mixed(self) -> bool:
@@ -66,7 +68,7 @@ def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group
         )
         varied = what_varies([run for run, _ in own])
         differ = (*varied.names, *varied.options)
-        groups.append(Group(values, cells, tuple(top1 for _, top1 in own), differ))
+        groups.append(Group(values, cells, tuple(top1 for _, top1 in own), differ, tuple(run for run, _ in own)))
     for name in reversed(names):
         groups = in_order_of(groups, names, name, falling=False)
     notes = [f"hard top-1 of the last epoch, in percent, over {plural(len(counted), 'run')}"]

@@ -100,6 +100,7 @@ def test_a_module_with_one_importer_lies_beside_it() -> None:
         for module in KNOWN
         if module.count(".") == 2 and len(only := importers[module] - {module}) == 1
         if folder_of(next(iter(only))) not in (folder_of(module), "__main__")
+        if not module.startswith(USED_FROM_OUTSIDE)
     }
     assert lonely == {}
 
