@@ -72,7 +72,7 @@ def course_panel(
 
 
 def _values(records: Records, measured: Measure) -> dict[int, float]:
-    found = {epoch: measured(record) for epoch, record in records.items()}
+    found = {epoch: measured(record) for epoch, record in records.items() if is_number(epoch)}
     return {epoch: value for epoch, value in found.items() if value is not None}
 
 

@@ -41,7 +41,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn is nothing: a file that is known again, and holds what was to be drawn."""
 
     def drawn(chart: Chart, kind: str, *, source: dict[str, str]) -> Drawing:
-        return Drawing(f"<dc:description>command: {source['command']}</dc:description>{chart}".encode(), ())
+        return Drawing(f"{kind} <dc:description>command: {source['command']}</dc:description>{chart}".encode(), ())
 
     monkeypatch.setattr(module, "render", drawn)
 
@@ -53,17 +53,24 @@ def left() -> dict[str, bytes]:
 # What is written
 
 
-@pytest.mark.parametrize("end", ["svg", "pdf", "PNG"])
-def test_a_figure_and_its_numbers_are_written_the_same_each_time(qexp: Qexp, curves: Path, end: str) -> None:
-    result = qexp("plot", "curves", "daq", "--to", f"a.{end}")
+def test_a_figure_and_its_numbers_are_written_the_same_each_time(qexp: Qexp, curves: Path) -> None:
+    result = qexp("plot", "curves", "daq", "--to", "a.svg")
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"drawn: a.{end}, its numbers: a.csv\n"
+    assert result.out == "drawn: a.svg, its numbers: a.csv\n"
     first = left()
-    assert set(first) == {f"a.{end}", "a.csv"}
+    assert set(first) == {"a.svg", "a.csv"}
     rows = list(csv.DictReader(first["a.csv"].decode().splitlines()))
     assert [(row["x"], row["y"]) for row in rows if row["panel"] == "loss in training"] == [("1", "1.0"), ("2", "0.5")]
-    assert qexp("plot", "curves", "daq", "--to", f"a.{end}").code == 0
+    assert qexp("plot", "curves", "daq", "--to", "a.svg").code == 0
     assert left() == first
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("end", ["svg", "pdf", "png", "PDF"])
+def test_the_end_of_the_name_says_the_format(qexp: Qexp, curves: Path, end: str) -> None:
+    assert qexp("plot", "curves", "--to", f"a.{end}").code == 0
+    assert left()[f"a.{end}"].startswith(f"{end.lower()} ".encode())
+    assert set(left()) == {f"a.{end}", "a.csv"}
 
 
 @pytest.mark.usefixtures("plain")

@@ -43,6 +43,11 @@ def test_what_is_no_number_is_left_out(wrong: object) -> None:
     assert course_panel("t", "%", [Series("a", [{1: {"hard": {"top1": wrong}}}])], TOP1).marks == []
 
 
+def test_an_epoch_that_no_training_reaches_is_left_out() -> None:
+    found = {**records(1.0, 2.0), 10**400: {"hard": {"top1": 3.0}}}
+    assert list(course_panel("t", "%", [Series("a", [found])], TOP1).marks[0].x) == [1, 2]
+
+
 def test_each_chart_shows_what_its_records_have() -> None:
     record = {
         "train": {"loss": 0.5, "top1": 80.0},

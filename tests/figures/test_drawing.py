@@ -17,10 +17,10 @@ KINDS = ("svg", "pdf", "png")
 def chart() -> Chart:
     marks = [Curve("a", [1, 2, 3], [1.0, 0.1, 0.01]), Band("a", [1, 2], [0.5, 0.05], [2.0, 0.2])]
     more = [Dots("b", [1, 2], [3.0, 4.0], [2.5, 3.5], [3.5, 4.5], ["run 1", "run 2"]), Bars("c", [0, 1, 2], [5.0, 1.0])]
+    surface = Surface("z", [0, 1], [0, 1], [[0.0, 1.0], [2.0, 3.0]])
     panels = [
-        Panel("log", "x", "y", marks, x_scale="log", y_scale="log"),
-        Panel("dots", "x", "y", more, guides=[0.5], x_names={1: "one", 2: "two"}, y_names={3: "three"}),
-        Panel("surface", "x", "y", [Surface("z", [0, 1], [0, 1], [[0.0, 1.0], [2.0, 3.0]])]),
+        Panel("lines", "x", "y", [*marks, *more], guides=[0.5], x_names={1: "one", 2: "two"}, y_names={3: "three"}),
+        Panel("surface", "x", "y", [surface]),
     ]
     return Chart(
         "title", panels, 2, ["a caption", "and more of it, in a line that is longer than a small picture is wide"]
