@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qexp.figures import attention, chart, drawing, transfer
+from qexp.figures import chart, drawing, layer_courses, transfer
 from qexp.figures.weight_panels import weights_chart
 from qexp.quantizers import Quantizer, quantized_layers
 from qexp.runs.epoch_records import layer_reports
@@ -53,12 +53,12 @@ def _charts(layers: list[_Layer], run: Path) -> Iterator[tuple[str, chart.Chart]
     every = -(-len(layers) // MOST_HISTOGRAMS)
     yield "weights", weights_chart("Weights on their levels", layers[::every])
     reports = layer_reports(run)
-    mixed = [layer for one in layers if (layer := attention.mixed_layer(*one, reports))]
+    mixed = [layer for one in layers if (layer := layer_courses.mixed_layer(*one, reports))]
     if mixed:
-        yield "attention", attention.attention_chart("Attention", mixed[0], mixed)
-    widths = {name: own for name, _, _ in layers if (own := attention.course_of(reports, f"{name}/weight/bits"))}
+        yield "attention", layer_courses.attention_chart("Attention", mixed[0], mixed)
+    widths = {name: own for name, _, _ in layers if (own := layer_courses.course_of(reports, f"{name}/weight/bits"))}
     if widths:
-        yield "bits", attention.widths_chart("Learned bit-widths", widths)
+        yield "bits", layer_courses.widths_chart("Learned bit-widths", widths)
 
 
 def _transfer_panels(name: str, weight: Tensor, quantizer: Quantizer) -> tuple[chart.Panel, chart.Panel]:

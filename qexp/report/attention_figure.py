@@ -1,7 +1,7 @@
 """The figure `attention`: how the layers of a run came by their bit-widths, from what it wrote of each epoch."""
 
-from qexp.figures.attention import MixedLayer, attention_chart, course_of, mixed_layer, widths_chart
 from qexp.figures.chart import Chart
+from qexp.figures.layer_courses import MixedLayer, attention_chart, course_of, mixed_layer, widths_chart
 from qexp.quantizers import quantized_layers
 from qexp.report.catalogue import Request
 from qexp.report.run_network import network_of

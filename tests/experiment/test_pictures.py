@@ -14,7 +14,7 @@ from support import methods
 
 def network(name):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
-    quantize(model, methods.method(name), 3, 3)
+    quantize(model, methods.method(name), weight_bits=3, activation_bits=3, keep_float=())
     calibrate(model, torch.randn(4, 1, 6, 6))
     return model
 

@@ -41,7 +41,7 @@ def test_it_is_drawn_in_the_same_bytes_twice():
     ("words", "options", "message"),
     [
         (("dqaa",), {}, "no method 'dqaa' (did you mean 'dqa'?); there are "),
-        (("a\nb\x1b[31m",), {}, "no method 'a b"),
+        (("a\nb\x1b[31m",), {}, "no method 'a\\nb\\x1b[31m'; there are "),
         ((), {}, "transfer takes one method, or all"),
         (("daq", "ste"), {}, "transfer takes one method, or all"),
         (("fp",), {}, "fp is the float network: it has no quantizers"),

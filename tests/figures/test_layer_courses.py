@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from qexp.figures.attention import attention_chart, course_of, mixed_layer, mixed_panel, moments, widths_chart
 from qexp.figures.chart import Curve, Dots
+from qexp.figures.layer_courses import attention_chart, course_of, mixed_layer, mixed_panel, moments, widths_chart
 from qexp.utils.types import Progress
 from support import methods
 
