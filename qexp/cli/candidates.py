@@ -8,6 +8,7 @@ import yaml
 
 from qexp.config.option_files import Option, read_options
 from qexp.config.places import choices, conf_dir, store_root
+from qexp.report.catalogue import FIGURES
 
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
 KINDS = ("method", "model", "dataset", "table")
@@ -53,6 +54,13 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         **dict.fromkeys(("--sort", "--columns", "--group"), NAMES),
         **dict.fromkeys(("--runs-dir", "--links"), ()),
     },
+    "report": {
+        **dict.fromkeys(("--help", "--debug")),
+        "--state": STATES,
+        "--protocol": ("paper", "short", "smoke"),
+        **dict.fromkeys(("--to", "--runs-dir", "--rows", "--seeds", "--config-dir"), ()),
+    },
+    "plot": {**dict.fromkeys(("--help", "--debug")), **dict.fromkeys(("--to", "--runs-dir", "--data-dir"), ())},
     "models": {**dict.fromkeys(("--help", "--coverage", "--debug")), "--config-dir": ()},
     "new": {**dict.fromkeys(("--help", "--debug")), "--to": ()},
     "doctor": dict.fromkeys(("--help", "--debug")),
@@ -117,11 +125,30 @@ def _of_runs(rest: Sequence[str], word: str) -> Iterable[str]:
     return [*actions, *_hashes(rest), *pairs]
 
 
+def _of_report(rest: Sequence[str], word: str) -> Iterable[str]:
+    return [*_of_table(rest, word), *_hashes(rest)]
+
+
+def _of_plot(rest: Sequence[str], word: str) -> Iterable[str]:
+    words = [one for one in rest if not one.startswith("-")]
+    if not words:
+        return [one.name for one in FIGURES]
+    asked = next((one for one in FIGURES if one.name == words[0]), None)
+    if asked is None:
+        return []
+    options = [f"{key}=" for key in asked.options]
+    if asked.takes == "METHOD":
+        return [*choices("quantizer"), *options]
+    return options if asked.takes == "nothing" else [*options, *_hashes(rest), *_of_train(rest, word)]
+
+
 _OF_COMMANDS: Mapping[str, Callable[[Sequence[str], str], Iterable[str]]] = {
     "train": _of_train,
     "eval": _of_eval,
     "table": _of_table,
     "runs": _of_runs,
+    "report": _of_report,
+    "plot": _of_plot,
     "models": lambda rest, word: (*choices("model"), *_of_train(rest, word)),
     "new": lambda rest, word: () if rest else KINDS,
     "doctor": lambda rest, word: (),

@@ -8,16 +8,16 @@ from typing import Any
 
 from rich.console import Console
 
-from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
-from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.jobs import JobRecord, where_to_look
 from qexp.cli.listing import as_lines, listing
-from qexp.cli.run_values import ListedRun
 from qexp.cli.text import folded, named_rows
 from qexp.config.trust import trust_words
 from qexp.experiment.runner import FAILED, RunOutcome
+from qexp.runs.course_rows import averaged_rows, epochs_of, held_out_rows
+from qexp.runs.firmness_rows import firmness_rows
 from qexp.runs.measured_bits import bits_of_layers, measured_bits
 from qexp.runs.query import Entry
+from qexp.runs.run_values import ListedRun
 from qexp.runs.stored_trees import StoredTrees
 from qexp.runs.variation import OptionReader
 from qexp.utils.errors import Diverged, QexpError

@@ -2,18 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from qexp.cli.listing import Column, drawn
-from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_texts
 from qexp.config.identity import RUNTIME
+from qexp.runs.epoch_records import EpochRecords, epoch_records
 from qexp.runs.query import Entry, number
+from qexp.runs.run_values import ABSENT, ListedRun, as_data, as_texts
 from qexp.runs.variation import OptionReader, is_usual
-from qexp.utils.files import read_regular
 from qexp.utils.text import is_number, plural, printable
 
-MOST_BYTES = 2**26  # of metrics.jsonl: a hundred thousand epochs
 HANDFUL = 6  # epochs of a curve
 
 _RESULTS = {
@@ -34,8 +32,6 @@ _RESULTS = {
 _NOT_COMPARED = ("runs_dir", "overwrite", "bits", "tracking", "checkpoint")  # where and how it was logged
 _NO_KEY = "(not in its configuration)"
 
-Epochs = dict[int, Mapping[str, Any]]
-
 
 def comparison(first: Entry, second: Entry) -> dict[str, Any]:
     """Return in what two runs differ, as data.
@@ -47,7 +43,7 @@ def comparison(first: Entry, second: Entry) -> dict[str, Any]:
         `curve`: the common epochs, [epoch, hard top-1 of the first, of the second]; `equal_until`: the last epoch up to
         which both were equal, 0 where they differ from the first one on; None without common epochs.
     """
-    epochs = [_epochs(entry) for entry in (first, second)]
+    epochs = [epoch_records(entry.path) for entry in (first, second)]
     common = sorted(epochs[0].keys() & epochs[1].keys())
     results = [entry.result for entry in (first, second)]
     is_known = bool(first.config and second.config)
@@ -171,18 +167,6 @@ def _figure(value: float | None, places: int, sign: str = "") -> str:
     return "-" if value is None else f"{round(value, places) + 0.0:{sign},.{places}f}"  # + 0.0: no negative zero
 
 
-def _epochs(entry: Entry) -> Epochs:
-    """Return the records of a run's epochs, as far as metrics.jsonl can be read."""
-    found: Epochs = {}
-    with suppress(OSError, UnicodeDecodeError):
-        for line in read_regular(entry.path / "metrics.jsonl", MOST_BYTES).decode().splitlines():
-            with suppress(ValueError, RecursionError):
-                record = json.loads(line)
-                if isinstance(record, dict) and isinstance(epoch := record.get("epoch"), int):
-                    found[epoch] = record
-    return found
-
-
 def _top1(record: Mapping[str, Any], side: str = "hard") -> float | None:
     counts = record.get(side)
     return number(counts, "top1") if isinstance(counts, Mapping) else None
@@ -194,7 +178,7 @@ def _what_is_compared(record: Mapping[str, Any]) -> tuple[Any, ...]:
     return loss, _top1(record), record.get("penalty")
 
 
-def _equal_until(one: Epochs, other: Epochs, common: Sequence[int]) -> int:
+def _equal_until(one: EpochRecords, other: EpochRecords, common: Sequence[int]) -> int:
     last = 0
     for epoch in common:
         if _what_is_compared(one[epoch]) != _what_is_compared(other[epoch]):

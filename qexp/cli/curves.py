@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 
 from qexp import runs
-from qexp.cli.run_names import known_options, short_names
-from qexp.cli.run_values import listed_runs
 from qexp.runs.query import Entry
+from qexp.runs.run_names import known_options, short_names
+from qexp.runs.run_values import listed_runs
 from qexp.utils.errors import Interrupted, QexpError, UsageError, cannot_write
 from qexp.utils.signals import SIGNALS, handling
 from qexp.utils.text import few, plural, printable

@@ -13,8 +13,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from qexp.cli.course_rows import averaged_rows
-from qexp.cli.firmness_rows import firmness_rows
 from qexp.cli.parser import Parser
 from qexp.cli.text import named_rows, with_bar
 from qexp.config.compose import Composer, composing
@@ -25,6 +23,8 @@ from qexp.config.places import find_run, store_root
 from qexp.config.schema import Invalid, Problem
 from qexp.config.yaml_files import load_yaml
 from qexp.experiment.own_code import check_trust
+from qexp.runs.course_rows import averaged_rows
+from qexp.runs.firmness_rows import firmness_rows
 from qexp.runs.measured_bits import measured_bits
 from qexp.utils.errors import UsageError
 from qexp.utils.text import UNFIT, differing_codes, one_line, percent, suggest

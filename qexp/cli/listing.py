@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 
-from qexp.cli.course_rows import epochs_of
-from qexp.cli.run_values import ABSENT, ListedRun, as_data, as_text, as_texts, what_varies
 from qexp.cli.text import aligned, make_console
+from qexp.runs.course_rows import epochs_of
 from qexp.runs.measured_bits import MEANS
 from qexp.runs.query import Entry, number
+from qexp.runs.run_values import ABSENT, ListedRun, as_data, as_text, as_texts, what_varies
 from qexp.runs.variation import NAMES, Variation, shown
 from qexp.utils.formats import comma_separated, latex, markdown
 from qexp.utils.text import NOT_CONVERGED, few, percent, plural, printable

@@ -22,6 +22,8 @@ qexp: quantization-aware training, from a table in a paper to the same table wit
   qexp eval RUN [key=value ...]    evaluate a finished run again: soft, hard, on other data or another device
   qexp table [TABLE]               a paper's table with your numbers in it; --run trains what is missing
   qexp runs [TEXT ...]             list the runs in the store, or means; runs show, compare, tensorboard, rm
+  qexp plot FIGURE [...]           draw a figure of a method, a run or several; --help lists them
+  qexp report WHAT [--to FILE]     one HTML file for a run, a selection of runs, a sweep or a table
   qexp models [NAME]               the networks; --coverage: which of their layers are quantized, and why not
   qexp new KIND NAME               a method, model, data set or table of your own: a small package with a test
   qexp doctor                      check the installation, the devices and the folders
@@ -42,8 +44,8 @@ Exit codes: 0 all went well; 1 a run failed; 2 wrong command, option, data or de
 3 a sweep with failures; 4 the run diverged; 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
-COMMANDS = ("train", "eval", "table", "runs", "models", "new", "doctor", "completion")
-RUN_CODE = ("train", "eval", "table", "models")  # of the user's own, where `trust=` names its package
+COMMANDS = ("train", "eval", "table", "runs", "plot", "report", "models", "new", "doctor", "completion")
+RUN_CODE = ("train", "eval", "table", "plot", "report", "models")  # of the user's own, where `trust=` names its package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from qexp import runs
-from qexp.cli.run_names import long_names, short_names
 from qexp.config.config import Config
+from qexp.runs.run_names import long_names, short_names
 from qexp.runs.variation import OptionReader
 from qexp.utils.text import time_span
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from qexp.cli.compare import compare_json, compare_page
 from qexp.cli.curves import show_curves
-from qexp.cli.grouping import MEASURED, as_listing, group_rows, grouped, in_order_of, mixture_notes
+from qexp.cli.grouping import as_listing, group_rows
 from qexp.cli.listing import (
     FORMATS,
     Listing,
@@ -24,12 +24,13 @@ from qexp.cli.listing import (
 )
 from qexp.cli.parser import Parser
 from qexp.cli.removal import remove_fitting
-from qexp.cli.run_values import ListedRun, check_names, in_order, listed_runs
 from qexp.cli.show import page
 from qexp.cli.watch import watch
 from qexp.config.places import store_root
 from qexp.runs import query
+from qexp.runs.groups import MEASURED, grouped, in_order_of, mixture_notes
 from qexp.runs.query import STATES, Entry
+from qexp.runs.run_values import ListedRun, check_names, in_order, listed_runs, named_states
 from qexp.utils.errors import UsageError
 from qexp.utils.text import plural, suggest
 
@@ -81,7 +82,7 @@ or a text that is in the path of none.
 def main(words: Sequence[str], *, debug: bool = False) -> int:
     """Do what is asked; return the exit code."""
     arguments = _arguments(words)
-    root, states = store_root(arguments.runs_dir), _states(arguments.state)
+    root, states = store_root(arguments.runs_dir), named_states(arguments.state)
     if arguments.action == "show":
         return _show(root, arguments)
     if arguments.action == "compare":
@@ -149,14 +150,6 @@ def _joined(words: Sequence[str]) -> list[str]:
         else:
             found.append(word)
     return found
-
-
-def _states(text: str | None) -> tuple[str, ...]:
-    states = tuple(text.split(",")) if text is not None else ()
-    for state in states:
-        if state not in STATES:
-            raise UsageError(f"--state {state}: must be {', '.join(STATES)}{suggest(state, STATES)}")
-    return states
 
 
 # list

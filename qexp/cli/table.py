@@ -26,7 +26,8 @@ from qexp.tables import (
     find_table,
     join,
     missing_runs,
-    protocols,
+    protocol_named,
+    seeds_named,
     table_names,
     time_needed,
 )
@@ -56,7 +57,7 @@ def main(words: Sequence[str], *, debug: bool = False, folder: Path | None = Non
         folders.append(Path(arguments.config_dir) / "paper")
     names = [word for word in arguments.words if "=" not in word]
     overrides = tuple(word for word in arguments.words if "=" in word)
-    request = TableRequest(arguments.rows, _seeds(arguments.seeds), _protocol(arguments.protocol), overrides)
+    request = TableRequest(arguments.rows, seeds_named(arguments.seeds), protocol_named(arguments.protocol), overrides)
     if len(names) > 1:
         raise UsageError(f"{' '.join(names)}: one table at a time; options have the form key=value")
     if not names and (arguments.run or arguments.dry_run or arguments.rows):
@@ -126,22 +127,6 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     if arguments.config_dir == "":
         raise UsageError("--config-dir: names nothing")
     return arguments
-
-
-def _seeds(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    words = text.split(",")
-    if not all(word.isascii() and word.isdigit() for word in words) or len(set(map(int, words))) < len(words):
-        raise UsageError(f"--seeds {text}: must be different whole numbers, such as 0,1,2")
-    return tuple(map(int, words))
-
-
-def _protocol(name: str) -> str:
-    known = protocols()
-    if name not in known:
-        raise UsageError(f"--protocol {name}: no such protocol{suggest(name, known)}; there are {', '.join(known)}")
-    return name
 
 
 # Training what is missing

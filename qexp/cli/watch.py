@@ -11,10 +11,10 @@ from rich.text import Text
 from qexp.cli.job_rows import RUNNING, JobRow, job_table
 from qexp.cli.live import is_live, live_table
 from qexp.cli.pace import stored_pace
-from qexp.cli.run_names import known_options, short_names
-from qexp.cli.run_values import listed_runs
 from qexp.runs import query
 from qexp.runs.query import DAMAGED, Entry, number
+from qexp.runs.run_names import known_options, short_names
+from qexp.runs.run_values import listed_runs
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import Interrupted, UsageError
 from qexp.utils.text import time_span

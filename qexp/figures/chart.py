@@ -6,18 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from qexp.utils.text import printable
+
 Scale = Literal["linear", "log"]
 Numbers = Sequence[float]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line; with `is_steps` each value holds until the next x."""
+    """Points joined by a line; with `is_steps` each value holds until the next x.
+
+    Attributes:
+        note: what it is where several curves have one label, such as a layer; in the numbers, not drawn.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     is_steps: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class Dots:
 
     Attributes:
         notes: what each point is, such as the run it comes from; in the numbers and under the pointer, not drawn.
-        is_hollow: drawn as rings: what others published, beside what was measured.
+        is_hollow: drawn as rings: what others published beside what was measured, a mean beside its runs.
     """
 
     label: str
@@ -59,12 +66,18 @@ class Bars:
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two variables: z[i][j] at (x[j], y[i]), as shades and contours."""
+    """A function of two variables: z[i][j] at (x[j], y[i]), as shades and contours.
+
+    Attributes:
+        limits: the values of the darkest and the lightest shade, None for what this surface needs; surfaces that are
+            to be compared have the same.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     z: Sequence[Numbers]
+    limits: tuple[float, float] | None = None
 
 
 Mark = Curve | Band | Dots | Bars | Surface
@@ -84,6 +97,7 @@ class Panel:
         x_limits: of the x axis, None for what the marks need.
         y_limits: of the y axis, likewise.
         x_names: names at places of the x axis, instead of numbers.
+        y_names: likewise of the y axis.
         guides: x values at which a thin vertical line stands, such as levels or thresholds.
     """
 
@@ -96,6 +110,7 @@ class Panel:
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
     x_names: Mapping[float, str] = field(default_factory=dict)
+    y_names: Mapping[float, str] = field(default_factory=dict)
     guides: Numbers = ()
 
 
@@ -128,6 +143,8 @@ COLUMNS = ("panel", "series", "x", "y", "low", "high", "note")
 def numbers_csv(chart: Chart) -> str:
     """Return the numbers behind a chart: one row per point, each number in full.
 
+    What runs are called may be written by others: a text that a spreadsheet would take for a formula has a ' before it.
+
     Of a histogram x is a bin's lower edge, low and high are both of its edges, y is its height. Of a surface low is
     the second coordinate and y the value.
     """
@@ -136,14 +153,25 @@ def numbers_csv(chart: Chart) -> str:
     writer.writerow(COLUMNS)
     for panel in chart.panels:
         for mark in panel.marks:
-            writer.writerows((panel.title, mark.label, *row) for row in _rows(mark))
+            names = (_as_text(panel.title), _as_text(mark.label))
+            writer.writerows((*names, *row[:-1], _as_text(str(row[-1]))) for row in _rows(mark))
     return text.getvalue()
+
+
+def is_numbers(content: bytes) -> bool:
+    """Whether a file's content is the numbers of a chart, as `numbers_csv` writes them."""
+    return content.startswith(",".join(COLUMNS).encode() + b"\n")
+
+
+def _as_text(text: str) -> str:
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(("=", "+", "-", "@")) else shown
 
 
 def _rows(mark: Mark) -> Iterator[tuple[float | str, ...]]:
     match mark:
         case Curve():
-            yield from ((x, y, "", "", "") for x, y in zip(mark.x, mark.y, strict=True))
+            yield from ((x, y, "", "", mark.note) for x, y in zip(mark.x, mark.y, strict=True))
         case Band():
             yield from ((x, "", low, high, "") for x, low, high in zip(mark.x, mark.low, mark.high, strict=True))
         case Dots():

@@ -1,6 +1,8 @@
 """A chart drawn by matplotlib: the same bytes each time, in a style that survives greyscale and colour blindness."""
 
 import io
+import textwrap
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,8 +10,11 @@ from typing import Any, Literal, cast
 
 from qexp.figures.chart import Band, Bars, Chart, Curve, Dots, Panel, Surface
 from qexp.utils.errors import UsageError
+from qexp.utils.text import printable
 
 FORMATS = ("svg", "pdf", "png")
+# What a file that was drawn here holds, by which it is known again.
+_MARKS = {"svg": b"<dc:description>command: qexp ", "pdf": b"/Creator (qexp)", "png": b"tEXtSoftware\0qexp"}
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, ordered so that neighbours differ in lightness; dashes
 # and markers tell them apart in greyscale.
@@ -26,7 +31,11 @@ STYLE: dict[str, Any] = {
     **{"savefig.dpi": 150, "path.simplify": False, "axes.formatter.useoffset": False},
 }
 PANEL_INCHES = (3.3, 2.5)
+LEAST_INCHES = 4.2  # of a picture's width, so that a legend has room
+LINE_INCHES = 0.12  # of a caption
+LEGEND_INCHES = 0.17  # of a line of a legend
 MOST_LABELS = 12  # of a legend
+MOST_FLAT = 6  # names at an axis that lie; more of them stand
 
 
 @dataclass(frozen=True)
@@ -84,10 +93,9 @@ def render(
     """
     with _matplotlib(is_text) as figure_class:
         rows = -(-len(chart.panels) // chart.columns)
-        wide, high = PANEL_INCHES[0] * chart.columns, PANEL_INCHES[1] * rows
-        factor = 1 if width is None else width / wide
-        figure = figure_class(figsize=(wide * factor, high * factor + 0.4 + 0.16 * len(chart.caption)))
-        figure.set_layout_engine("constrained")
+        usual = max(PANEL_INCHES[0] * chart.columns, LEAST_INCHES)
+        wide = usual if width is None else width
+        figure = figure_class(figsize=(wide, 1))
         axes = figure.subplots(rows, chart.columns, squeeze=False)
         styles = {label: index for index, label in enumerate(chart.labels)}
         for index, one in enumerate(axes.flat):
@@ -95,8 +103,24 @@ def render(
                 _draw_panel(figure, one, chart.panels[index], styles)
             else:
                 one.set_axis_off()
-        _label(figure, axes.flat, chart, styles)
+        _write_around(figure, axes.flat, chart, PANEL_INCHES[1] * rows * wide / usual)
         return _saved(figure, list(axes.flat)[: len(chart.panels)], kind, source or {})
+
+
+def is_drawn(content: bytes, kind: str) -> bool:
+    """Whether a file's content was drawn here, with a source that tells its command.
+
+    Args:
+        content: of the file.
+        kind: one of FORMATS.
+    """
+    return _MARKS[kind] in content
+
+
+def check_installed() -> None:
+    """Raise UsageError where matplotlib is not installed, so that nobody waits for numbers that are not drawn."""
+    with _matplotlib(False):
+        pass
 
 
 @contextmanager
@@ -109,7 +133,9 @@ def _matplotlib(is_text: bool) -> Iterator[Any]:
         raise UsageError("figures need matplotlib: pip install 'qexp[plot]'") from None
     settings: dict[Any, Any] = {key: own for key, own in matplotlib.rcParamsDefault.items() if "backend" not in key}
     settings |= STYLE | ({"svg.fonttype": "none"} if is_text else {})
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box stands for it
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)  # texts that have no room
         yield Figure
 
 
@@ -117,25 +143,47 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
     for mark in panel.marks:
         _draw_mark(figure, axes, mark, styles.get(mark.label, 0))
     for place in panel.guides:
-        axes.axvline(place, color="#aaaaaa", linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
-    axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label, xscale=panel.x_scale, yscale=panel.y_scale)
-    if panel.x_names:
-        axes.set_xticks(list(panel.x_names), list(panel.x_names.values()))
-        if len(panel.x_names) > 6:
-            axes.tick_params("x", rotation=90)
+        axes.axvline(place, color="#8a8a8a", linewidth=0.8, linestyle=(0, (3, 2)), zorder=3)
+    axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
+    axes.set(xlabel="\n".join(_wrapped(panel.x_label, PANEL_INCHES[0], 8.5)))
+    axes.set(ylabel="\n".join(_wrapped(panel.y_label, PANEL_INCHES[1], 8.5)))
+    for axis, scale, names in ((axes.xaxis, panel.x_scale, panel.x_names), (axes.yaxis, panel.y_scale, panel.y_names)):
+        if names:
+            axis.set_ticks(list(names), [_wrapped(name, 1.8, 7.5)[0] for name in names.values()])
+            axis.set_ticks([], minor=True)
+        elif scale == "log":
+            _name_ticks(axis)
+    if len(panel.x_names) > MOST_FLAT:
+        axes.tick_params("x", rotation=90)
     if panel.x_limits:
         axes.set_xlim(*panel.x_limits)
     if panel.y_limits:
         axes.set_ylim(*panel.y_limits)
 
 
+def _name_ticks(axis: Any) -> None:
+    """Write the numbers at a logarithmic axis as they are; those between powers of ten where it shows few of these."""
+    from matplotlib.ticker import FuncFormatter
+
+    def named(value: float) -> str:
+        return f"{value:,.0f}" if 1000 <= value < 1e7 else f"{value:g}"
+
+    def between(value: float, _: object) -> str:
+        low, high = axis.get_view_interval()
+        return named(value) if high < 10 * low or (high < 50 * low and f"{value:e}"[0] in "25") else ""
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: named(value)))
+    axis.set_minor_formatter(FuncFormatter(between))
+
+
 def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    label = str(index)  # matplotlib has rules for what labels begin with
     match mark:
         case Curve():
             drawstyle = "steps-post" if mark.is_steps else "default"
             dash = DASHES[index % len(DASHES)]
-            axes.plot(mark.x, mark.y, color=colour, linestyle=dash, drawstyle=drawstyle, label=mark.label)
+            axes.plot(mark.x, mark.y, color=colour, linestyle=dash, drawstyle=drawstyle, label=label)
         case Band():
             axes.fill_between(mark.x, mark.low, mark.high, color=colour, alpha=0.2, linewidth=0)
         case Dots():
@@ -148,27 +196,62 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
             face = "none" if mark.is_hollow else colour
             axes.plot(
                 *(mark.x, mark.y, marker),
-                **{"color": colour, "markerfacecolor": face, "markersize": 4, "label": mark.label},
+                **{"color": colour, "markerfacecolor": face, "markersize": 4, "label": label},
             )
         case Bars():
-            axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=mark.label)
+            axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=label)
         case Surface():
-            shades = axes.contourf(mark.x, mark.y, mark.z, levels=14, cmap="cividis")
-            axes.contour(mark.x, mark.y, mark.z, levels=14, colors="#000000", linewidths=0.3)
-            figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(mark.label, fontsize=7)
+            levels = 14 if mark.limits is None else _steps(*mark.limits)
+            shades = axes.contourf(mark.x, mark.y, mark.z, levels=levels, cmap="cividis")
+            axes.contour(mark.x, mark.y, mark.z, levels=levels, colors="#000000", linewidths=0.3)
+            figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(printable(mark.label), fontsize=7)
             axes.set_aspect("equal")
 
 
-def _label(figure: Any, axes: Any, chart: Chart, styles: Mapping[str, int]) -> None:
-    """Write the title, a legend where there is more than one label, and the caption."""
-    figure.suptitle(chart.title)
-    handles = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
-    shown = [label for label in styles if label in handles]
-    if 1 < len(shown) <= MOST_LABELS:
-        columns = max(1, min(len(shown), 3 * chart.columns, int(18 * chart.columns / max(map(len, shown))) or 1))
-        figure.legend([handles[label] for label in shown], shown, loc="outside lower center", ncols=columns)
-    if chart.caption:
-        figure.supxlabel("\n".join(chart.caption), fontsize=6.5, color="#555555", x=0.01, ha="left")
+def _steps(low: float, high: float) -> list[float]:
+    """Return the round values that shades between two values end at, about 14 of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(value) for value in MaxNLocator(15, min_n_ticks=2).tick_values(low, high)]
+
+
+def _write_around(figure: Any, axes: Any, chart: Chart, panels: float) -> None:
+    """Write the title, a legend where there is more than one label, and the caption; make the figure as tall as needed.
+
+    Args:
+        figure: with its panels.
+        axes: of the panels.
+        chart: what is drawn.
+        panels: how tall they are, in inches.
+    """
+    wide = figure.get_figwidth()
+    title, caption = (
+        _wrapped(chart.title, wide, 10.5),
+        [line for one in chart.caption for line in _wrapped(one, wide, 6.5)],
+    )
+    found = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
+    handles = {printable(label): found[str(at)] for at, label in enumerate(chart.labels) if str(at) in found}
+    columns = max(1, min(len(handles), 3 * chart.columns, int(6 * wide / max(map(len, handles), default=1))))
+    lines = -(-len(handles) // columns) if 1 < len(handles) <= MOST_LABELS else 0
+    below = LINE_INCHES * len(caption) + LEGEND_INCHES * (lines + 0.5) * bool(lines)
+    tall = panels + 0.2 + 0.2 * len(title) + below
+    figure.set_figheight(tall)
+    figure.set_layout_engine("constrained", rect=(0, below / tall, 1, 1 - below / tall))
+    figure.suptitle("\n".join(title))
+    if lines:
+        place = {
+            "loc": "lower center",
+            "bbox_to_anchor": (0.5, LINE_INCHES * len(caption) / tall),
+            "borderaxespad": 0.3,
+        }
+        figure.legend(list(handles.values()), list(handles), ncols=columns, **place).set_in_layout(False)
+    note = figure.text(0.01, 0.3 * LINE_INCHES / tall, "\n".join(caption), fontsize=6.5, color="#555555", va="bottom")
+    note.set_in_layout(False)
+
+
+def _wrapped(text: str, inches: float, points: float) -> list[str]:
+    """Return a text that can be drawn, in lines that are no wider than so many inches."""
+    return textwrap.wrap(printable(text), max(16, int(inches * 72 / (0.56 * points)))) or [""]
 
 
 def _saved(figure: Any, axes: list[Any], kind: str, source: Mapping[str, str]) -> Drawing:

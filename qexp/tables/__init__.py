@@ -2,7 +2,7 @@
 
 from qexp.tables.format import around, as_csv, as_markdown, cells, missing_runs, time_needed
 from qexp.tables.join import JoinedTable, TableRequest, join
-from qexp.tables.published import OWN, find_table, protocols, table_names
+from qexp.tables.published import OWN, find_table, protocol_named, protocols, seeds_named, table_names
 
 __all__ = [
     "OWN",
@@ -15,7 +15,9 @@ __all__ = [
     "find_table",
     "join",
     "missing_runs",
+    "protocol_named",
     "protocols",
+    "seeds_named",
     "table_names",
     "time_needed",
 ]

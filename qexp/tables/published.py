@@ -161,3 +161,21 @@ def protocol_values(name: str) -> dict[str, Any]:
     tree = load_yaml(conf_dir() / "protocol" / f"{name}.yaml")
     groups = {group: values for group, values in tree.items() if isinstance(values, Mapping)}
     return {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
+
+
+def seeds_named(text: str | None) -> tuple[int, ...] | None:
+    """Return the seeds that --seeds names, None without it; raise UsageError."""
+    if text is None:
+        return None
+    words = text.split(",")
+    if not all(word.isascii() and word.isdigit() for word in words) or len(set(map(int, words))) < len(words):
+        raise UsageError(f"--seeds {text}: must be different whole numbers, such as 0,1,2")
+    return tuple(map(int, words))
+
+
+def protocol_named(name: str) -> str:
+    """Return the protocol that --protocol names; raise UsageError where there is none of that name."""
+    known = protocols()
+    if name not in known:
+        raise UsageError(f"--protocol {name}: no such protocol{suggest(name, known)}; there are {', '.join(known)}")
+    return name

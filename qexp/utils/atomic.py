@@ -1,7 +1,7 @@
 """Files written so that a reader, or a crash, finds the new content or the old one, and never half of either."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +35,52 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
                 temporary.unlink()
             raise
         sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files so that all of them are there in the end, or all are as they were.
+
+    Nothing else in their folders is touched: the temporary names are hidden ones that carry the process. A process that
+    is killed between two renames, which no system does as one, leaves new and old files beside each other, each whole.
+
+    Args:
+        contents: path -> content; the folders exist.
+
+    Raises:
+        QexpError: one of them cannot be written.
+    """
+    temporary, before = dict[Path, Path](), dict[Path, bytes | None]()
+    try:
+        for number, (path, content) in enumerate(contents.items()):
+            temporary[path] = path.with_name(f".qexp-{os.getpid()}-{number}.tmp")
+            with writing(path), create(temporary[path]) as file:
+                file.write(content)
+                file.flush()
+                sync(file.fileno())
+        for path, place in temporary.items():
+            with writing(path):
+                before[path] = path.read_bytes() if path.is_file() else None
+                os.replace(place, path)
+    except BaseException:
+        for path, old in before.items():
+            if not os.path.lexists(temporary[path]):  # it has taken the place of the old one
+                with suppress(OSError):
+                    _put_back(path, old, temporary[path])
+        raise
+    finally:
+        for place in temporary.values():
+            with suppress(OSError):
+                place.unlink()
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
+
+
+def _put_back(path: Path, old: bytes | None, temporary: Path) -> None:
+    if old is None:
+        path.unlink()
+        return
+    temporary.write_bytes(old)
+    os.replace(temporary, path)
 
 
 def create(path: Path) -> BinaryIO:

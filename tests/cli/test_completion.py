@@ -13,11 +13,11 @@ from qexp.cli import candidates as module
 from qexp.cli.candidates import candidates, said_values
 from qexp.cli.listing import FORMATS
 from qexp.cli.main import COMMANDS
-from qexp.cli.run_values import SHORT, WORDS
 from qexp.config.option_files import Option, read_options
 from qexp.config.overrides import GROUPS
 from qexp.config.places import choices, conf_dir
 from qexp.runs.query import STATES
+from qexp.runs.run_values import SHORT, WORDS
 from support.commands import Qexp
 
 REPLIES = [
@@ -42,6 +42,12 @@ REPLIES = [
     ("qexp runs --group quantizer,b", "quantizer,bits"),
     ("qexp eval abc", "abcdefgh"),
     ("qexp eval abcdefgh checkpoint=", "checkpoint=best checkpoint=last"),
+    ("qexp plot cur", "curves"),
+    ("qexp plot bits x", "x="),
+    ("qexp plot curves quantizer=da", "quantizer=daq"),
+    ("qexp plot weights abc", "abcdefgh"),
+    ("qexp plot weights ch", "checkpoint. checkpoint="),
+    ("qexp plot nosuch ", ""),
     ("qexp completion z", "zsh"),
     ("qexp mo", "models"),
     ("qexp models resnet20", "resnet20 resnet20_daq"),
@@ -97,7 +103,7 @@ def test_values_are_those_that_a_line_names(value: str, comment: str, expected: 
     assert said_values(Option("key", value, comment)) == expected.split()
 
 
-@pytest.mark.parametrize("command", ["eval", "table", "runs", "doctor", "completion"])
+@pytest.mark.parametrize("command", ["eval", "table", "runs", "plot", "doctor", "completion"])
 def test_flags_are_those_of_the_commands(qexp: Qexp, command: str) -> None:
     shown = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", qexp(command, "--help").out, re.MULTILINE))
     assert set(module.FLAGS[command]) - {"--debug"} == shown

@@ -32,8 +32,8 @@ BELOW = {
     "cli": (*_RUNS, "experiment", "tables", "report"),
 }
 KNOW_HYDRA = ("config", "cli", "tables", "experiment")
-# The interface of every subcommand; and the only names that several modules may share.
-SHARED = {"main"}
+# The interface of every subcommand and of every figure; and the only names that several modules may share.
+SHARED = {"main", "make"}
 
 
 def name_of(path: Path) -> str:

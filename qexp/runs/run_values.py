@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from qexp.runs.filters import unknown_key
-from qexp.runs.query import Entry
+from qexp.runs.query import STATES, Entry
 from qexp.runs.variation import NAMES, OptionReader, Variation, brief, shown, variation
 from qexp.utils.errors import UsageError
-from qexp.utils.text import is_number, printable
+from qexp.utils.text import is_number, printable, suggest
 
 ABSENT = object()  # where a run has nothing under a name; null is None
 
@@ -102,6 +102,15 @@ def check_names(root: Path, every: Sequence[Entry], names: Sequence[str], flag: 
             known += [key for run in runs for key in run.entry.known_keys()]
             where = "qexp runs --help and qexp runs show RUN --json have the names"
             raise UsageError(f"--{flag}: {unknown_key(root, known, name)}; {where}")
+
+
+def named_states(text: str | None) -> tuple[str, ...]:
+    """Return the states that --state names, none without it; raise UsageError for a word that is no state."""
+    states = tuple(text.split(",")) if text is not None else ()
+    for state in states:
+        if state not in STATES:
+            raise UsageError(f"--state {state}: must be {', '.join(STATES)}{suggest(state, STATES)}")
+    return states
 
 
 def as_text(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qexp.cli.course_rows import averaged_rows, epochs_of, held_out_rows
+from qexp.runs.course_rows import averaged_rows, epochs_of, held_out_rows
 from qexp.utils.errors import Interrupted
 from support.commands import STE, Qexp, Train
 from support.short_runs import HELD_OUT

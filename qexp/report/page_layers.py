@@ -1,0 +1,90 @@
+"""The layers of runs as tables: bits, size, how far quantized weights are from the float ones, why some are float."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from qexp.report.page_content import Cell, PageTable, Part, Section
+from qexp.report.page_rows import figure_cell, tree_at
+from qexp.runs.epoch_records import epoch_records
+from qexp.runs.measured_bits import bits_of_layers
+from qexp.runs.query import Entry, number
+from qexp.runs.run_values import ListedRun
+from qexp.utils.errors import UsageError
+from qexp.utils.text import few, plural
+
+FLOAT = 32
+MOST_TABLES = 6  # of layers on a page
+HINTS = {
+    "kB": "of the weights alone, at their bits",
+    "error": "root of sum (w - Q(w))^2 / sum w^2, hard, after the last epoch",
+    "changed, %": "of weights whose level is another than after the epoch before",
+    "turned back, %": "of weights whose level changed against their last change",
+}
+_REPORTED = {"error": ("error", 4), "changed, %": ("changed", 2), "turned back, %": ("turned_back", 2)}
+
+
+def layer_sections(runs: Sequence[ListedRun]) -> list[Section]:
+    """Return the layers of finished runs: of those of a selection that have the same, once, and folded."""
+    alike: dict[str, list[Entry]] = {}
+    for entry in (run.entry for run in runs):
+        if bits := bits_of_layers(entry.result):
+            alike.setdefault(f"{entry.model_label} {entry.dataset} {sorted(bits.items())}", []).append(entry)
+    counts: dict[str, Mapping[str, int]] = {}
+    parts: list[Part] = []
+    for entries in list(alike.values())[:MOST_TABLES]:
+        first = entries[0]
+        network = f"{first.model_label} on {first.dataset}"
+        if network not in counts:
+            counts[network] = weight_counts(first)
+        title = (
+            f"{plural(len(bits_of_layers(first.result)), 'layer')} of {first.label}: {few([e.key for e in entries], 6)}"
+        )
+        table = layers_table(first, counts[network])
+        parts.append(table if len(runs) == 1 else replace(table, fold=title))
+    return [Section("Layers", parts)] if parts else []
+
+
+def weight_counts(entry: Entry) -> Mapping[str, int]:
+    """Return layer -> how many weights it has, from the checkpoint of a run; nothing where that cannot be opened."""
+    from qexp.experiment.stored_network import stored_network  # imports torch
+
+    try:
+        found = stored_network(entry.path, f"qexp report {entry.key}")
+    except UsageError:
+        return {}
+    return {layer.name: layer.weights for layer in found.coverage.layers}
+
+
+def layers_table(entry: Entry, counts: Mapping[str, int]) -> PageTable:
+    """Return the layers of a run.
+
+    Args:
+        entry: whose summary tells the bits of its layers.
+        counts: layer -> weights, where that is known.
+    """
+    bits = bits_of_layers(entry.result)
+    reasons = tree_at(tree_at(entry.result, "layers"), "float")
+    records = epoch_records(entry.path, "layers.jsonl")
+    values: Mapping[str, Any] = tree_at(records[max(records)], "values") if records else {}
+    shown = {
+        header: own
+        for header, own in _REPORTED.items()
+        if any(number(values, f"{name}/weight/{own[0]}") is not None for name in bits)
+    }
+    rows = []
+    for name, pair in bits.items():
+        count = counts.get(name)
+        size = [] if count is None else [Cell(f"{count:,}", count), figure_cell(count * pair[0] / 8000, 1)]
+        rows.append(
+            [
+                Cell(name or "(the model)"),
+                *(Cell("float" if side == FLOAT else str(side), side) for side in pair),
+                *(size or [figure_cell(None)] * 2 * bool(counts)),
+                *(figure_cell(number(values, f"{name}/weight/{key}"), places) for key, places in shown.values()),
+                Cell(str(reasons.get(name, "")), tone="soft"),
+            ]
+        )
+    sizes = ["weights", "kB"] if counts else []
+    headers = ["layer", "weight bits", "input bits", *sizes, *shown, "why float"]
+    return PageTable("layers", headers, rows, HINTS)
