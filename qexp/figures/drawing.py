@@ -205,7 +205,6 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
             shades = axes.contourf(mark.x, mark.y, mark.z, levels=levels, cmap="cividis")
             axes.contour(mark.x, mark.y, mark.z, levels=levels, colors="#000000", linewidths=0.3)
             figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(printable(mark.label), fontsize=7)
-            axes.set_aspect("equal")
 
 
 def _steps(low: float, high: float) -> list[float]:

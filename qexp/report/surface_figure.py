@@ -57,7 +57,7 @@ class _Settings:
         if points % 2 == 0:
             raise UsageError(f"points={points}: must be odd, so that the network itself is one of them")
         return cls(
-            extent=_number(options, "extent", 1.0, 1e-6, 1e6),
+            extent=_number(options, "extent", 1.0, 0.0001, 1000),
             points=points,
             images=int(_number(options, "images", 128, 2, 100_000, is_whole=True)),
             seed=int(_number(options, "seed", 0, 0, 2**32 - 1, is_whole=True)),

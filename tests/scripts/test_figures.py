@@ -50,6 +50,7 @@ def drawing(figures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     monkeypatch.setattr(figures, "FIGURES", tuple(figures.Entry(f"of/{name}", name, name == "bits") for name in charts))
     monkeypatch.setattr(figures, "make_chart", lambda name, request: charts[name])
+    monkeypatch.setattr(figures, "figure_source", lambda words: {"command": f"qexp plot {' '.join(words)}"})
     monkeypatch.setattr(figures, "drawn_with", lambda: figures.version("matplotlib"))
 
     def run(*words):
