@@ -30,17 +30,11 @@ def layer_sections(runs: Sequence[ListedRun]) -> list[Section]:
     for entry in (run.entry for run in runs):
         if bits := bits_of_layers(entry.result):
             alike.setdefault(f"{entry.model_label} {entry.dataset} {sorted(bits.items())}", []).append(entry)
-    counts: dict[str, Mapping[str, int]] = {}
+    counts = weight_counts(runs[0].entry) if len(runs) == 1 and alike else {}  # of many runs it would take long
     parts: list[Part] = []
     for entries in list(alike.values())[:MOST_TABLES]:
-        first = entries[0]
-        network = f"{first.model_label} on {first.dataset}"
-        if network not in counts:
-            counts[network] = weight_counts(first)
-        title = (
-            f"{plural(len(bits_of_layers(first.result)), 'layer')} of {first.label}: {few([e.key for e in entries], 6)}"
-        )
-        table = layers_table(first, counts[network])
+        table = layers_table(entries[0], counts)
+        title = f"{plural(len(table.rows), 'layer')} of {entries[0].label}: {few([entry.key for entry in entries], 6)}"
         parts.append(table if len(runs) == 1 else replace(table, fold=title))
     return [Section("Layers", parts)] if parts else []
 

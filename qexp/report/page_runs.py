@@ -8,7 +8,7 @@ from pathlib import Path
 from qexp.report.page_charts import figures_of
 from qexp.report.page_content import Content, Facts, Folded, Part, Section
 from qexp.report.page_layers import layer_sections
-from qexp.report.page_rows import environment_part, means_table, runs_table
+from qexp.report.page_rows import environment_part, means_table, runs_table, told_options
 from qexp.report.page_warnings import warned
 from qexp.report.page_words import repeating
 from qexp.runs.description import described
@@ -124,7 +124,7 @@ def _subtitle(runs: Sequence[ListedRun]) -> str:
 def in_common(runs: Sequence[ListedRun]) -> list[Part]:
     """Return the options that vary among runs with all their values, and those that all have."""
     found = what_varies(runs)
-    names = [*found.names, *found.options]
+    names = [*found.names, *told_options(found)]
     varied = [(name, few(dict.fromkeys(as_text(run.value(name)) for run in runs), 12)) for name in names]
     first = runs[0].options
     same = {key: value for key, value in first.items() if all(run.options.get(key) == value for run in runs)}
