@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.qexp-installed
 
-.PHONY: help setup train test test-quick test-slow lowest bench faults mutate docs check format clean
+.PHONY: help setup train test test-quick test-slow lowest bench faults mutate docs figures check format clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1|/' | column -t -s '|'
@@ -46,6 +46,9 @@ mutate: $(READY)  ## plant known mistakes one at a time, and see that the tests 
 
 docs: $(READY)  ## write docs/configuration.md from the YAML files in conf/
 	"$(BIN)/python" scripts/configuration.py
+
+figures: $(READY)  ## draw the figures of docs/ again; ARGS="--check" only compares
+	"$(BIN)/python" scripts/figures.py $(ARGS)
 
 check: $(READY)  ## formatting, lint, types
 	"$(BIN)/ruff" format --check .

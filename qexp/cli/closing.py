@@ -21,7 +21,7 @@ from qexp.runs.run_values import ListedRun
 from qexp.runs.stored_trees import StoredTrees
 from qexp.runs.variation import OptionReader
 from qexp.utils.errors import Diverged, QexpError
-from qexp.utils.printing import say
+from qexp.utils.printing import mention
 from qexp.utils.text import few, method_label, model_label, percent, plural, unconverged_warning
 
 
@@ -33,7 +33,7 @@ def say_how_it_ended(outcome: RunOutcome, console: Console) -> None:
         )
     else:
         said = f"top-1 {percent(outcome.summary['top1_hard'])}" if outcome.summary else outcome.message
-        say(console, f"{outcome.state}: {said}  {outcome.path}")
+        mention(console, f"{outcome.state}: {said}  {outcome.path}")
 
 
 def report_run(record: JobRecord) -> int:

@@ -29,7 +29,7 @@ MOST_BYTES = 200  # of a name; file systems allow 255
 END_SECONDS = 10.0  # for TensorBoard to end when it is asked to
 LOOK_SECONDS = 20.0  # between looks for runs that have begun meanwhile
 
-Select = Callable[[], tuple[list[Entry], list[Entry]]]  # of query.py: those that fit, and all of the store
+Select = Callable[[], tuple[list[Entry], Sequence[Entry]]]  # of query.py: those that fit, and all of the store
 
 
 def show_curves(root: Path, select: Select, words: Sequence[str], links: str | None) -> int:

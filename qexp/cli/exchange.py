@@ -25,7 +25,8 @@ class Exchange:
     """A folder that belongs to one command, for its jobs.
 
     `stop` in it holds a signal, and asks the running jobs to stop; `halt` asks for no new ones; `only` names the one
-    job that may begin. A job leaves `begun-NUMBER-ATTEMPT.json` when it begins and `job-NUMBER.json` when it ends.
+    job that may begin; `table` tells that the command shows them in a table. A job leaves `begun-NUMBER-ATTEMPT.json`
+    when it begins and `job-NUMBER.json` when it ends; where there is a table, `said_NUMBER.log` is what it says.
     """
 
     folder: Path
@@ -44,6 +45,23 @@ class Exchange:
     def is_halted(self) -> bool:
         """Whether no job shall begin any more."""
         return self.stop_file.exists() or (self.folder / "halt").exists()
+
+    def announce_table(self) -> None:
+        """Let the jobs say all in files, because the command shows a table; raises QexpError."""
+        atomic.write(self.folder / "table", b"")
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the command shows a table."""
+        return (self.folder / "table").exists()
+
+    def said_file(self, number: int) -> Path:
+        """Return the file for what a job says."""
+        return self.folder / f"said_{number:06d}.log"
+
+    def said_files(self) -> list[Path]:
+        """Return those that there are."""
+        return sorted(self.folder.glob("said_*.log"))
 
     def put(self, record: JobRecord) -> None:
         """Leave a record; raises QexpError."""
@@ -73,8 +91,8 @@ class Exchange:
         else:
             runs.write_json(self.folder / "only", {"number": number})
 
-    def lost(self) -> list[JobRecord]:
-        """Return the jobs that began and did not end: their processes died."""
+    def unfinished(self) -> list[JobRecord]:
+        """Return the jobs that began and have not ended: they run, or their processes died."""
         records = _read_records(sorted(self.folder.glob("begun-*-1.json")))
         return [record for record in records if not self._ended(record.number).exists()]
 
@@ -140,7 +158,7 @@ def _remove_folder(folder: Path) -> None:
     with suppress(OSError):
         for entry in folder.iterdir():
             if re.fullmatch(
-                r"((job|begun)-\d{6}(-\d+)?\.json|only|stop|halt|plan\.json|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?",
+                r"((job|begun)-\d{6}(-\d+)?\.json|only|stop|halt|table|plan\.json|lock(\.held)?|multirun\.yaml|\w+\.log)(\.tmp)?",
                 entry.name,
             ):
                 entry.unlink()

@@ -17,7 +17,7 @@ from qexp.runs.query import entries
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
 from qexp.utils.files import read_regular
-from qexp.utils.text import few, one_line, printable, suggest
+from qexp.utils.text import UNFIT, few, one_line, printable, suggest
 
 USAGE = "qexp plot FIGURE [WORD ...] [key=value ...] [--to FILE] [--runs-dir DIR] [--data-dir DIR]"
 EXAMPLES = """\
@@ -117,8 +117,9 @@ def figure_source(words: Sequence[str]) -> dict[str, str]:
 
 def _target(text: str | None, words: Sequence[str]) -> Path:
     """Return where a figure is to lie; raise UsageError where it, or its numbers, cannot lie there."""
-    if text == "":
-        raise UsageError("--to: names nothing")
+    if text is not None and (not text or UNFIT.search(text)):
+        problem = "holds control characters" if text else "names nothing"
+        raise UsageError(f"--to{' ' * bool(text)}{one_line(text)}: {problem}")
     try:
         target = Path(f"{file_name(words)}.svg") if text is None else Path(text).expanduser()
     except RuntimeError as error:

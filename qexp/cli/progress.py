@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qexp import runs
 from qexp.config.config import Config
-from qexp.runs.run_names import long_names
+from qexp.runs.run_names import long_names, short_names
 from qexp.runs.variation import OptionReader
 from qexp.utils.text import time_span
 
@@ -45,6 +45,22 @@ class Plan:
         """
         return sum(trained) / len(trained) * len(self._open(ended)) if trained else None
 
+    def seconds_left_now(
+        self, trained: Sequence[float], ended: Iterable[int], seconds: float, left: float | None
+    ) -> float | None:
+        """Return how long jobs take that run one after another, while one of them runs; None where nothing tells.
+
+        Args:
+            trained: the seconds of each job that was trained by this sweep.
+            ended: the numbers of the jobs that have ended, and of the one that runs.
+            seconds: since that one began.
+            left: that it takes at its own pace; None where that is not known yet.
+        """
+        if not trained and left is None:
+            return None
+        whole = sum(trained) / len(trained) if trained else seconds + (left or 0.0)
+        return (max(whole - seconds, 0.0) if left is None else left) + whole * len(self._open(ended))
+
     def seconds_left_together(self, trained: int, ended: Iterable[int], now: float) -> float | None:
         """Return how long jobs take that run side by side, at the pace of this sweep so far; None before the first.
 
@@ -78,6 +94,12 @@ def plan_of(configs: Sequence[Config], rows: Sequence[str] = ()) -> Plan:
 
 def _done(configs: Sequence[Config]) -> list[int]:
     return [at for at, config in enumerate(configs) if runs.state_of(runs.run_directory(config)) == "done"]
+
+
+def brief_names(configs: Sequence[Config]) -> list[str]:
+    """Return what the runs of a sweep are called where room is short: `daq W2A2 lr=0.01 seed 0`."""
+    reader = OptionReader()
+    return short_names([reader.options(config.tree) for config in configs])
 
 
 def job_names(configs: Sequence[Config]) -> list[str]:

@@ -23,19 +23,22 @@ from qexp.cli.listing import (
     rows_of,
 )
 from qexp.cli.parser import Parser
+from qexp.cli.removal import remove_fitting
 from qexp.cli.show import page
+from qexp.cli.watch import watch
 from qexp.config.places import store_root
 from qexp.runs import query
 from qexp.runs.groups import MEASURED, grouped, in_order_of, mixture_notes
 from qexp.runs.query import STATES, Entry
 from qexp.runs.run_values import ListedRun, check_names, in_order, listed_runs, named_states
-from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.text import plural, printable, size, suggest
+from qexp.utils.errors import UsageError
+from qexp.utils.text import plural, suggest
 
 ACTIONS = ("list", "show", "compare", "tensorboard", "rm")
 USAGE = """\
 qexp runs [list] [TEXT ...] [key=value ...] [--state STATE] [--sort NAME] [--columns NAMES] [--format NAME] [--json]
        qexp runs [list] [TEXT ...] [key=value ...] [--state STATE] --group NAMES [--sort NAME] [--format NAME]
+       qexp runs [list] [TEXT ...] [key=value ...] [--state STATE] --watch
        qexp runs show RUN [--json]
        qexp runs compare RUN RUN [--json]
        qexp runs tensorboard [TEXT ...] [key=value ...] [--state STATE] [--links DIR] [-- words for tensorboard]
@@ -45,7 +48,7 @@ _GOES_WITH = {
     "yes": ("rm",),
     "all": ("rm",),
     "links": ("tensorboard",),
-    **dict.fromkeys(("sort", "columns", "group", "format"), ("list",)),
+    **dict.fromkeys(("sort", "columns", "group", "format", "watch"), ("list",)),
 }
 EXAMPLES = """\
 examples:
@@ -56,6 +59,7 @@ examples:
   qexp runs --sort -top-1 --columns hash,quantizer,bits,recipe.optimizer.weight.lr,top-1
   qexp runs digits --group quantizer,bits      mean, standard deviation (n - 1) and number of runs, of hard top-1
   qexp runs --group quantizer --format latex   for a paper; md, csv and json for others
+  qexp runs digits --watch                     a table of what trains now, here or on another machine
   qexp runs show ihlhmgdn                      one run: all that is known of it
   qexp runs compare ihlhmgdn mpcd              two: what differs in configuration, result and curve
   qexp runs tensorboard digits -- --port 6007  their curves, each called by what varies: daq W2A2 lr=0.01 seed 0
@@ -64,6 +68,10 @@ examples:
 The list has a column for every option that varies in what is listed, unless it follows from others that are shown.
 NAMES, with commas, are options (recipe.epochs), what summary.json has (top1_hard, oscillation.changed) or one of
 hash, run, state, dataset, model, quantizer, bits, seed, size, top-1, float, gap, kB, time; --sort -NAME: falling.
+
+--watch reads the store, and locks nothing: once a second the runs that are running (epochs, top-1 of the last
+evaluation, the time that is left at the pace of the last epochs), and every five seconds what there is besides. It
+needs a terminal, and stays until Ctrl-C, which is its ordinary end: exit code 0.
 
 A run is named by its directory or its hash; show and compare take the beginning of a hash. Exit codes: 0 also where
 nothing fits or the answer is no; 1 something that was to be removed stays; 2 a wrong word: a filter by what no run has,
@@ -82,8 +90,10 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     if arguments.action == "tensorboard":
         select = partial(query.select, root, arguments.words, states)
         return show_curves(root, select, arguments.further, arguments.links)
+    if arguments.watch:
+        return watch(root, arguments.words, states)
     if arguments.action == "rm":
-        return _rm(root, arguments, states)
+        return remove_fitting(root, arguments, states)
     return _list(root, arguments, states)
 
 
@@ -102,6 +112,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--group", metavar="NAMES", help="list: means over the runs that have the same under these")
     parser.add_argument("--format", metavar="NAME", help=f"list: {', '.join(FORMATS)} (default: text)")
     parser.add_argument("--json", action="store_true", help="list, show, compare: print all there is as JSON")
+    parser.add_argument("--watch", action="store_true", help="list: a table that follows what trains; Ctrl-C ends it")
     parser.add_argument("--yes", action="store_true", help="rm: do not ask")
     parser.add_argument("--all", action="store_true", help="rm: every run of the store")
     parser.add_argument("--links", metavar="DIR", help="tensorboard: only make a folder of links for it, which stays")
@@ -115,7 +126,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for option, actions in _GOES_WITH.items():
         if getattr(arguments, option) and arguments.action not in actions:
             parser.error(f"--{option} does not go with {arguments.action}")
-    for option, other in (("columns", "group"), ("json", "group"), ("json", "columns"), ("json", "format")):
+    others = [("watch", option) for option in ("sort", "columns", "group", "format", "json")]
+    for option, other in (("columns", "group"), ("json", "group"), ("json", "columns"), ("json", "format"), *others):
         if getattr(arguments, option) and getattr(arguments, other):
             parser.error(f"--{option} does not go with --{other}")
     for option in ("sort", "columns", "group"):
@@ -234,60 +246,3 @@ def _compare(root: Path, arguments: argparse.Namespace) -> int:
     first, second = (query.find(root, word) for word in arguments.words)
     print(compare_json(first, second) if arguments.json else compare_page(first, second))
     return 0
-
-
-# rm
-
-
-def _rm(root: Path, arguments: argparse.Namespace, states: Sequence[str]) -> int:
-    has_filter = bool(arguments.words or states)
-    if has_filter == arguments.all:
-        problem = "--all goes without filters" if has_filter else "which runs? name some, or all with --all"
-        raise UsageError(f"{problem} (qexp runs --help)")
-    if {"", f"{root}/"} & set(arguments.words):  # a variable of the shell that is not set, behind the store or alone
-        raise UsageError("an empty word would fit every run")
-    found, every = query.select(root, arguments.words, states)
-    running = [entry for entry in found if entry.state == "running"]
-    going = [entry for entry in found if entry not in running]
-    if going and not (arguments.yes or (sys.stdin and sys.stdin.isatty())):
-        raise UsageError(f"{_count(going)} would be removed, and there is nobody to ask: add --yes")
-    for entry in running:
-        print(f"qexp runs: stays, because it is running: {printable(str(entry.path))}", file=sys.stderr)
-    if not going:
-        print(f"no such runs in {root}" if not running else "nothing was removed")
-        return 1 if running else 0
-    _announce(going, [entry for entry in every if entry not in going])
-    if not arguments.yes and not _agreed(f"remove {_count(going)}? [y/N] "):
-        print("nothing was removed")
-        return 0
-    gone = [entry for entry in going if _removed(root, entry)]
-    print(f"removed {_count(gone)}")
-    return 0 if len(gone) == len(found) else 1
-
-
-def _announce(going: Sequence[Entry], others: Sequence[Entry]) -> None:
-    for entry in going:
-        print(f"  {size(entry.bytes):>9}  {entry.state:<11}  {printable(entry.name)}")
-    if children := query.trained_from(going, others):
-        print(f"others were trained from these float nets, and stay with their results: {len(children)}")
-
-
-def _count(entries: Sequence[Entry]) -> str:
-    return f"{plural(len(entries), 'run')} ({size(sum(entry.bytes for entry in entries))})"
-
-
-def _agreed(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
-        print()
-        return False
-
-
-def _removed(root: Path, entry: Entry) -> bool:
-    try:
-        query.remove_run(root, entry)
-    except QexpError as error:
-        print(f"qexp runs: {printable(str(error))}", file=sys.stderr)
-        return False
-    return True

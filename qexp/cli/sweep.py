@@ -21,13 +21,12 @@ from qexp.cli.closing import say_how_it_ended
 from qexp.cli.exchange import Exchange, exchange, in_progress
 from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main
+from qexp.cli.launched import console_of_job, showing_launched
 from qexp.cli.progress import Plan, read_plan
-from qexp.cli.text import WIDTH_OF_A_PIPE
-from qexp.config.config import parse_config
+from qexp.config.config import Config, parse_config
 from qexp.experiment.runner import FAILED, RunOutcome
 from qexp.utils import signals
 from qexp.utils.errors import Interrupted, QexpError, UsageError
-from qexp.utils.printing import say
 from qexp.utils.signals import StopRequest
 
 # What jobs in other processes are told besides their folder: whether to show tracebacks, the command's own process.
@@ -35,7 +34,7 @@ DEBUG, MAIN = "QEXP_DEBUG", "QEXP_MAIN"
 
 
 def run_elsewhere(
-    words: Sequence[str], store: Path, plan: Plan | None, *, debug: bool
+    words: Sequence[str], store: Path, plan: Plan | None, configs: Sequence[Config], *, debug: bool
 ) -> tuple[list[JobRecord], int, BaseException | None]:
     """Let a launcher of Hydra's run the jobs of a command.
 
@@ -43,6 +42,7 @@ def run_elsewhere(
         words: of the command, Hydra's flags first.
         store: the run store.
         plan: of the sweep, None where its jobs are not known before it runs.
+        configs: of the jobs of the plan.
         debug: show tracebacks.
 
     Returns:
@@ -55,7 +55,8 @@ def run_elsewhere(
         if plan is not None:
             plan.leave(shared.folder)
         try:
-            code = launch_until_all_ended(shared, words)
+            with showing_launched(shared, plan, configs):
+                code = launch_until_all_ended(shared, words)
         except (Interrupted, KeyboardInterrupt) as error:
             stopped = error
         number = signals.stop_number(shared.stop_file)
@@ -73,7 +74,7 @@ def launch_until_all_ended(shared: Exchange, words: Sequence[str]) -> int:
     code, is_broken = _launch(words)
     in_vain = 0
     while is_broken and not shared.is_halted:
-        lost = shared.lost()
+        lost = shared.unfinished()
         signals.say_on_stderr(f"qexp train: a process of the launcher died; its jobs go on: {len(lost)}\n")
         in_vain = 0 if lost else in_vain + 1  # it died before it began a job
         if in_vain > 2:
@@ -147,21 +148,19 @@ def job_elsewhere(tree: DictConfig) -> float:
     if not shared.may_begin(number):
         return float("nan")
     begun = RunOutcome("failed", str(runs.run_directory(config)), message="its process died: killed, or out of memory")
-    # Jobs that a launcher runs side by side share the terminal: a progress bar each would overwrite the others.
-    is_alone = os.getpid() == int(os.environ[MAIN])
-    console = Console() if is_alone else Console(force_terminal=False, width=WIDTH_OF_A_PIPE)
-    debug, stop = bool(os.environ.get(DEBUG)), StopRequest(shared.stop_file)
+    is_alone, debug = os.getpid() == int(os.environ[MAIN]), bool(os.environ.get(DEBUG))
     ends: list[JobEnd] = []
     with suppress(QexpError):  # a full disk: the end of the job says it
         shared.begin(JobRecord(number, overrides, begun, stops_others=config.on_error == "stop"))
-    say(console, f"\n{_head(shared, number)}")
-    found = run_to_its_end(ends, config, console, debug=debug, stop=stop)
-    end = ends[0]
-    try:
-        shared.put(JobRecord(number, overrides, end.outcome, end.code))
-        say_how_it_ended(end.outcome, console)
-    except QexpError as error:  # a full disk: this line and the exit code are all that can be left
-        print(f"qexp train: error: {end.outcome.message or error}  ({end.outcome.path})", file=sys.stderr, flush=True)
+    with console_of_job(shared, number, _head(shared, number), is_alone=is_alone) as console:
+        found = run_to_its_end(ends, config, console, debug=debug, stop=StopRequest(shared.stop_file))
+        end = ends[0]
+        try:
+            shared.put(JobRecord(number, overrides, end.outcome, end.code))
+            say_how_it_ended(end.outcome, console)
+        except QexpError as error:  # a full disk: this line and the exit code are all that can be left
+            message = f"{end.outcome.message or error}  ({end.outcome.path})"
+            print(f"qexp train: error: {message}", file=sys.stderr, flush=True)
     if end.outcome.state in FAILED and config.on_error == "stop":
         shared.halt()
     if end.stopped is not None and is_alone:

@@ -2,12 +2,10 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
+from qexp.cli.board import showing
 from qexp.cli.checks import check_jobs
 from qexp.cli.parser import Parser
 from qexp.cli.progress import plan_of
@@ -147,24 +145,23 @@ def _check(joined: JoinedTable, *, fetch: bool) -> list[str]:
 
 def _run(joined: JoinedTable, format: str, *, debug: bool) -> int:
     """Train what is missing and return how many runs failed."""
-    console = Console(stderr=format != "text")  # stdout is for the table
     missing, failures = joined.missing(), 0
     plan = plan_of([run.config for _, run in missing], [line.row.id for line, _ in missing])
-    trained: list[float] = []
-    for number, (line, run) in enumerate(missing):
-        say(console, f"\n{plan.head(number, seconds=plan.seconds_left(trained, range(number)))}")
-        began = time.monotonic()
-        try:
-            outcome = run_experiment(run.config, console, debug=debug)
-        except QexpError as error:
-            outcome = RunOutcome("failed", str(run.path), message=str(error))
-        trained += [time.monotonic() - began] if outcome.state == "done" else []
-        if outcome.state in FAILED:
-            failures += 1
-            message = f"{line.row.id}, seed {run.config.seed}, {outcome.state}: {outcome.message}"
-            print(f"qexp table: {message}  ({outcome.path})", file=sys.stderr, flush=True)
-        elif outcome.state == "locked":
-            say(console, outcome.message)
+    names = [f"{line.row.id} seed {run.config.seed}" for line, run in missing]
+    with showing(plan, names, stderr=format != "text") as shown:  # stdout is for the table
+        for number, (line, run) in enumerate(missing):
+            shown.begin(number, run.config)
+            try:
+                outcome = run_experiment(run.config, shown.console, debug=debug)
+            except QexpError as error:
+                outcome = RunOutcome("failed", str(run.path), message=str(error))
+            if outcome.state in FAILED:
+                failures += 1
+                message = f"{line.row.id}, seed {run.config.seed}, {outcome.state}: {outcome.message}"
+                print(f"qexp table: {message}  ({outcome.path})", file=sys.stderr, flush=True)
+            elif outcome.state == "locked":
+                say(shown.console, outcome.message)
+            shown.end(outcome)
     return failures
 
 

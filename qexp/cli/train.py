@@ -1,10 +1,9 @@
 """`qexp train`: every job checked, then carried out here or handed to a launcher of Hydra's."""
 
 import sys
-import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,19 +13,20 @@ from hydra.core.utils import run_job
 from rich.console import Console
 
 from qexp import runs
+from qexp.cli.board import JobLines, showing
 from qexp.cli.checks import by_job, check_jobs
 from qexp.cli.closing import report_run, report_sweep, say_how_it_ended, without
 from qexp.cli.jobs import JobEnd, JobRecord, run_to_its_end
 from qexp.cli.launch import hydra_main, job_arguments, parse_flags
 from qexp.cli.option_help import help_page
-from qexp.cli.progress import plan_of
+from qexp.cli.progress import brief_names, plan_of
 from qexp.cli.sweep import job_elsewhere, run_elsewhere
 from qexp.cli.text import with_progress
 from qexp.config.compose import Job, composing, is_basic_launcher, is_basic_sweeper
+from qexp.config.config import Config
 from qexp.config.places import store_root
 from qexp.experiment.runner import FAILED
 from qexp.utils.errors import Interrupted, UsageError
-from qexp.utils.printing import say
 from qexp.utils.text import plural
 
 if TYPE_CHECKING:  # torch takes seconds to import, and mistakes shall not wait for it
@@ -80,8 +80,9 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
         return _print_plan(jobs)
     if command.is_sweep and not _runs_here(jobs[0]):
         store = store_root(jobs[0].config.runs_dir if jobs[0].config else None)
-        plan = plan_of([job.checked for job in jobs]) if _knows_its_jobs(jobs[0]) else None
-        records, code, stopped = run_elsewhere(command.words, store, plan, debug=debug)
+        configs = [job.checked for job in jobs] if _knows_its_jobs(jobs[0]) else []
+        plan = plan_of(configs) if configs else None
+        records, code, stopped = run_elsewhere(command.words, store, plan, configs, debug=debug)
         return _report(command, records, len(jobs), stopped) or code
     return _run_here(command, jobs, parts, composer.loader)
 
@@ -109,30 +110,33 @@ def _print_plan(jobs: Sequence[Job]) -> int:
 
 def _run_here(command: Command, jobs: Sequence[Job], parts: Sequence["Parts | None"], loader: ConfigLoader) -> int:
     """Carry out the jobs one after another, and report them; return the exit code; raises Interrupted."""
-    console, records = Console(), []
+    records: list[JobRecord] = []
     ends: list[JobEnd] = []
     stopped: BaseException | None = None
-    trained: list[float] = []
-    plan = plan_of([job.checked for job in jobs]) if command.is_sweep else None
     try:
-        for number, (job, own) in enumerate(zip(jobs, parts, strict=True)):
-            if plan is not None:
-                say(console, f"\n{plan.head(number, seconds=plan.seconds_left(trained, range(number)))}")
-            began = time.monotonic()
-            task = partial(run_to_its_end, ends, job.checked, console, parts=own, debug=command.debug)
-            with _hydras_errors_in_a_line():
-                _ = run_job(task, **job_arguments(job, loader, number if command.is_sweep else None)).return_value
-            end = ends[-1]
-            records.append(JobRecord(number, job.overrides, end.outcome, end.code))
-            trained += [time.monotonic() - began] if end.outcome.state == "done" else []
-            if command.is_sweep:
-                say_how_it_ended(end.outcome, console)
-            stopped = end.stopped
-            if stopped is not None or (end.outcome.state in FAILED and job.checked.on_error == "stop"):
-                break
+        with _shown([job.checked for job in jobs]) if command.is_sweep else nullcontext() as shown:
+            console = shown.console if shown else Console()
+            for number, (job, own) in enumerate(zip(jobs, parts, strict=True)):
+                if shown:
+                    shown.begin(number, job.checked)
+                task = partial(run_to_its_end, ends, job.checked, console, parts=own, debug=command.debug)
+                with _hydras_errors_in_a_line():
+                    _ = run_job(task, **job_arguments(job, loader, number if shown else None)).return_value
+                end = ends[-1]
+                records.append(JobRecord(number, job.overrides, end.outcome, end.code))
+                if shown:
+                    shown.end(end.outcome)
+                    say_how_it_ended(end.outcome, console)
+                stopped = end.stopped
+                if stopped is not None or (end.outcome.state in FAILED and job.checked.on_error == "stop"):
+                    break
     except (Interrupted, KeyboardInterrupt) as error:  # between two runs
         stopped = error
     return _report(command, records, len(jobs), stopped)
+
+
+def _shown(configs: Sequence[Config]) -> AbstractContextManager[JobLines]:
+    return showing(plan_of(configs), brief_names(configs))
 
 
 @contextmanager

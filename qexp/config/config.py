@@ -68,6 +68,7 @@ class Tracking:
     """What is logged, and how often."""
 
     tensorboard: bool
+    figures: bool
     eval_interval: Count
     step_interval: Count
     histogram_interval: NonNegativeInt

@@ -57,6 +57,8 @@ _YOUNGER_OUTSIDE: Mapping[str, Any] = {
     "firmness": False,
 }  # the same, for those not of a recipe
 
+_YOUNGER_OF_TRACKING: Mapping[str, Any] = {"figures": True}
+
 # Options of methods that are younger than their runs: what they are made of -> option -> "as before".
 _YOUNGER_OF_METHODS: Mapping[str, Mapping[str, Any]] = {
     f"qexp.quantizers.{made}": {"granularity": "tensor"} for made in ("ste.STE", "br.BR", "dqa.DQA", "daq.DAQ")
@@ -192,6 +194,8 @@ def with_younger_options(tree: Mapping[str, Any]) -> dict[str, Any]:
         group, key = _place(recipe, path)
         group.setdefault(key, copy.deepcopy(usual))
     found = {**copy.deepcopy(dict(_YOUNGER_OUTSIDE)), **tree, "recipe": recipe}
+    if isinstance(tracking := tree.get("tracking"), Mapping):
+        found["tracking"] = {**_YOUNGER_OF_TRACKING, **tracking}
     if younger := younger_of_method(tree.get("quantizer")):
         found["quantizer"] = {**younger, **tree["quantizer"]}
     return found

@@ -1,23 +1,19 @@
 """Configuration -> the objects of a run: dataset, model, method, network, training step, on their device."""
 
-import importlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from qexp import quantizers
-from qexp.config import schema
 from qexp.config.config import Config, Recipe
 from qexp.config.places import file_digest, starting_checkpoint
 from qexp.config.run_widths import exactly
 from qexp.config.schema import Invalid, Problem, attempt
-from qexp.config.sections import PLACES, Section
 from qexp.config.trust import is_own
 from qexp.data.datasets import Source
 from qexp.engine import weights
@@ -25,12 +21,11 @@ from qexp.engine.average import WeightAverage
 from qexp.engine.optim import Optimizers
 from qexp.engine.schedules import Schedule, cosine, make_schedule
 from qexp.engine.step import Step, cross_entropy
-from qexp.experiment.own_parts import check_source, own_part
+from qexp.experiment.named_parts import resolve
+from qexp.experiment.own_parts import check_source
 from qexp.models import pretrained
 from qexp.utils.errors import UsageError
 from qexp.utils.text import few
-
-_OF_DATA = ["classes", "channels", "image_size"]  # the first parameters of every model
 
 
 @dataclass(frozen=True)
@@ -40,36 +35,6 @@ class Parts:
     source: Source
     build_model: Callable[[], nn.Module]
     method: quantizers.Method
-
-
-def resolve(section: Section, key: str) -> tuple[Callable, dict[str, Any]]:
-    """Return the class or function that a section names, and its checked options.
-
-    Raises:
-        Invalid: no such thing in the part of qexp that is for it, or in a package of the user's own that is trusted;
-            or options that do not fit it.
-    """
-    if is_own(section.target):
-        own = own_part(key, section.target)
-        return own, schema.parse(own, section.options, key)
-    module, _, attribute = section.target.rpartition(".")
-    try:
-        if not section.target.startswith(PLACES[key]):
-            raise ImportError("it lies elsewhere")
-        target = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise Invalid([Problem(f"{key}._target_", f"cannot be imported ({error})", section.target)]) from error
-    if not _is_a(key, target) or not target.__module__.startswith(PLACES[key]):
-        raise Invalid([Problem(f"{key}._target_", f"must name a {key} in {PLACES[key][:-1]}", section.target)])
-    return target, schema.parse(target, section.options, key)
-
-
-def _is_a(key: str, target: Any) -> bool:
-    """Whether `target` can stand for a dataset, a model or a quantizer."""
-    if key == "model":
-        return inspect.isfunction(target) and list(inspect.signature(target).parameters)[:3] == _OF_DATA
-    kind: type = Source if key == "dataset" else quantizers.Method
-    return isinstance(target, type) and issubclass(target, kind) and not inspect.isabstract(target)
 
 
 def build_source(config: Config) -> Source:

@@ -6,10 +6,10 @@ from qexp.config.places import conf_dir
 from qexp.config.schema import Invalid
 from qexp.config.sections import parse_sections
 from qexp.config.yaml_files import load_yaml
-from qexp.experiment.build import resolve
+from qexp.experiment.named_parts import resolve
 from qexp.quantizers import Method
 from qexp.utils.errors import UsageError
-from qexp.utils.text import suggest
+from qexp.utils.text import one_line, suggest
 
 
 def method(name: str, **options: Any) -> Method:
@@ -24,7 +24,7 @@ def method(name: str, **options: Any) -> Method:
     """
     known = sorted(path.stem for path in (conf_dir() / "quantizer").glob("*.yaml"))
     if name not in known:
-        raise UsageError(f"no method '{name}'{suggest(name, known)}; there are {', '.join(known)}")
+        raise UsageError(f"no method '{one_line(name)}'{suggest(name, known)}; there are {', '.join(known)}")
     tree = load_yaml(conf_dir() / "quantizer" / f"{name}.yaml")
     try:
         target, values = resolve(parse_sections({"quantizer": {**tree, **options}})[0]["quantizer"], "quantizer")

@@ -20,8 +20,9 @@ from qexp.config.sections import Section
 from qexp.config.trust import error_in_own_code
 from qexp.data.datasets import Source
 from qexp.engine import weights
-from qexp.experiment.build import Parts, assemble, build_covered, build_source, resolve
+from qexp.experiment.build import Parts, assemble, build_covered, build_source
 from qexp.experiment.device import pick_device
+from qexp.experiment.named_parts import resolve
 from qexp.experiment.own_functions import check_own_functions
 from qexp.experiment.pretrained_start import check_pretrained
 from qexp.experiment.recipe_checks import check_accumulate, check_patience, check_remedies, check_restarts

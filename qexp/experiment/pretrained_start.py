@@ -13,7 +13,8 @@ from qexp.config.config import Config
 from qexp.config.fingerprint import library_of, weights_digest, weights_path
 from qexp.config.places import MOST_BYTES, file_digest
 from qexp.engine import weights
-from qexp.experiment.build import Parts, resolve
+from qexp.experiment.build import Parts
+from qexp.experiment.named_parts import resolve
 from qexp.models.library_weights import published_weights
 from qexp.utils.errors import UsageError
 from qexp.utils.text import few

@@ -19,7 +19,7 @@ from qexp.experiment.other_data import check_data_as_before
 from qexp.experiment.own_code import changed_code
 from qexp.utils import atomic
 from qexp.utils.errors import Diverged, Interrupted, QexpError
-from qexp.utils.printing import say
+from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
 from qexp.utils.text import printable
 
@@ -114,7 +114,7 @@ def _run_claimed(path: Path, config: Config, parts: "Parts | None", way: _Way) -
             start, float_net = _trained_float_net(config, outcome, way.console)
         else:
             float_net = _net_to_compare_with(config, start := starting_file(config))
-        say(way.console, f"{config.label}  seed {config.seed}  -> {path}")
+        mention(way.console, f"{config.label}  seed {config.seed}  -> {path}")
         atomic.remove(path / "error.txt")
         parts = parts or assemble(config)
         summary = train(path, config, parts, start=start, float_net=float_net, console=way.console, stop=way.stop)
@@ -184,7 +184,7 @@ def _trained_float_net(config: Config, outcome: RunOutcome, console: Console) ->
         kind = Diverged if outcome.state == "diverged" else QexpError
         raise kind(f"the float baseline {outcome.state}: {outcome.message} ({outcome.path})")
     found = "found" if outcome.state == "skipped" else "trained"
-    say(console, f"float baseline {found}: top-1 {outcome.summary['top1_hard']:.2f} %  {outcome.path}")
+    mention(console, f"float baseline {found}: top-1 {outcome.summary['top1_hard']:.2f} %  {outcome.path}")
     return Path(outcome.path) / "last.pt", of_parent(config, outcome.summary)
 
 

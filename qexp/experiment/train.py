@@ -25,21 +25,23 @@ from qexp.experiment.evaluate import evaluate_held_out, evaluate_session, evalua
 from qexp.experiment.firmness import session_firmness
 from qexp.experiment.float_net import FloatNet, of_checkpoint, record_float_net, recorded_float_net
 from qexp.experiment.own_functions import own_schedule
+from qexp.experiment.pictures import run_pictures
 from qexp.experiment.pretrained_start import RECORD, PretrainedStart, pretrained_start
 from qexp.experiment.reestimation import with_new_norms
 from qexp.experiment.session import Session
 from qexp.experiment.summary import record_environment, summarize
 from qexp.experiment.threads import considerate_waits
+from qexp.runs.epoch_records import LAYERS
 from qexp.runs.variation import OptionReader, brief, options_of_methods
 from qexp.tracking import EVENT_FILE, JsonLines, LayerLines, TensorBoard, make_progress
 from qexp.utils import atomic
 from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
-from qexp.utils.printing import say
+from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
 from qexp.utils.text import plural
 
-METRICS, LAYERS = "metrics.jsonl", "layers.jsonl"
+METRICS = "metrics.jsonl"
 
 
 def train(
@@ -77,10 +79,9 @@ def train(
         closing.enter_context(considerate_waits())
         env = record_environment(path, config, session.device, tell)
         if not config.is_float:
-            tell(session.coverage.line())
+            mention(console, session.coverage.line(), once=True)
         found = float_net or _float_net(path, session, start, tell)
-        _say_what_is_resumed(path, session, checkpointer, tell)
-        _check_codes(path, session, checkpointer, start, tell)
+        _say_how_it_begins(path, session, checkpointer, start, tell)
         meter = _calibrated_meter(session, is_new=is_new)
         callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer, meter)
@@ -193,6 +194,13 @@ def _prepared_fit(
     )
 
 
+def _say_how_it_begins(
+    path: Path, session: Session, checkpointer: Checkpointer, start: Path | None, tell: Callable[[str], None]
+) -> None:
+    _say_what_is_resumed(path, session, checkpointer, tell)
+    _check_codes(path, session, checkpointer, start, tell)
+
+
 def _say_what_is_resumed(path: Path, session: Session, checkpointer: Checkpointer, tell: Callable[[str], None]) -> None:
     """Say where a run resumes, and which of its logs are shorter than they were."""
     epochs, per_epoch = session.config.recipe.epochs, len(session.train_batches)
@@ -243,9 +251,9 @@ def _callbacks(
         report, is_begun = partial(_layer_report, session.model, meter), checkpointer.found is not None
         add(layers := LayerLines(path / LAYERS, sizes.get(LAYERS, 0), report=report, is_begun=is_begun))
     if config.tracking.tensorboard:
-        add(_tensorboard(path, session, sizes.get(EVENT_FILE, 0), lambda: layers.values if layers else {}))
+        add(_tensorboard(path, session, sizes.get(EVENT_FILE, 0), lambda: layers.values if layers else {}, console))
     epochs, per_epoch = config.recipe.epochs, len(session.train_batches)
-    add(make_progress(console, epochs=epochs, steps=epochs * per_epoch))
+    add(make_progress(console, path=path, epochs=epochs, steps=epochs * per_epoch))
     checkpointer.callbacks = tuple(callbacks)
     return callbacks
 
@@ -260,7 +268,9 @@ def _in_cells(options: Mapping[str, Any]) -> dict[str, int | float | str]:
     return {key: value if isinstance(value, int | float) else brief(value) for key, value in options.items()}
 
 
-def _tensorboard(path: Path, session: Session, at: int, stats: Callable[[], Mapping[str, float]]) -> TensorBoard:
+def _tensorboard(
+    path: Path, session: Session, at: int, stats: Callable[[], Mapping[str, float]], console: Console
+) -> TensorBoard:
     config, model = session.config, session.model
     flat = {key: value for key, value in OptionReader().options(config.tree).items() if value is not None}
     flat |= {
@@ -281,4 +291,5 @@ def _tensorboard(path: Path, session: Session, at: int, stats: Callable[[], Mapp
         weights=lambda: {
             name: p.detach() for name, p in model.named_parameters() if name.endswith("weight") and p.dim() > 1
         },
+        pictures=partial(run_pictures, model, path, partial(say, console)) if config.tracking.figures else dict,
     )

@@ -14,12 +14,17 @@ Numbers = Sequence[float]
 
 @dataclass(frozen=True)
 class Curve:
-    """Points joined by a line; with `is_steps` each value holds until the next x."""
+    """Points joined by a line; with `is_steps` each value holds until the next x.
+
+    Attributes:
+        note: what it is where several curves have one label, such as a layer; in the numbers, not drawn.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     is_steps: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,18 @@ class Bars:
 
 @dataclass(frozen=True)
 class Surface:
-    """A function of two variables: z[i][j] at (x[j], y[i]), as shades and contours."""
+    """A function of two variables: z[i][j] at (x[j], y[i]), as shades and contours.
+
+    Attributes:
+        limits: the values of the darkest and the lightest shade, None for what this surface needs; surfaces that are
+            to be compared have the same.
+    """
 
     label: str
     x: Numbers
     y: Numbers
     z: Sequence[Numbers]
+    limits: tuple[float, float] | None = None
 
 
 Mark = Curve | Band | Dots | Bars | Surface
@@ -160,7 +171,7 @@ def _as_text(text: str) -> str:
 def _rows(mark: Mark) -> Iterator[tuple[float | str, ...]]:
     match mark:
         case Curve():
-            yield from ((x, y, "", "", "") for x, y in zip(mark.x, mark.y, strict=True))
+            yield from ((x, y, "", "", mark.note) for x, y in zip(mark.x, mark.y, strict=True))
         case Band():
             yield from ((x, "", low, high, "") for x, low, high in zip(mark.x, mark.low, mark.high, strict=True))
         case Dots():

@@ -135,6 +135,7 @@ def _matplotlib(is_text: bool) -> Iterator[Any]:
     settings |= STYLE | ({"svg.fonttype": "none"} if is_text else {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # a box stands for it
+        warnings.filterwarnings("ignore", "constrained_layout not applied", UserWarning)  # texts that have no room
         yield Figure
 
 
@@ -144,10 +145,11 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
     for place in panel.guides:
         axes.axvline(place, color="#8a8a8a", linewidth=0.8, linestyle=(0, (3, 2)), zorder=3)
     axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
-    axes.set(xlabel=printable(panel.x_label), ylabel=printable(panel.y_label))
+    axes.set(xlabel="\n".join(_wrapped(panel.x_label, PANEL_INCHES[0], 8.5)))
+    axes.set(ylabel="\n".join(_wrapped(panel.y_label, PANEL_INCHES[1], 8.5)))
     for axis, scale, names in ((axes.xaxis, panel.x_scale, panel.x_names), (axes.yaxis, panel.y_scale, panel.y_names)):
         if names:
-            axis.set_ticks(list(names), [printable(name) for name in names.values()])
+            axis.set_ticks(list(names), [_wrapped(name, 1.8, 7.5)[0] for name in names.values()])
             axis.set_ticks([], minor=True)
         elif scale == "log":
             _name_ticks(axis)
@@ -199,10 +201,18 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
         case Bars():
             axes.stairs(mark.heights, mark.edges, fill=True, color=colour, alpha=0.75, label=label)
         case Surface():
-            shades = axes.contourf(mark.x, mark.y, mark.z, levels=14, cmap="cividis")
-            axes.contour(mark.x, mark.y, mark.z, levels=14, colors="#000000", linewidths=0.3)
+            levels = 14 if mark.limits is None else _steps(*mark.limits)
+            shades = axes.contourf(mark.x, mark.y, mark.z, levels=levels, cmap="cividis")
+            axes.contour(mark.x, mark.y, mark.z, levels=levels, colors="#000000", linewidths=0.3)
             figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(printable(mark.label), fontsize=7)
             axes.set_aspect("equal")
+
+
+def _steps(low: float, high: float) -> list[float]:
+    """Return the round values that shades between two values end at, about 14 of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(value) for value in MaxNLocator(15, min_n_ticks=2).tick_values(low, high)]
 
 
 def _write_around(figure: Any, axes: Any, chart: Chart, panels: float) -> None:

@@ -142,8 +142,10 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     model are left as they were.
 
     Raises:
-        ValueError: a quantized layer that the model does not call.
+        ValueError: a quantized layer that the model does not call, or a batch of nothing.
     """
+    if not batch.numel():
+        raise ValueError(f"calibrate needs samples, and was given none: a batch of shape {tuple(batch.shape)}")
     was_training = {module: module.training for module in model.modules()}
     reached = set[nn.Module]()
 

@@ -48,6 +48,12 @@ class GridQuantizer(Quantizer):
         """The range estimators of the grids, in the order of their first use."""
         return [cast(RangeEstimator, estimator) for estimator in self.spans]
 
+    @property
+    def members(self) -> list[Member]:
+        """The grids with their range estimators, lowest bit-width first."""
+        estimators = self.range_estimators
+        return [Member(grid, estimators[at]) for grid, at in zip(self.grids, self._index, strict=True)]
+
     def forward(self, x: Tensor) -> Tensor:
         return self._quantize(x, update=self.training)
 

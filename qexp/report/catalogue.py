@@ -50,9 +50,34 @@ class Figure:
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
+_OF_SURFACE = {
+    "extent": "how far the weights move along each direction, whose filters are as long as theirs (1)",
+    "points": "of the grid along each direction, an odd number (21)",
+    "images": "of the test set, the first, in one batch (128)",
+    "seed": "of the directions, and of the weights of a random network (0)",
+    "norm": "what batch norm uses: batch, the statistics of these images, or running, those of a run (batch)",
+    "device": "auto, cpu, cuda or mps (auto)",
+    "dataset": "of a random network (cifar10)",
+    "model": "of a random network (resnet18)",
+    "width": "of a random network, a factor on its channels (0.25 of resnet18)",
+    "keep_float": "of a random network, layers that are left float: none, or names as in qexp train (none)",
+}
 _OF_NETWORK = MappingProxyType({"checkpoint": "last or best (last)"})
 
 FIGURES: tuple[Figure, ...] = (
+    Figure(
+        "transfer",
+        "a quantizer's function and gradient, weights and inputs, soft and hard; METHOD may be all",
+        *("METHOD", "transfer_figure"),
+        MappingProxyType({"bits": "of weights and inputs (default_bits of the method)"}),
+    ),
+    Figure("error", "the error of mixed weights against temperature (DQA paper, Figure 2)", "nothing", "error_figure"),
+    Figure(
+        "attention",
+        "the share of each grid over the training, and what the mix makes of a weight; or learned widths",
+        *("RUN", "attention_figure"),
+        MappingProxyType({**_OF_NETWORK, "layer": "whose mix is shown (the first)"}),
+    ),
     Figure("curves", "loss and top-1 over epochs; a band where runs differ in the seed alone", "RUNS", "curves_figure"),
     Figure("gap", "top-1 of the soft network minus that of the hard one, over epochs", "RUNS", "gap_figure"),
     Figure("flips", "the share of weights that change level, and that turn back, per epoch", "RUNS", "flips_figure"),
@@ -77,6 +102,13 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("crowd", "how many weights lie how near to a threshold", "RUN", "crowd_figure", _OF_NETWORK),
     Figure("layers", "width, size and quantization error of each layer", "RUN", "layers_figure", _OF_NETWORK),
+    Figure(
+        "surface",
+        "the loss around weights along two random directions: float, mixed and 2-bit (DQA, Figure 4)",
+        "RUN or random",
+        "surface_figure",
+        MappingProxyType(_OF_SURFACE),
+    ),
 )
 
 

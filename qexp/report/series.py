@@ -1,5 +1,6 @@
 """The runs that a figure is of: selected as `qexp runs` does, and gathered into what differs in the seed alone."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -155,13 +156,12 @@ def _seeds_told(groups: Sequence[Sequence[ListedRun]]) -> list[str]:
 
 
 def _unlike(labels: Sequence[str], groups: Sequence[Sequence[ListedRun]]) -> list[str]:
-    """Return labels that are short, can be drawn, and differ: with a hash where two would be the same."""
-    shown = [_short(printable(label)) for label in labels]
-    doubles = {label for label in shown if shown.count(label) > 1}
-    return [
-        f"{label} {_short(printable(own[0].entry.key), 16)}" if label in doubles else label
-        for label, own in zip(shown, groups, strict=True)
-    ]
+    """Return labels that are short, can be drawn, and differ: with a hash, at last a number, where they would not."""
+    found = [_short(printable(label)) for label in labels]
+    for mark in (lambda at: _short(printable(groups[at][0].entry.key), 16), lambda at: f"({at + 1})"):
+        counts = Counter(found)
+        found = [f"{label} {mark(at)}" if counts[label] > 1 else label for at, label in enumerate(found)]
+    return found
 
 
 def _short(text: str, most: int = MOST_LETTERS) -> str:

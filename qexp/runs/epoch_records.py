@@ -10,6 +10,8 @@ from qexp.utils.files import read_regular
 
 MOST_BYTES = 2**26  # of a file: a hundred thousand epochs
 
+LAYERS = "layers.jsonl"  # what the layers reported
+
 EpochRecords = dict[int, Mapping[str, Any]]
 
 
@@ -23,3 +25,9 @@ def epoch_records(run: Path, name: str = "metrics.jsonl") -> EpochRecords:
                 if isinstance(record, dict) and isinstance(epoch := record.get("epoch"), int):
                     found[epoch] = record
     return found
+
+
+def layer_reports(run: Path) -> EpochRecords:
+    """Return epoch -> what the layers of a run reported, `layer/side/what` -> value, as far as it can be read."""
+    records = epoch_records(run, LAYERS)
+    return {epoch: own for epoch, record in records.items() if isinstance(own := record.get("values"), Mapping)}

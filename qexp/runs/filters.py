@@ -1,11 +1,14 @@
 """What `key=value` on a command line means for a value that a run has, and what is said where no run has it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qexp.utils.errors import UsageError
 from qexp.utils.text import printable, suggest
+
+if TYPE_CHECKING:
+    from qexp.runs.query import Entry
 
 NOTHING = object()  # no value, not even null
 
@@ -15,6 +18,15 @@ def found_at(tree: Any, key: str) -> Any:
     for part in key.split("."):
         tree = tree.get(part, NOTHING) if isinstance(tree, Mapping) else NOTHING
     return tree
+
+
+def dotted_keys(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys of a tree; a section that has a name is one of them."""
+    for key, value in tree.items():
+        if not isinstance(value, Mapping) or "name" in value:
+            yield f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from dotted_keys(value, f"{prefix}{key}.")
 
 
 def fits(value: Any, text: str) -> bool:
@@ -41,6 +53,13 @@ def unknown_key(root: Path, known: Iterable[str], key: str) -> UsageError:
     nested = [other for other in keys if other.endswith(f".{key}") or other.startswith(f"{key}.")]
     hint = f" (did you mean '{nested[0]}'?)" if nested else suggest(key, keys)
     return UsageError(f"no run in {root} has '{printable(key)}'{hint}")
+
+
+def check_keys(root: Path, every: Sequence["Entry"], keys: Iterable[str]) -> None:
+    """Raise UsageError for a key that none of the runs has."""
+    for key in keys:
+        if every and not any(entry.values(key) for entry in every):
+            raise unknown_key(root, [key for entry in every for key in entry.known_keys()], key)
 
 
 def unknown_text(root: Path, names: Iterable[str], text: str, also: Iterable[str] = ()) -> UsageError:

@@ -18,7 +18,7 @@ from qexp.config.config import recorded_config
 from qexp.config.identity import float_parent, run_key, with_younger_options
 from qexp.config.places import WORDS, find_run
 from qexp.config.schema import Invalid
-from qexp.runs.filters import NOTHING, fits, found_at, unknown_key, unknown_text
+from qexp.runs.filters import NOTHING, check_keys, dotted_keys, fits, found_at, unknown_text
 from qexp.runs.measured_bits import MeasuredBits, measured_bits
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
@@ -145,7 +145,7 @@ class Entry:
     def known_keys(self) -> Iterator[str]:
         """Yield the keys that have values."""
         plain = [key for key, value in self.summary.items() if not isinstance(value, dict | list)]
-        yield from ("state", *_dotted(self.config), *plain)
+        yield from ("state", *dotted_keys(self.config), *plain)
 
     @cached_property
     def files(self) -> dict[str, int]:
@@ -166,25 +166,21 @@ def number(tree: Mapping[str, Any], key: str) -> float | None:
     return value if is_number(value) else None
 
 
-def _dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Yield the dotted keys of a tree; a section that has a name is one of them."""
-    for key, value in tree.items():
-        if not isinstance(value, Mapping) or "name" in value:
-            yield f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
-
-
 def is_run(path: Path) -> bool:
     """Whether `path` is a run directory, if it lies where one does."""
     return any((path / name).is_file() for name in _MARKS)
 
 
+def run_paths(root: Path) -> list[Path]:
+    """Return the directories of all runs in the store, in order of their names."""
+    found = {mark.parent for name in _MARKS for mark in root.glob(f"[!.]*/*/*/*/{name}")}
+    return [path for path in sorted(found) if is_run(path)]
+
+
 def entries(root: Path) -> list[Entry]:
     """Return all runs in the store, in order of their names."""
-    found = {mark.parent for name in _MARKS for mark in root.glob(f"[!.]*/*/*/*/{name}")}
     trees = StoredTrees()
-    return [Entry(path, trees) for path in sorted(found) if is_run(path)]
+    return [Entry(path, trees) for path in run_paths(root)]
 
 
 def find(root: Path, text: str) -> Entry:
@@ -200,8 +196,13 @@ def find(root: Path, text: str) -> Entry:
 
 
 def select(
-    root: Path, words: Sequence[str], states: Sequence[str] = (), *, also: Sequence[str] = ()
-) -> tuple[list[Entry], list[Entry]]:
+    root: Path,
+    words: Sequence[str],
+    states: Sequence[str] = (),
+    *,
+    also: Sequence[str] = (),
+    every: Sequence[Entry] | None = None,
+) -> tuple[list[Entry], Sequence[Entry]]:
     """Return the runs that fit all filters, and all runs of the store.
 
     Args:
@@ -211,11 +212,12 @@ def select(
             of the path in the store.
         states: any of these; empty for all.
         also: words that a word that fits no run may be a misspelling of.
+        every: run of the store, where they have been read; None reads them.
 
     Raises:
         UsageError: a key that no run has, or a word that is in the path of none.
     """
-    every = entries(root)
+    every = entries(root) if every is None else every
     named: list[Entry] = []
     texts, pairs = [], []
     for word in words:
@@ -225,7 +227,7 @@ def select(
             pairs.append(word.partition("=")[::2])
         else:
             texts.append(word.removeprefix(f"{root}/"))
-    _check_keys(root, every, [key for key, _ in pairs])
+    check_keys(root, every, [key for key, _ in pairs])
     for text in texts:
         if every and not any(text in entry.name for entry in every):
             raise unknown_text(root, [entry.name for entry in every], text, also)
@@ -245,12 +247,6 @@ def _named(every: Sequence[Entry], word: str) -> list[Entry]:
         place = os.path.realpath(word)
         return [entry for entry in every if os.path.realpath(entry.path) == place]
     return [entry for entry in every if entry.key == word]
-
-
-def _check_keys(root: Path, every: Sequence[Entry], keys: Sequence[str]) -> None:
-    for key in keys:
-        if every and not any(entry.values(key) for entry in every):
-            raise unknown_key(root, [key for entry in every for key in entry.known_keys()], key)
 
 
 def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:

@@ -15,16 +15,17 @@ def long_names(runs: Sequence[Options]) -> list[str]:
     ]
 
 
-def short_names(runs: Sequence[Options], labels: Sequence[str]) -> list[str]:
+def short_names(runs: Sequence[Options], labels: Sequence[str] | None = None) -> list[str]:
     """Return `daq W2A2 resnet18 x0.5 lr=0.01 seed 0` for each run, for a legend, in whose order seeds are neighbours.
 
     An option is called by as many of its last words as tell it from the others that vary.
 
     Args:
         runs: their options.
-        labels: `daq W2A2` of each, by its result where it has one.
+        labels: `daq W2A2` of each, by its result where it has one; None for what the options say.
     """
     found = variation(runs)
+    labels = [_planned(run) for run in runs] if labels is None else labels
     words = {key: _last_words(key, found.options) for key in found.options}
     return [
         " ".join([*_head(label, run, found), *_rest(run, found, words.get), f"seed {run['seed']}"])

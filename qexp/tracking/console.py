@@ -1,19 +1,24 @@
 """What a person sees while a run trains: a progress bar on a terminal, otherwise one plain line per epoch."""
 
-import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import nn
 
-from qexp.utils.callback import Callback, EpochRecord, StepRecord
-from qexp.utils.printing import say
+from qexp.utils.callback import Callback, EpochRecord, StepGauge, StepRecord
+from qexp.utils.printing import TableConsole, say
 
 ROOMY = 100  # columns of a terminal that has room for the time since the start as well
 
 
-def make_progress(console: Console, *, epochs: int, steps: int) -> Callback:
-    """Return a progress bar where `console` is a terminal, else plain lines."""
+def make_progress(console: Console, *, path: Path, epochs: int, steps: int) -> Callback:
+    """Return what shows the training of the run in `path`: its row where `console` stands above a table of jobs.
+
+    Elsewhere it is a progress bar where `console` is a terminal, else plain lines.
+    """
+    if isinstance(console, TableConsole):
+        return console.progress(path, epochs, steps)
     return ProgressBar(console, epochs=epochs, steps=steps) if console.is_terminal else PlainLines(console)
 
 
@@ -55,8 +60,6 @@ class PlainLines(Callback):
 class ProgressBar(Callback):
     """A live bar with epoch, loss, last test accuracy, images/s and the time that is left."""
 
-    REFRESH_SECONDS = 0.25  # also how often the loss is read from the device
-
     def __init__(self, console: Console, *, epochs: int, steps: int):
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
@@ -70,28 +73,26 @@ class ProgressBar(Callback):
             transient=True,
         )
         self.task = self.bar.add_task("", total=steps, epoch=1, loss="-", top1="-", speed="-")
-        self.shown, self.images = time.perf_counter(), 0
+        self.gauge = StepGauge()
         self.bar.start()
 
     def step(self, record: StepRecord) -> None:
-        self.images += record.images
-        passed = time.perf_counter() - self.shown
-        if passed < self.REFRESH_SECONDS and record.step != record.steps:
+        if (found := self.gauge.reading(record)) is None:
             return
+        loss, speed = found
         self.bar.update(
             self.task,
             completed=record.step,
             epoch=record.epoch + 1,
-            loss=f"{record.loss.item():.3f}",
-            speed=f"{self.images / passed:,.0f} images/s",
+            loss=f"{loss:.3f}",
+            speed=f"{speed:,.0f} images/s",
         )
-        self.shown, self.images = time.perf_counter(), 0
 
     def epoch(self, record: EpochRecord, model: nn.Module) -> None:
         if record.hard:
             self.bar.update(self.task, top1=f"{record.hard.top1:.2f} %")
         say(self.bar.console, epoch_line(record))
-        self.shown, self.images = time.perf_counter(), 0  # evaluation does not count as training speed
+        self.gauge.restart()
 
     def after_norm(self, record: EpochRecord) -> None:
         say(self.bar.console, norm_line(record))

@@ -1,6 +1,7 @@
 """TensorBoard: everything of a run in one event file."""
 
 import re
+import struct
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,6 +58,7 @@ class TensorBoard(Callback):
         histogram_interval: epochs between weight histograms, 0 for none.
         stats: returns what the quantizers report.
         weights: returns the tensors to draw histograms of.
+        pictures: returns tag -> the content of a PNG file, once training has ended.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class TensorBoard(Callback):
         histogram_interval: int,
         stats: Callable[[], Mapping[str, float]],
         weights: Callable[[], Mapping[str, Tensor]],
+        pictures: Callable[[], Mapping[str, bytes]] = dict,
     ):
         self.journal = Journal(directory / EVENT_FILE, at)
         self.records = RecordWriter(self.journal)
@@ -79,7 +82,7 @@ class TensorBoard(Callback):
             self._add(pack.text("config", f"```yaml\n{config_text}\n```"), 0)
         self.hyperparameters, self.columns = dict(hyperparameters), columns
         self.step_interval, self.histogram_interval = step_interval, histogram_interval
-        self.stats, self.weights = stats, weights
+        self.stats, self.weights, self.pictures = stats, weights, pictures
 
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
@@ -135,9 +138,18 @@ class TensorBoard(Callback):
             self._add(part, 0)
         for name, value in metrics.items():
             self._add(pack.scalar(name, value), 0)
+        for tag, content in self.pictures().items():
+            self._add(_picture(tag, content), 0)
 
     def close(self) -> None:
         self.journal.close()
+
+
+def _picture(tag: str, content: bytes) -> Summary:
+    """Return a PNG file as an image; its header has width and height."""
+    width, height = struct.unpack(">II", content[16:24])
+    image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=content)
+    return Summary(value=[Summary.Value(tag=tag, image=image)])
 
 
 def _name_columns(experiment: Summary, columns: Mapping[str, bool | int | float | str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -88,3 +89,31 @@ class Callback:
 
     def close(self) -> None:
         """Called once at the end, also after an error."""
+
+
+class StepGauge:
+    """Reads loss and speed off the steps of a training, a few times a second: to read a loss may wait for its device.
+
+    Attributes:
+        shown: when it was read last.
+        images: trained on since.
+    """
+
+    INTERVAL_SECONDS = 0.25
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew: what came between, such as an evaluation, does not count as training speed."""
+        self.shown, self.images = time.perf_counter(), 0
+
+    def reading(self, record: StepRecord) -> tuple[float, float] | None:
+        """Return the loss, and images per second since the last reading; None where that was a moment ago."""
+        self.images += record.images
+        passed = time.perf_counter() - self.shown
+        if passed < self.INTERVAL_SECONDS and record.step != record.steps:
+            return None
+        found = record.loss.item(), self.images / passed
+        self.restart()
+        return found

@@ -12,6 +12,7 @@ from qexp.utils.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Slurm can send the last one before its time limit
 _LOOK_SECONDS = 1.0  # between looks for the file
+_listeners: list[Callable[[str], None]] = []
 
 
 class StopRequest:
@@ -91,9 +92,22 @@ def handling(
 
 
 def say_on_stderr(text: str) -> None:
-    """Write to stderr, also where a signal came in the middle of writing there."""
+    """Write to stderr, also where a signal came in the middle of writing there; or tell it whoever listens."""
+    if _listeners:
+        _listeners[-1](text)
+        return
     with suppress(OSError):
         os.write(2, text.encode())
+
+
+@contextmanager
+def told_to(listener: Callable[[str], None]) -> Iterator[None]:
+    """Let `listener` have inside the block what signals say: it shows it where stderr is not to be written to."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
 
 
 def ask_to_stop(file: Path, number: int) -> None:

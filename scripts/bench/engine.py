@@ -59,7 +59,7 @@ def overhead(repeats: int, size: int = 128, steps: int = 10) -> Iterator[Row]:
                     stats=partial(quantizers.stats, model),
                     weights=dict,
                 ),
-                make_progress(Console(file=io.StringIO()), epochs=1, steps=steps),
+                make_progress(Console(file=io.StringIO()), path=Path(), epochs=1, steps=steps),
             ]
             nothing = Metrics(0.0, 0.0, 0.0, 1)
             epoch = partial(

@@ -74,6 +74,17 @@ def test_a_card_has_the_form(name):
     assert f"[`{name}`]({name}.md)" in (FOLDER / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", [name for name in methods.NAMES if name != "fp"])
+def test_a_card_has_a_picture_of_function_and_gradient(name):
+    """Behind the formulas, with the command that draws it, which the picture names as well."""
+    picture, command = f"../images/transfer-{name}.svg", f"qexp plot transfer {name}"
+    assert re.search(rf"^!\[.+\]\({re.escape(picture)}\)$", section(card(name), "Backward"), re.MULTILINE)
+    assert f"`{command}`" in section(card(name), "Backward")
+    drawn = (FOLDER / picture).read_text()
+    assert f"command: {command};" in drawn
+    assert len(drawn) < 200_000
+
+
 @of_every_method
 def test_a_card_is_short(name):
     """Two screens; lines are wrapped but for those of tables."""

@@ -140,6 +140,12 @@ def test_calibration_goes_layer_by_layer_over_quantized_predecessors():
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
+def test_calibration_without_samples_is_one_line():
+    told = r"^calibrate needs samples, and was given none: a batch of shape \(0, 3, 8, 8\)$"
+    with pytest.raises(ValueError, match=told):
+        calibrate(small_net(), torch.empty(0, 3, 8, 8))
+
+
 def test_calibration_restores_the_mode_and_hooks_after_an_error():
     """A batch that does not fit leaves no hook behind."""
     net = quantized().eval()

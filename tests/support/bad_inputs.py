@@ -135,6 +135,12 @@ BAD_INPUTS: tuple[BadInput, ...] = (
         "a target elsewhere", ("train", "+recipe._target_=os.system"), "recipe._target_=os.system: unknown option"
     ),
     BadInput("a flag that eval does not have", ("eval", "--foo"), "unrecognized arguments: --foo (qexp eval --help)"),
+    BadInput("a figure that is none", ("plot", "curvs"), "no figure 'curvs' (did you mean 'curves'?)"),
+    BadInput("a figure of an empty store", ("plot", "curves"), "no runs in runs; --runs-dir names another store"),
+    BadInput(
+        "a figure in a table's file", ("plot", "curves", "--to=a.csv"), "--to a.csv: must end in .svg, .pdf, .png"
+    ),
+    BadInput("a figure in no folder", ("plot", "curves", "--to=no/a.svg"), "--to no/a.svg: there is no folder no"),
     BadInput("a flag that doctor does not have", ("doctor", "--foo"), "--foo (qexp doctor --help)"),
     BadInput("a pickled command", ("train", "--experimental-rerun=file"), "would run what is pickled in the file"),
     BadInput("another configuration", ("train", "--config-path=."), "qexp has its own configuration"),

@@ -26,6 +26,7 @@ TINY = (
     "model=resnet20",
     "model.width=0.25",
     "device=cpu",
+    "tracking.figures=false",
 )
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from qexp.config.config import Section
 from qexp.config.places import conf_dir
-from qexp.experiment.build import resolve
+from qexp.experiment.named_parts import resolve
 from qexp.quantizers import LayerInfo, Method, Quantizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"

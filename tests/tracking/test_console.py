@@ -17,8 +17,8 @@ def test_the_bar_fits_its_terminal_and_cuts_nothing(width: int) -> None:
     console = Console(file=stream, force_terminal=True, width=width, color_system=None)
     bar = ProgressBar(console, epochs=300, steps=1000)
     try:
-        bar.shown -= 1.0
-        bar.images = 12_000
+        bar.gauge.shown -= 1.0
+        bar.gauge.images = 12_000
         bar.step(StepRecord(500, 1000, 7, 64, torch.tensor(12.3456), {}))
         bar.bar.update(bar.task, top1="77.50 %")
         shown = console.render_lines(bar.bar.get_renderable(), pad=False)

@@ -1,14 +1,19 @@
 """What TensorBoard shows of a run."""
 
 import json
+from io import BytesIO
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.api_pb2 import DATA_TYPE_FLOAT64, DATA_TYPE_STRING
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from qexp.config.yaml_files import load_yaml
-from qexp.tracking.tensorboard import in_a_group
+from qexp.figures.chart import Chart, Curve, Panel
+from qexp.figures.drawing import render
+from qexp.tracking.tensorboard import EVENT_FILE, TensorBoard, in_a_group
 from support.commands import Sweep
 
 
@@ -90,6 +95,25 @@ def test_hparams_and_final_metrics_are_in_the_same_event_file(sweep: Sweep, even
     for metric in asked:
         (event,) = events.Scalars(metric.name.tag)
         assert event.value == pytest.approx(found[metric.name.tag.removeprefix("result/")], rel=1e-6)
+
+
+def test_pictures_are_images_of_the_event_file(tmp_path: Path) -> None:
+    content = render(Chart("t", [Panel("", "x", "y", [Curve("a", [0, 1], [0, 1])])]), "png").content
+    made = TensorBoard(
+        *(tmp_path,),
+        **{"config_text": "a: 1", "hyperparameters": {"seed": 0}, "step_interval": 1, "histogram_interval": 0},
+        **{"stats": dict, "weights": dict, "pictures": lambda: {"figures/transfer": content}},
+    )
+    made.finish({"top1_hard": 50.0})
+    made.close()
+    accumulator = EventAccumulator(str(tmp_path / EVENT_FILE))
+    accumulator.Reload()
+    assert accumulator.Tags()["images"] == ["figures/transfer"]
+    (image,) = accumulator.Images("figures/transfer")
+    with Image.open(BytesIO(content)) as drawn:
+        assert (image.encoded_image_string, image.width, image.height) == (content, *drawn.size)
+    (result,) = accumulator.Scalars("result/top1_hard")
+    assert result.value == 50
 
 
 @pytest.mark.parametrize(
