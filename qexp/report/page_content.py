@@ -102,7 +102,7 @@ Part = PageTable | Facts | Lines | Commands | Picture | Folded
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """Parts under a heading, which has an id of its own."""
 
     title: str
@@ -140,5 +140,5 @@ class Content:
     subtitle: str
     key_numbers: Sequence[tuple[str, str]]
     warnings: Sequence[Warned]
-    sections: Sequence[Section]
+    sections: Sequence[PageSection]
     source: Sequence[tuple[str, str]]

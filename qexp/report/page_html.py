@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from qexp import __version__
+import qexp
 from qexp.report.page_content import Content, Picture
 from qexp.report.page_svg import colour_rules, inline_svg
 from qexp.utils.errors import UsageError
@@ -49,7 +49,7 @@ def as_html(content: Content) -> bytes:
         svg={at: Markup(svg) for at, (svg, _) in pictures.items()},
         data=Markup(json_for_html([pointed for _, pointed in pictures.values()])),
         numbers={at: place for place, at in enumerate(pictures)},
-        version=__version__,
+        version=qexp.__version__,
         is_long=lambda table: len(table.rows) >= LONG_TABLE,
     )
     return text.encode()

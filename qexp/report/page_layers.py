@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from qexp.report.page_content import Cell, PageTable, Part, Section
+from qexp.report.page_content import Cell, PageSection, PageTable, Part
 from qexp.report.page_rows import figure_cell, tree_at
 from qexp.runs.epoch_records import epoch_records
 from qexp.runs.measured_bits import bits_of_layers
@@ -24,25 +24,19 @@ HINTS = {
 _REPORTED = {"error": ("error", 4), "changed, %": ("changed", 2), "turned back, %": ("turned_back", 2)}
 
 
-def layer_sections(runs: Sequence[ListedRun]) -> list[Section]:
+def layer_sections(runs: Sequence[ListedRun]) -> list[PageSection]:
     """Return the layers of finished runs: of those of a selection that have the same, once, and folded."""
     alike: dict[str, list[Entry]] = {}
     for entry in (run.entry for run in runs):
         if bits := bits_of_layers(entry.result):
             alike.setdefault(f"{entry.model_label} {entry.dataset} {sorted(bits.items())}", []).append(entry)
-    counts: dict[str, Mapping[str, int]] = {}
+    counts = weight_counts(runs[0].entry) if len(runs) == 1 and alike else {}  # of many runs it would take long
     parts: list[Part] = []
     for entries in list(alike.values())[:MOST_TABLES]:
-        first = entries[0]
-        network = f"{first.model_label} on {first.dataset}"
-        if network not in counts:
-            counts[network] = weight_counts(first)
-        title = (
-            f"{plural(len(bits_of_layers(first.result)), 'layer')} of {first.label}: {few([e.key for e in entries], 6)}"
-        )
-        table = layers_table(first, counts[network])
+        table = layers_table(entries[0], counts)
+        title = f"{plural(len(table.rows), 'layer')} of {entries[0].label}: {few([entry.key for entry in entries], 6)}"
         parts.append(table if len(runs) == 1 else replace(table, fold=title))
-    return [Section("Layers", parts)] if parts else []
+    return [PageSection("Layers", parts)] if parts else []
 
 
 def weight_counts(entry: Entry) -> Mapping[str, int]:

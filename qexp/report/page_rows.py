@@ -9,6 +9,7 @@ from qexp.runs.course_rows import epochs_of
 from qexp.runs.groups import Group, grouped, mixture_notes
 from qexp.runs.query import Entry, number
 from qexp.runs.run_values import ABSENT, ListedRun, as_texts, what_varies
+from qexp.runs.variation import Variation
 from qexp.utils.text import is_number, plural, time_span
 
 _TONES: Mapping[str, Tone] = {"failed": "bad", "diverged": "bad", "damaged": "bad", "done": "soft"}
@@ -40,8 +41,13 @@ def identifying(runs: Sequence[ListedRun]) -> list[str]:
     found = what_varies(runs)
     named = [_CALLED.get(name, name) if name != "model.width" else name for name in found.names if name != "seed"]
     first = [name for name in named if name not in ("quantizer", "bits")]
-    options = [name for name in found.options]
+    options = told_options(found)
     return list(dict.fromkeys([*first, "quantizer", "bits", *options]))
+
+
+def told_options(found: Variation) -> list[str]:
+    """Return the options that vary, without the fingerprint of data that have another name as well."""
+    return [name for name in found.options if name != "dataset.digest" or "dataset" not in found.names]
 
 
 def means_table(runs: Sequence[ListedRun]) -> tuple[PageTable, list[Group]]:
@@ -106,7 +112,7 @@ def runs_table(runs: Sequence[ListedRun]) -> PageTable:
     columns += [(_CALLED.get(name, name), _values(runs, name)) for name in named]
     columns.append(("method", [Cell(run.entry.label + "*" * bool(run.entry.result.get("unsettled"))) for run in runs]))
     columns.append(("seed", _values(runs, "seed")))
-    columns += [(name, _values(runs, name)) for name in found.options]
+    columns += [(name, _values(runs, name)) for name in told_options(found)]
     columns += [(name, [cell(run.entry) for run in runs]) for name, cell in _MEASURED.items()]
     columns.append(("state", [Cell(run.state, tone=_TONES.get(run.state, "")) for run in runs]))
     headers = [name for name, _ in columns]

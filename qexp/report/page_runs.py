@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qexp.report.page_charts import figures_of
-from qexp.report.page_content import Content, Facts, Folded, Part, Section
+from qexp.report.page_content import Content, Facts, Folded, PageSection, Part
 from qexp.report.page_layers import layer_sections
-from qexp.report.page_rows import environment_part, means_table, runs_table
+from qexp.report.page_rows import environment_part, means_table, runs_table, told_options
 from qexp.report.page_warnings import warned
 from qexp.report.page_words import repeating
 from qexp.runs.description import described
@@ -83,12 +83,12 @@ def _page_of_many(runs: Sequence[ListedRun], origin: Origin) -> Content:
     result: list[Part] = [table] if groups else []
     figures = figures_of(runs, groups)
     sections = [
-        *([Section("Results", result)] if result else []),
-        *([Section("Figures", figures)] if figures else []),
-        Section("What was run", [*in_common(runs), repeating(runs, origin.root, origin.config_dir)]),
-        Section("Runs", [runs_table(runs)]),
+        *([PageSection("Results", result)] if result else []),
+        *([PageSection("Figures", figures)] if figures else []),
+        PageSection("What was run", [*in_common(runs), repeating(runs, origin.root, origin.config_dir)]),
+        PageSection("Runs", [runs_table(runs)]),
         *layer_sections(runs),
-        Section("Environment", [environment_part(runs)]),
+        PageSection("Environment", [environment_part(runs)]),
     ]
     title, numbers = _title(runs), _numbers_of_many(runs, groups)
     return Content(title, _subtitle(runs), numbers, warned(runs, origin.clean), sections, origin.source)
@@ -124,7 +124,7 @@ def _subtitle(runs: Sequence[ListedRun]) -> str:
 def in_common(runs: Sequence[ListedRun]) -> list[Part]:
     """Return the options that vary among runs with all their values, and those that all have."""
     found = what_varies(runs)
-    names = [*found.names, *found.options]
+    names = [*found.names, *told_options(found)]
     varied = [(name, few(dict.fromkeys(as_text(run.value(name)) for run in runs), 12)) for name in names]
     first = runs[0].options
     same = {key: value for key, value in first.items() if all(run.options.get(key) == value for run in runs)}
@@ -147,13 +147,13 @@ def _page_of_one(run: ListedRun, origin: Origin) -> Content:
     training = [(name, origin.clean(value)) for name, value in told.training]
     figures = figures_of([run], [])
     sections = [
-        Section("Result", [Facts(rows)]),
-        *([Section("Figures", figures)] if figures else []),
-        Section(
+        PageSection("Result", [Facts(rows)]),
+        *([PageSection("Figures", figures)] if figures else []),
+        PageSection(
             "What was run", [Facts(training), repeating([run], origin.root, origin.config_dir), *_folded(entry, origin)]
         ),
         *layer_sections([run]),
-        Section("Environment", [environment_part([run])]),
+        PageSection("Environment", [environment_part([run])]),
     ]
     title = f"{entry.label}, {entry.model_label} on {entry.dataset}, seed {entry.seed}"
     subtitle = f"run {entry.key}, {entry.state}" + (f", {entry.status['time']}" if entry.status.get("time") else "")

@@ -13,10 +13,10 @@ from qexp.report.page_content import (
     Facts,
     Folded,
     Lines,
+    PageSection,
     PageTable,
     Part,
     Picture,
-    Section,
     Tone,
 )
 from qexp.report.page_rows import environment_part, means_table, runs_table
@@ -46,12 +46,16 @@ def page_of_table(joined: JoinedTable, command: Sequence[str], origin: Origin) -
     result: list[Part] = [_rows(joined), *([Lines(told.pop("notes"))] if "notes" in told else [])]
     figures = [*_overview(joined), *(figures_of(runs, means_table(runs)[1]) if runs else [])]
     sections = [
-        Section("Results", result),
-        *([Section("Figures", figures)] if figures else []),
-        *([Section("Problems", [Lines(told.pop("problems"))])] if "problems" in told else []),
-        *(Section(f"{heading[0].upper()}{heading[1:]}", [_as_facts(lines)]) for heading, lines in told.items()),
-        Section("What was run", [*_commands(joined, command, origin), *(in_common(runs) if runs else [])]),
-        *([Section("Runs", [runs_table(runs)]), Section("Environment", [environment_part(runs)])] if runs else []),
+        PageSection("Results", result),
+        *([PageSection("Figures", figures)] if figures else []),
+        *([PageSection("Problems", [Lines(told.pop("problems"))])] if "problems" in told else []),
+        *(PageSection(f"{heading[0].upper()}{heading[1:]}", [_as_facts(lines)]) for heading, lines in told.items()),
+        PageSection("What was run", [*_commands(joined, command, origin), *(in_common(runs) if runs else [])]),
+        *(
+            [PageSection("Runs", [runs_table(runs)]), PageSection("Environment", [environment_part(runs)])]
+            if runs
+            else []
+        ),
     ]
     subtitle = f"{joined.table.citation}, protocol {joined.protocol}"
     title = f"{joined.name}: {joined.table.title}"

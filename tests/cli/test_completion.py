@@ -103,7 +103,7 @@ def test_values_are_those_that_a_line_names(value: str, comment: str, expected: 
     assert said_values(Option("key", value, comment)) == expected.split()
 
 
-@pytest.mark.parametrize("command", ["eval", "table", "runs", "plot", "doctor", "completion"])
+@pytest.mark.parametrize("command", ["eval", "table", "runs", "report", "plot", "doctor", "completion"])
 def test_flags_are_those_of_the_commands(qexp: Qexp, command: str) -> None:
     shown = set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", qexp(command, "--help").out, re.MULTILINE))
     assert set(module.FLAGS[command]) - {"--debug"} == shown

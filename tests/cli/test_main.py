@@ -34,7 +34,7 @@ def test_an_unknown_command_is_refused_with_a_suggestion(qexp: Qexp, word: str, 
     assert hint in line
 
 
-@pytest.mark.parametrize("command", ["eval", "table", "runs", "plot", "doctor"])
+@pytest.mark.parametrize("command", ["eval", "table", "runs", "report", "plot", "doctor"])
 def test_every_command_has_help(qexp: Qexp, command: str) -> None:
     result = qexp(command, "--help")
     assert (result.code, result.err) == (0, "")

@@ -38,6 +38,9 @@ def test_the_wheel_holds_the_package_and_all_of_conf(wheel: Path) -> None:
         assert archive.read("qexp/conf/train.yaml") == (ROOT / "conf" / "train.yaml").read_bytes()
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qexp").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
+    templates = {path.relative_to(ROOT).as_posix() for path in (ROOT / "qexp/report/templates").iterdir()}
+    assert templates == {f"qexp/report/templates/page.{kind}" for kind in ("html", "css", "js")}
+    assert templates <= names
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"qexp"}
 
 

@@ -15,9 +15,9 @@ from qexp.report.page_content import (
     Facts,
     Folded,
     Lines,
+    PageSection,
     PageTable,
     Picture,
-    Section,
     Warned,
 )
 from qexp.report.page_html import TEMPLATES, as_html, check_target, json_for_html
@@ -42,7 +42,7 @@ def content_of(texts: list[str]) -> Content:
         Dots("dots", [1] * len(texts), range(len(texts)), notes=texts),
     ]
     picture = Picture(Chart(every, [Panel(every, every, every, marks, x_names={1: every})]), [every])
-    sections = [Section(every, [picture])]
+    sections = [PageSection(every, [picture])]
     for at, text in enumerate(texts):
         table = PageTable(text, [text, "n"], [[Cell(text, tone="bad"), Cell("1", 1.0)]] * 9, {text: text}, [text], text)
         parts = [
@@ -52,7 +52,7 @@ def content_of(texts: list[str]) -> Content:
             Folded(text, text),
             table,
         ]
-        sections.append(Section(f"{text}{at}", parts))
+        sections.append(PageSection(f"{text}{at}", parts))
     pairs = [(text, text) for text in texts]
     warned = [Warned(text, text, [text]) for text in texts]
     return Content(" ".join(texts), " ".join(texts), pairs, warned, sections, pairs)

@@ -110,9 +110,9 @@ def browsing(profile: Path) -> Iterator[Browser]:
     program = chromium()
     assert program is not None, "Chromium is not installed"
     (orders_in, orders), (answers, answers_out) = os.pipe(), os.pipe()
-    # A shell gives the browser its ends as the numbers 3 and 4 that it looks for.
+    # A shell gives the browser its ends as the numbers 3 and 4 that it looks for; of others, sh takes one digit.
     command = [program, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-    words = ["sh", "-c", f'exec 3<&{orders_in} 4>&{answers_out}; exec "$@"', "sh", *command]
+    words = ["bash", "-c", f'exec 3<&{orders_in} 4>&{answers_out}; exec "$@"', "bash", *command]
     environment = {**os.environ, "HOME": str(profile), "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)}
     process = subprocess.Popen(
         words,
