@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from qexp.report.page_content import Cell, Facts, PageTable, Tone
+from qexp.report.page_content import Cell, Facts, Lines, PageTable, Tone
 from qexp.runs.course_rows import epochs_of
 from qexp.runs.groups import Group, grouped, mixture_notes
 from qexp.runs.query import Entry, number
@@ -166,13 +166,15 @@ _MEASURED: dict[str, Callable[[Entry], Cell]] = {
 # Machines
 
 
-def environment_part(runs: Sequence[ListedRun]) -> PageTable | Facts:
+def environment_part(runs: Sequence[ListedRun]) -> PageTable | Facts | Lines:
     """Return with what and on what runs were trained: facts where it is one for all, else a table."""
     counts: dict[tuple[tuple[str, str], ...], int] = {}
     for run in runs:
         place = tuple(_environment(run.entry).items())
         counts[place] = counts.get(place, 0) + 1
     known = [(dict(place), count) for place, count in counts.items() if place]
+    if not known:
+        return Lines(["No run recorded its environment."])
     if len(known) == 1:
         return Facts(list(known[0][0].items()))
     names = dict.fromkeys(name for place, _ in known for name in place)
