@@ -34,8 +34,9 @@ BELOW = {
 KNOW_HYDRA = ("config", "cli", "tables", "experiment")
 # The interface of every subcommand and of every figure; and the only names that several modules may share.
 SHARED = {"main", "make"}
-# Charts are made of numbers and tensors without a store, each for one module of report; the library is for others.
-USED_FROM_OUTSIDE = ("qexp.figures.", "qexp.experiment.library")
+# Charts are made of numbers and tensors without a store, each for one module of report, whose pages are for one command;
+# the library is for others.
+USED_FROM_OUTSIDE = ("qexp.figures.", "qexp.report.", "qexp.experiment.library")
 
 
 def name_of(path: Path) -> str:
