@@ -34,7 +34,7 @@ BELOW = {
 KNOW_HYDRA = ("config", "cli", "tables", "experiment")
 # The interface of every subcommand and of every figure; and the only names that several modules may share.
 SHARED = {"main", "make"}
-# Charts are made of numbers and tensors without a store, each for one module of report, whose pages are for one command;
+# Charts are made of numbers and tensors without a store, each for one module of report; pages are for one command;
 # the library is for others.
 USED_FROM_OUTSIDE = ("qexp.figures.", "qexp.report.", "qexp.experiment.library")
 
