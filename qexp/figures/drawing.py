@@ -260,9 +260,18 @@ def _saved(figure: Any, axes: list[Any], kind: str, source: Mapping[str, str]) -
         "pdf": {"CreationDate": None, "Creator": "qexp", "Producer": None, "Subject": told},
         "png": {"Software": "qexp", "Description": told},
     }
+    _settle(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=metadata[kind])
     return Drawing(buffer.getvalue(), tuple(_box(one) for one in axes))
+
+
+def _settle(figure: Any) -> None:
+    """Lay the axes out, and round where they lie: the last digits of the layout are others each time."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(value, 5) for value in axes.get_position().bounds])
 
 
 def _box(axes: Any) -> AxesBox:
