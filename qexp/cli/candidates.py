@@ -48,7 +48,7 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         "--format": ("text", "md", "csv"),
     },
     "runs": {
-        **dict.fromkeys(("--help", "--json", "--yes", "--all", "--debug")),
+        **dict.fromkeys(("--help", "--json", "--watch", "--yes", "--all", "--debug")),
         "--state": STATES,
         "--format": ("text", "md", "csv", "json", "latex"),
         **dict.fromkeys(("--sort", "--columns", "--group"), NAMES),
