@@ -61,6 +61,7 @@ class Entry:
 
 FIGURES = (
     Entry("results/images/error", "error"),
+    Entry("results/images/attention", "attention mnpppfll", is_recorded=True),
     Entry("results/images/lenet5-bits", "bits mnist quantizer=fp,ste,srq 'layer_bits=[]' interval=t", is_recorded=True),
     Entry("results/images/surface-random", "surface random images=64", is_recorded=True),
 )
