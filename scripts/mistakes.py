@@ -418,7 +418,7 @@ MISTAKES = (
         "tracking",
     ),
     Mistake("checkpoint: written in place", "atomic.py", 'path.with_name(path.name + ".tmp")', "path", "utils"),
-    Mistake("checkpoint: not synced", "atomic.py", "                sync(file.fileno())\n", "", "utils"),
+    Mistake("checkpoint: not synced", "atomic.py", "        sync(file.fileno())\n", "", "utils"),
     Mistake(
         "checkpoint: checksums not compared", "weights.py", "broken = archive.testzip()", "broken = None", "engine"
     ),

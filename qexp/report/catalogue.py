@@ -55,12 +55,12 @@ _OF_SURFACE = {
     "points": "of the grid along each direction, an odd number (21)",
     "images": "of the test set, the first, in one batch (128)",
     "seed": "of the directions, and of the weights of a random network (0)",
-    "norm": "what batch norm uses: batch, the statistics of these images, or running, those of a run (batch)",
+    "norm": "statistics of batch norm: batch, of these images, or running, those of a run (batch)",
     "device": "auto, cpu, cuda or mps (auto)",
     "dataset": "of a random network (cifar10)",
     "model": "of a random network (resnet18)",
     "width": "of a random network, a factor on its channels (0.25 of resnet18)",
-    "keep_float": "of a random network, layers that are left float: none, or names as in qexp train (none)",
+    "keep_float": "of a random network, layers left float: none, or names as in qexp train (none)",
 }
 _OF_NETWORK = MappingProxyType({"checkpoint": "last or best (last)"})
 

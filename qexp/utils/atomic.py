@@ -23,10 +23,7 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         try:
-            with create(temporary) as file:
-                file.write(content)
-                file.flush()
-                sync(file.fileno())
+            _fill(temporary, content)
             if previous is not None:
                 rename(path, previous.name)
             os.replace(temporary, path)
@@ -35,6 +32,14 @@ def write(path: Path, content: bytes | memoryview, *, previous: Path | None = No
                 temporary.unlink()
             raise
         sync_folder(path.parent)
+
+
+def _fill(path: Path, content: bytes | memoryview) -> None:
+    """Write a new file, and wait until it is on the disk."""
+    with create(path) as file:
+        file.write(content)
+        file.flush()
+        sync(file.fileno())
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
@@ -53,10 +58,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     try:
         for number, (path, content) in enumerate(contents.items()):
             temporary[path] = path.with_name(f".qexp-{os.getpid()}-{number}.tmp")
-            with writing(path), create(temporary[path]) as file:
-                file.write(content)
-                file.flush()
-                sync(file.fileno())
+            with writing(path):
+                _fill(temporary[path], content)
         for path, place in temporary.items():
             with writing(path):
                 before[path] = path.read_bytes() if path.is_file() else None

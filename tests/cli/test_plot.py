@@ -165,7 +165,7 @@ def test_both_files_are_written_or_none(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "which figure? curves, gap"),
+        ([], "which figure? transfer, error, "),
         (["curvs"], "no figure 'curvs' (did you mean 'curves'?); there are"),
         (["curves", "--to", ""], "--to: names nothing"),
         (["curves", "--to", "a"], "--to a: must end in .svg, .pdf, .png"),

@@ -226,7 +226,7 @@ def test_a_process_that_is_killed_once_costs_no_job(workspace: Path) -> None:
     try:
         wait_until(lambda: trainer_of(0) is not None, 90)
         os.kill(trainer_of(0) or 0, signal.SIGKILL)
-        out, err = process.communicate()
+        out, err = process.communicate(240)
     finally:
         process.kill()
     assert (process.code, err.count("Traceback")) == (0, 0), out + err
