@@ -51,7 +51,7 @@ class Figure:
 
 
 _OF_SURFACE = {
-    "extent": "how far the weights move along each direction, whose filters are as long as theirs (1)",
+    "extent": "how far the weights move along each direction, in lengths of their filters (1)",
     "points": "of the grid along each direction, an odd number (21)",
     "images": "of the test set, the first, in one batch (128)",
     "seed": "of the directions, and of the weights of a random network (0)",
