@@ -25,6 +25,13 @@ from qexp.utils.errors import UsageError
 COORDINATES = [-1.0, -0.5, 0.0, 0.5, 1.0]
 
 
+@pytest.fixture(autouse=True)
+def _without_gradients():
+    """As in what draws; torch warns, once in a process, of a number that is taken from a tensor with a gradient."""
+    with torch.no_grad():
+        yield
+
+
 class Mixed(nn.Module):
     """One of each kind of weight, numbers that are none, and a weight that two layers share."""
 
