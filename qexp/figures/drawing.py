@@ -204,7 +204,8 @@ def _draw_mark(figure: Any, axes: Any, mark: Any, index: int) -> None:
             levels = 14 if mark.limits is None else _steps(*mark.limits)
             shades = axes.contourf(mark.x, mark.y, mark.z, levels=levels, cmap="cividis")
             axes.contour(mark.x, mark.y, mark.z, levels=levels, colors="#000000", linewidths=0.3)
-            figure.colorbar(shades, ax=axes, shrink=0.9).ax.set_title(printable(mark.label), fontsize=7)
+            beside = axes.inset_axes((1.04, 0.0, 0.05, 0.88))  # a part of its panel, so that panels keep one size
+            figure.colorbar(shades, cax=beside).ax.set_title(printable(mark.label), fontsize=7)
 
 
 def _steps(low: float, high: float) -> list[float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from qexp.report.page_content import Cell, PageSection, PageTable, Part
 from qexp.report.page_rows import figure_cell, tree_at
-from qexp.runs.epoch_records import epoch_records
+from qexp.runs.epoch_records import layer_reports
 from qexp.runs.measured_bits import bits_of_layers
 from qexp.runs.query import Entry, number
 from qexp.runs.run_values import ListedRun
@@ -59,8 +59,8 @@ def layers_table(entry: Entry, counts: Mapping[str, int]) -> PageTable:
     """
     bits = bits_of_layers(entry.result)
     reasons = tree_at(tree_at(entry.result, "layers"), "float")
-    records = epoch_records(entry.path, "layers.jsonl")
-    values: Mapping[str, Any] = tree_at(records[max(records)], "values") if records else {}
+    reports = layer_reports(entry.path)
+    values: Mapping[str, Any] = reports[max(reports)] if reports else {}
     shown = {
         header: own
         for header, own in _REPORTED.items()

@@ -101,7 +101,7 @@ def _overview(joined: JoinedTable) -> list[Part]:
     if not lines:
         return []
     places = [float(at) for at in range(len(lines))]
-    marks = [_ours(lines, places)]
+    marks = _ours(lines, places)
     if joined.is_own:
         known = [(at, line.row.reported.top1) for at, line in zip(places, lines, strict=True)]
         shown = [(at, top1) for at, top1 in known if top1 is not None]
@@ -112,12 +112,14 @@ def _overview(joined: JoinedTable) -> list[Part]:
     return [Picture(Chart("Ours and the paper's" if joined.is_own else "Ours", [panel]), said)]
 
 
-def _ours(lines: Sequence[Line], places: Sequence[float]) -> Dots:
-    means = [line.mean or 0.0 for line in lines]
-    stds = [line.std or 0.0 for line in lines]
-    labels = [line.row.label for line in lines]
-    low, high = ([mean + sign * std for mean, std in zip(means, stds, strict=True)] for sign in (-1, 1))
-    return Dots("ours", places, means, low, high, labels)
+def _ours(lines: Sequence[Line], places: Sequence[float]) -> list[Dots]:
+    """Return a dot for each row, and around means of several runs a standard deviation on either side."""
+    marks = []
+    for at, line in zip(places, lines, strict=True):
+        if line.mean is not None:
+            low, high = (None if line.std is None else [line.mean + sign * line.std] for sign in (-1, 1))
+            marks.append(Dots("ours", [at], [line.mean], low, high, [line.row.label]))
+    return marks
 
 
 def _as_facts(lines: Sequence[str]) -> Part:

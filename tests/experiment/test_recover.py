@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qexp.engine.checkpointer import read_checkpoint
 from qexp.engine.step import Step
 from support.commands import STE, TINY, Sweep, Train
 from support.run_files import files_of, state, summary
@@ -62,6 +63,24 @@ def test_a_summary_that_is_lost_or_damaged_is_made_again(train: Train, finished:
         name: data for name, data in others.items() if name in ("last.pt", "best.pt")
     }
     assert "already done" in train(*STE).out
+
+
+def test_the_best_epoch_of_a_summary_made_again_is_that_of_the_network_that_was_kept(
+    train: Train, sweep: Sweep, workspace: Path
+) -> None:
+    """Where bit-widths are learned, another epoch may have been better with others; best.pt tells which counts."""
+    shutil.copytree(sweep.store, workspace / "runs")
+    (path,) = (workspace / "runs").glob("*/*/dqa-*/*")
+    epoch = read_checkpoint(path / "best.pt")["epoch"]
+    lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    (kept,) = [line for line in lines if line["epoch"] == epoch]
+    (other,) = [line for line in lines if line["epoch"] != epoch]
+    other["hard"]["top1"] = 100.0
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    (path / "summary.json").unlink()
+    assert train(*TINY, "recipe.epochs=2", "tracking.step_interval=1", "quantizer=dqa").code == 0
+    after = summary(path)
+    assert (after["best_epoch"], after["best_top1_hard"]) == (epoch, kept["hard"]["top1"])
 
 
 def test_float_and_annealed_networks_get_their_summaries_again(train: Train, sweep: Sweep, workspace: Path) -> None:
