@@ -27,7 +27,8 @@ from qexp.utils.text import UNFIT
 from support.crashes import start_child
 from support.malice_case import CANARY, WORK, Case, write
 
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 120.0  # by the clock: it hangs; a busy machine takes its time
+MOST_WORK = 30.0  # seconds of processor time; the longest takes 7 on a fast machine, 20 on a slow one
 MOST_BYTES = 8 * 2**30  # of memory, beyond what the process has when it starts; of a file, a quarter
 LIBTIFF = "tempfile.tif: "  # how the library itself begins what it says of a file, past Python
 CODES = (0, 1, 2, 3, 4)
@@ -39,12 +40,19 @@ Command = Callable[[Sequence[str]], int]
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code or minus a signal, None where it was stopped; what it printed."""
+    """How a command ended.
+
+    Attributes:
+        code: its exit code or minus a signal, None where it was stopped.
+        out: what it printed.
+        err: the same, to standard error.
+        work: its processor time in seconds, with that of the processes that it started and waited for.
+    """
 
     code: int | None
     out: str
     err: str
-    seconds: float
+    work: float
 
 
 def verdict(case: Case, folder: Path, command: Command = main) -> list[str]:
@@ -90,30 +98,29 @@ def answer(case: Case, work: Path, folder: Path, command: Command) -> Ended:
             if CANARY.upper() in os.environ or "intruder" in sys.modules:
                 (work / CANARY).touch()
 
-    began = time.monotonic()
-    code = _end_of(start_child(action, folder, prepare))
+    code, seconds = _end_of(start_child(action, folder, prepare))
     out, err = ((folder / name).read_bytes().decode(errors="surrogateescape") for name in ("out", "err"))
-    return Ended(code, out, err, time.monotonic() - began)
+    return Ended(code, out, err, seconds)
 
 
 def _refuse(*_: object, **__: object) -> NoReturn:
     raise urllib.error.URLError("no network")
 
 
-def _end_of(pid: int) -> int | None:
-    """Return how a child ended; after a while it is killed, with all that it started."""
+def _end_of(pid: int) -> tuple[int | None, float]:
+    """Return how a child ended, and its processor time; after a while it is killed, with all that it started."""
     deadline = time.monotonic() + LONGEST_SECONDS
     while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
+        found, status, used = os.wait4(pid, os.WNOHANG)
         if found or time.monotonic() > deadline:
             break
         time.sleep(0.005)
     with suppress(ProcessLookupError):  # nobody is left
         os.killpg(pid, signal.SIGKILL)
     if found:
-        return os.waitstatus_to_exitcode(status)
+        return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
     os.waitpid(pid, 0)
-    return None
+    return None, 0.0
 
 
 # The files
@@ -184,7 +191,9 @@ def _is_own_file(path: str, own: set[str], before: Mapping[str, Entry]) -> bool:
 
 def too_long(ended: Ended) -> list[str]:
     """(c) Return that it took too long."""
-    return [f"takes longer than {LONGEST_SECONDS:.0f} s"] if ended.code is None else []
+    if ended.code is None:
+        return [f"takes longer than {LONGEST_SECONDS:.0f} s"]
+    return [f"takes {ended.work:.0f} s of processor time"] if ended.work > MOST_WORK else []
 
 
 def unfit(case: Case, ended: Ended) -> list[str]:
