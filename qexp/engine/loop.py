@@ -93,7 +93,7 @@ def fit(
         eval_interval: epochs between evaluations; the last one always has one.
         patience: epochs without a better accuracy on held-out images after which training ends, 0 for never.
         stuck_after: fraction of the epochs after which training at chance level has diverged, None for never.
-        oscillation: measures how codes move from epoch to epoch.
+        oscillation: measures how codes move, from epoch to epoch and step to step.
         callbacks: are told of steps and epochs.
         checkpointer: saves states to resume from.
         check_stop: raises Interrupted where training shall stop; it is called where the state is exact.
@@ -119,7 +119,7 @@ def fit(
                             step.backward(loss)
                     step.update()
                 output, rates = step.output, step.optimizers.learning_rates()
-                state.count(output, labels)
+                state.count(output, labels, (epoch + 1) * per_epoch - now.step)
                 for callback in callbacks:
                     callback.step(StepRecord(now.step, steps, epoch, len(labels), output.loss, rates))
                 checkpointer.save_if_due(state)

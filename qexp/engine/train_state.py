@@ -18,7 +18,9 @@ from qexp.utils.callback import EpochRecord, Metrics
 
 
 class Meter(Protocol):
-    """Measures once in an epoch what a network is like, with a state of its own."""
+    """Sees a network after each step, and measures once in an epoch what it is like, with a state of its own."""
+
+    def watch(self, left: int) -> None: ...
 
     def measure(self) -> Mapping[str, float] | None: ...
 
@@ -38,7 +40,7 @@ class TrainState:
         tally: what the steps of the epoch under way gave.
         chance: what the latest epochs gave.
         last: the record of the last epoch.
-        oscillation: measures how codes move from epoch to epoch; None for nothing.
+        oscillation: measures how codes move, from epoch to epoch and step to step; None for nothing.
         early_stop: the best epoch on held-out images, and whether training ends before its last epoch.
     """
 
@@ -74,10 +76,12 @@ class TrainState:
         """Time since the beginning of the epoch under way."""
         return time.perf_counter() - self._started
 
-    def count(self, output: StepOutput, labels: Tensor) -> None:
-        """Count a step."""
+    def count(self, output: StepOutput, labels: Tensor, left: int) -> None:
+        """Count a step of an epoch that has `left` more."""
         self.done += 1
         self.tally.add(output.logits, labels, output.loss, output.penalty)
+        if self.oscillation:
+            self.oscillation.watch(left)
 
     def end_epoch(self, record: EpochRecord) -> None:
         """Count an epoch, which has been reported."""

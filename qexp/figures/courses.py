@@ -122,23 +122,23 @@ def gap_chart(title: str, series: Sequence[Series], caption: Sequence[str] = ())
 
 
 def flips_chart(title: str, series: Sequence[Series], caption: Sequence[str] = ()) -> Chart:
-    """Return the share of weights that change level, and that turn back, from epoch to epoch, in percent.
+    """Return the share of weights that change level, and that turn back, per step and from epoch to epoch, in percent.
+
+    The panels per step are left out where no run has the numbers: those of versions before count epochs alone.
 
     Args:
         title: of the chart.
         series: what is drawn.
         caption: lines to be said besides.
     """
-    told = [
-        "Codes are compared at the ends of epochs: a weight that changes and returns within one is not seen,",
-        "so that the share per step cannot be told from these numbers.",
-    ]
-    panels = [
-        course_panel("changed level since the epoch before", "% of quantized weights", series, _flips("changed")),
-        course_panel("of these: against their last change", "% of quantized weights", series, _flips("turned_back")),
-    ]
-    return Chart(title, panels, 2, [*course_notes(series), *told, *caption])
+    told = ["Per epoch: codes at the ends of epochs are compared; who changes and returns within one is not seen."]
+    if per_step := [panel for panel in _flips("per step", "_per_step", series) if panel.marks]:
+        told.insert(0, "Per step: codes after each of the last 20 steps of an epoch, mean of these steps.")
+    return Chart(title, [*per_step, *_flips("per epoch", "", series)], 2, [*course_notes(series), *told, *caption])
 
 
-def _flips(key: str) -> Measure:
-    return measure("oscillation", key)
+def _flips(per: str, key: str, series: Sequence[Series]) -> list[Panel]:
+    """Return two panels: weights that changed level, and of these those that went back."""
+    shown = ((f"changed level, {per}", "changed"), (f"of these: against their last change, {per}", "turned_back"))
+    y_label = "% of quantized weights"
+    return [course_panel(title, y_label, series, measure("oscillation", f"{name}{key}")) for title, name in shown]

@@ -80,7 +80,12 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("curves", "loss and top-1 over epochs; a band where runs differ in the seed alone", "RUNS", "curves_figure"),
     Figure("gap", "top-1 of the soft network minus that of the hard one, over epochs", "RUNS", "gap_figure"),
-    Figure("flips", "the share of weights that change level, and that turn back, per epoch", "RUNS", "flips_figure"),
+    Figure(
+        "flips",
+        "the share of weights that change level, and that turn back, per step and epoch",
+        "RUNS",
+        "flips_figure",
+    ),
     Figure(
         "bits",
         "accuracy against bits, size or bit operations: runs, means with intervals, float as a line",

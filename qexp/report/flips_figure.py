@@ -1,4 +1,4 @@
-"""`qexp plot flips RUNS`: weights that change level from epoch to epoch."""
+"""`qexp plot flips RUNS`: weights that change level, per step and from epoch to epoch."""
 
 from qexp.figures import Chart
 from qexp.figures.courses import flips_chart, measure

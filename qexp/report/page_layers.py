@@ -20,8 +20,14 @@ HINTS = {
     "error": "root of sum (w - Q(w))^2 / sum w^2, hard, after the last epoch",
     "changed, %": "of weights whose level is another than after the epoch before",
     "turned back, %": "of weights whose level changed against their last change",
+    "per step, %": "of weights whose level changed in a step, mean of the last 20 steps",
 }
-_REPORTED = {"error": ("error", 4), "changed, %": ("changed", 2), "turned back, %": ("turned_back", 2)}
+_REPORTED = {
+    "error": ("error", 4),
+    "changed, %": ("changed", 2),
+    "turned back, %": ("turned_back", 2),
+    "per step, %": ("changed_per_step", 2),
+}
 
 
 def layer_sections(runs: Sequence[ListedRun]) -> list[PageSection]:

@@ -122,7 +122,7 @@ def test_what_is_evaluated_and_kept_is_the_average(tmp_path: Path) -> None:
 def test_a_state_with_an_average_comes_back_as_it_was(tmp_path: Path) -> None:
     begun, other = averaging(), averaging(7)
     for images, labels in Fixed().batches:
-        begun.count(take(begun.step, images, labels), labels)
+        begun.count(take(begun.step, images, labels), labels, 100)
     before = state_of(begun.model)
     Checkpointer(tmp_path, identity={}).save(begun)
     assert equal(state_of(begun.model), before)

@@ -20,7 +20,7 @@ def test_a_state_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
     folder = tmp_path_factory.mktemp("round")
     begun = training(seed)
     for images, labels in (Fixed().batches * 2)[:steps]:
-        begun.count(take(begun.step, images, labels), labels)
+        begun.count(take(begun.step, images, labels), labels, 100)
     Checkpointer(folder, identity={"seed": seed}).save(begun)
     state = copy.deepcopy((begun.model.state_dict(), begun.state_dict()))
     other = training(seed + 1)

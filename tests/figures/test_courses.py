@@ -64,6 +64,20 @@ def test_each_chart_shows_what_its_records_have() -> None:
     assert found == {"curves": [0.5, 80.0, 0.6, 70.0], "gap": [5.0, 75.0], "flips": [3.0, 1.5]}
 
 
+def test_steps_stand_before_epochs_where_they_were_watched() -> None:
+    per_step = {"changed_per_step": 0.25, "turned_back_per_step": 0.125}
+    new = {"oscillation": {"changed": 3.0, "turned_back": 1.5, **per_step}}
+    old = {"oscillation": {"changed": 4.0, "turned_back": 2.0}}
+    chart = flips_chart("", [Series("new", [{1: new, 2: new}]), Series("old", [{1: old, 2: old}])])
+    drawn = [[(mark.label, mark.y[-1]) for mark in panel.marks] for panel in chart.panels]
+    both = [[("new", 3.0), ("old", 4.0)], [("new", 1.5), ("old", 2.0)]]
+    assert drawn == [[("new", 0.25)], [("new", 0.125)], *both]
+    assert "Per step" in " ".join(chart.caption)
+    alone = flips_chart("", [Series("old", [{1: old, 2: old}])])
+    assert len(alone.panels) == 2
+    assert "Per step" not in " ".join(alone.caption)
+
+
 def test_the_caption_tells_of_seeds_and_of_names_that_are_missing() -> None:
     one, three = Series("a", [records(1.0, 2.0)]), Series("b", [records(1.0, 2.0)] * 3)
     assert curves_chart("", [one]).caption == []
@@ -71,4 +85,4 @@ def test_the_caption_tells_of_seeds_and_of_names_that_are_missing() -> None:
     assert told == "Lines: mean over 3 seeds, where all have a value; bands: ± sample standard deviation."
     many = [Series(str(at), [records(1.0, 2.0)]) for at in range(MOST_NAMED + 1)]
     assert curves_chart("", many).caption == ["13 lines are more than a legend has room for; the numbers name each."]
-    assert "cannot be told" in " ".join(flips_chart("", [one]).caption)
+    assert "is not seen" in " ".join(flips_chart("", [one]).caption)

@@ -137,9 +137,7 @@ def test_what_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert any("MemoryError" in problem for problem in act(tmp_path / "3", lambda: bytearray(10**11)))
 
 
-def test_what_works_too_long_shows_however_busy_the_machine_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_works_too_long_shows_however_busy_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own work counts, and that of what it started; waiting does not."""
     monkeypatch.setattr("support.malice_checks.MOST_WORK", 0.5)
     busy = "import time\nwhile time.process_time() < 1: pass"

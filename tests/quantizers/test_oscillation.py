@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qexp.quantizers import OscillationMeter, quantized_layers
-from qexp.quantizers.oscillation import moves
+from qexp.quantizers.oscillation import WATCHED_STEPS, moves
 from support.steps import names, network
 
 
@@ -66,7 +66,54 @@ def test_percentages_are_of_all_quantized_weights():
 
 def test_a_float_net_has_nothing_to_measure():
     meter = OscillationMeter(network())
+    meter.watch(0)
     assert [meter.measure(), meter.measure(), meter.state_dict(), meter.layers] == [None, None, {}, {}]
+
+
+def codes_of_steps(model, generator):
+    """Give the two layers codes that often stay; return them in one row."""
+    rows = []
+    for _, layer in quantized_layers(model):
+        drawn = torch.randint(0, 3, layer.weight.shape, generator=generator, dtype=torch.uint8)
+        codes = torch.where(torch.rand(layer.weight.shape, generator=generator) < 0.8, drawn.clamp(max=1), drawn)
+        layer.weight_quantizer.codes = lambda x, codes=codes: (codes, None)
+        rows.append(codes.flatten())
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, WATCHED_STEPS, WATCHED_STEPS + 1, WATCHED_STEPS + 9])
+def test_the_last_steps_of_an_epoch_are_compared_one_by_one(steps):
+    """As a loop over single weights has it, in each epoch anew, and whoever goes on from a state in between."""
+    model, generator = network("daq"), torch.Generator().manual_seed(0)
+    meter = OscillationMeter(model)
+    meter.measure()
+    for _ in range(2):
+        seen = []
+        for left in reversed(range(steps)):
+            seen.append(codes_of_steps(model, generator))
+            meter.watch(left)
+            state, meter = meter.state_dict(), OscillationMeter(model)
+            meter.load_state_dict({name: {key: x.clone() for key, x in own.items()} for name, own in state.items()})
+        found = meter.measure()
+        courses = torch.stack(seen[-WATCHED_STEPS - 1 :]).T.tolist()
+        if steps == 1:
+            assert "changed_per_step" not in found
+            continue
+        sums = [sum(counts) for counts in zip(*literal(courses), strict=True)]
+        counted = min(steps - 1, WATCHED_STEPS)
+        expected = [pytest.approx(100 * count / counted / 1600) for count in sums]
+        assert [found["changed_per_step"], found["turned_back_per_step"]] == expected
+        assert sums[1] > 0 or steps == 2
+        parts = [size * meter.layers[f"{name}/weight/changed_per_step"] for name, size in (("2", 576), ("7", 1024))]
+        assert sum(parts) == pytest.approx(1600 * found["changed_per_step"])
+
+
+def test_only_the_last_steps_of_an_epoch_cost_anything(monkeypatch):
+    meter = OscillationMeter(network("daq"))
+    monkeypatch.setattr("qexp.quantizers.oscillation.weight_codes", lambda model: 1 / 0)
+    meter.watch(WATCHED_STEPS + 1)
+    with pytest.raises(ZeroDivisionError):
+        meter.watch(WATCHED_STEPS)
 
 
 @names
