@@ -27,6 +27,7 @@ from qexp.runs.course_rows import averaged_rows
 from qexp.runs.firmness_rows import firmness_rows
 from qexp.runs.measured_bits import measured_bits
 from qexp.utils.errors import UsageError
+from qexp.utils.files import is_file
 from qexp.utils.text import UNFIT, differing_codes, one_line, percent, suggest
 
 CHECKPOINTS = ("last", "best")
@@ -137,7 +138,7 @@ def _contradiction(request: EvalRequest) -> str | None:
         given = f"checkpoint={checkpoint}: " if checkpoint else ""
         return f"{given}name a run (qexp eval RUN), or a file and its format ({as_file})"
     if run is not None and checkpoint not in (None, *CHECKPOINTS):
-        other = f"; a file goes with its format and without a run: {as_file}" if Path(checkpoint).is_file() else ""
+        other = f"; a file goes with its format and without a run: {as_file}" if is_file(checkpoint) else ""
         return f"checkpoint={checkpoint}: must be last or best{suggest(checkpoint, CHECKPOINTS)}{other}"
     return None
 

@@ -13,7 +13,7 @@ from qexp.cli.output import exit_code, lasting_output
 from qexp.config.trust import error_in_own_code, trusting
 from qexp.utils.errors import Interrupted, QexpError, UsageError
 from qexp.utils.signals import handling
-from qexp.utils.text import one_line, suggest
+from qexp.utils.text import one_line, printable, suggest
 
 HELP = """\
 qexp: quantization-aware training, from a table in a paper to the same table with your own numbers in it
@@ -98,7 +98,7 @@ def _answer(word: str) -> int:
         print(f"qexp {qexp.__version__}")
         return 0
     listed = ", ".join(COMMANDS)
-    print(f"qexp: error: no command '{word}'{suggest(word, COMMANDS)}; there are {listed}", file=sys.stderr)
+    print(f"qexp: error: no command '{printable(word)}'{suggest(word, COMMANDS)}; there are {listed}", file=sys.stderr)
     return UsageError.exit_code
 
 

@@ -24,6 +24,7 @@ from qexp.runs.run_values import named_states
 from qexp.tables import OWN, TableRequest, find_table, join, protocol_named, seeds_named, table_names
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
+from qexp.utils.files import is_folder
 from qexp.utils.text import one_line, plural, printable, size
 
 DESCRIPTION = (
@@ -85,7 +86,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for name in ("to", "config_dir"):
         if getattr(arguments, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: names nothing")
-    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+    if arguments.config_dir is not None and not is_folder(arguments.config_dir):
         raise UsageError(f"--config-dir {one_line(arguments.config_dir)}: no such folder")
     if not arguments.words and arguments.state is None:
         parser.error("of what? a run, words as `qexp runs` takes them, or a table")

@@ -38,6 +38,7 @@ from qexp.config.places import conf_dir
 from qexp.config.references import plain_tree, reference_problems
 from qexp.config.schema import Invalid, Problem
 from qexp.utils.errors import UsageError
+from qexp.utils.files import is_folder
 from qexp.utils.text import one_line
 
 
@@ -77,7 +78,7 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
     Raises:
         UsageError: there is no such folder.
     """
-    if config_dir and not Path(config_dir).is_dir():
+    if config_dir and not is_folder(config_dir):
         raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
     Plugins.instance().register(FolderOfTheUser)
     FolderOfTheUser.folder = Path(config_dir) if config_dir else None

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 from qexp.utils.errors import UsageError
+from qexp.utils.files import is_file
+from qexp.utils.text import one_line
 
 MOST_BYTES = 4 * 2**30  # of a checkpoint to begin with
 WORDS = ("fp", "scratch", "torchvision")  # what `init` may say besides a run or a file
@@ -47,7 +49,7 @@ def find_run(root: Path, text: str) -> Path:
     Raises:
         UsageError: no run, or several.
     """
-    if text and (Path(text) / "config.yaml").is_file():
+    if text and is_file(Path(text) / "config.yaml"):
         return Path(text)
     found = [path for path in list_runs(root) if path.name.partition("-")[2].startswith(text)] if text else []
     if len(found) == 1:
@@ -55,7 +57,9 @@ def find_run(root: Path, text: str) -> Path:
     if found:
         listed = ", ".join(map(str, found[:4]))
         raise UsageError(f"'{text}' names {len(found)} runs: {listed}; give more letters, or the directory")
-    raise UsageError(f"no run '{text}': it is neither a run directory nor the hash of a run in {root} (see qexp runs)")
+    raise UsageError(
+        f"no run '{one_line(text)}': it is neither a run directory nor the hash of a run in {root} (see qexp runs)"
+    )
 
 
 def starting_checkpoint(init: str, runs_dir: str | None) -> Path | None:
@@ -66,15 +70,17 @@ def starting_checkpoint(init: str, runs_dir: str | None) -> Path | None:
     """
     if init in WORDS:
         return None
-    if Path(init).is_file():
+    if is_file(init):
         if Path(init).stat().st_size > MOST_BYTES:
             raise UsageError(f"init={init}: is larger than {MOST_BYTES // 2**30} GB, which no network here is")
         return Path(init)
     try:
         path = find_run(store_root(runs_dir), init) / "last.pt"
     except UsageError as error:
-        raise UsageError(f"init={init}: must be {', '.join(WORDS)}, a checkpoint file or a run; {error}") from None
-    if not path.is_file():
+        raise UsageError(
+            f"init={one_line(init)}: must be {', '.join(WORDS)}, a checkpoint file or a run; {error}"
+        ) from None
+    if not is_file(path):
         raise UsageError(f"init={init}: that run has no last.pt yet")
     return path
 

@@ -53,6 +53,16 @@ def _open_regular(path: Path) -> BinaryIO:
     return open(descriptor, "rb")
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a regular file is there. No where nobody can say: its name is too long, or its folder is closed to us."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file() raises then
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there, as with `is_file`."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 def bytes_of(path: Path) -> int:
     """Return the size of a file or of all files in a folder; links count as themselves."""
     is_folder = path.is_dir() and not path.is_symlink()

@@ -34,6 +34,11 @@ def test_an_unknown_command_is_refused_with_a_suggestion(qexp: Qexp, word: str, 
     assert hint in line
 
 
+def test_an_unknown_command_does_not_reach_the_terminal_as_it_is(qexp: Qexp) -> None:
+    (line,) = qexp("\x1b[31mred\u202e").errors
+    assert line.startswith("qexp: error: no command '?[31mred?'; there are train,")
+
+
 @pytest.mark.parametrize("command", ["eval", "table", "runs", "report", "plot", "doctor"])
 def test_every_command_has_help(qexp: Qexp, command: str) -> None:
     result = qexp(command, "--help")

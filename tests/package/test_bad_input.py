@@ -92,6 +92,39 @@ def test_a_store_and_data_without_permission_are_refused(qexp: Qexp, monkeypatch
     )
 
 
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("runs show", "runs rm --yes", "runs", "runs tensorboard", "runs --runs-dir", "report", "report --config-dir"),
+        *("plot curves", "plot weights", "plot curves --runs-dir", "eval", "eval abcdefgh checkpoint="),
+        *("train init=", "train layer_bits=", "train runs_dir=", "train data_dir=", "train --config-dir"),
+    ],
+)
+def test_a_name_longer_than_any_file_has_is_one_line(qexp: Qexp, words: str) -> None:
+    """The system has another error for it than for a file that is not there."""
+    long = "9" * 400
+    result = qexp(*(f"{words}{long}" if words.endswith("=") else f"{words} {long}").split())
+    if result.code == 0:
+        assert result.out.endswith(f" in {long if 'runs-dir' in words else 'runs'}\n")
+        assert result.out.startswith("no such runs")
+    else:
+        assert (result.code, result.out) == (2, "")
+        one_line_of(result, words.split()[0])
+    assert entries() == set()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("command", ["runs", "runs show abcdefgh", "report digits", "plot curves digits"])
+def test_a_store_that_may_not_be_read_is_not_called_empty(
+    qexp: Qexp, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    Path("store").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "store")
+    result = qexp(*command.split(), "--runs-dir", "store")
+    assert (result.code, one_line_of(result, command.split()[0])) == (2, "cannot read store: Permission denied")
+
+
 def test_an_empty_file_of_torchvision_is_refused(qexp: Qexp) -> None:
     folder = Path("data/MNIST/raw")
     folder.mkdir(parents=True)

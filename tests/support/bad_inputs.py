@@ -87,7 +87,9 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("an open bracket", ("train", "keep_float=[first"), "keep_float=[first: expected key=value"),
     BadInput("brackets in brackets", ("train", f"seed={'[' * 99}{']' * 99}"), "too many brackets"),
     BadInput("a line break", ("train", "init='a\nb'"), "init='a\\nb': holds control characters"),
-    BadInput("a word too long for a file", ("train", f"init={'x' * 5000}"), "File name too long"),
+    BadInput(
+        "a word too long for a file", ("train", f"init={'x' * 5000}"), "neither a run directory nor the hash of a run"
+    ),
     BadInput("no option", ("train", "daq"), "did you mean quantizer=daq?"),
     # commands
     BadInput("a flag that is none", ("train", "--epochs=3"), "options have no dashes: epochs=VALUE"),

@@ -32,6 +32,7 @@ MOST_WORK = 30.0  # seconds of processor time; the longest takes 7 on a fast mac
 MOST_BYTES = 8 * 2**30  # of memory, beyond what the process has when it starts; of a file, a quarter
 LIBTIFF = "tempfile.tif: "  # how the library itself begins what it says of a file, past Python
 CODES = (0, 1, 2, 3, 4)
+PICTURES = (".svg", ".pdf", ".png", ".csv", ".html")
 RUN = re.compile(r"runs/[^/]+/[^/]+/[^/]+/s\d+-[^/]+")
 
 Entry = tuple[object, ...]
@@ -158,10 +159,11 @@ def changes(case: Case, before: Mapping[str, Entry], after: Mapping[str, Entry])
     changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
     begun = {path for path in after if path not in before and _is_begun(case, path)}
     own = {f"{WORK}/{run}" for run in case.own} | begun
+    drawn = {path for path in set(after) - set(before) if _is_picture(case, path, after[path])}
     store = f"{WORK}/runs/.jobs" if _trains(case) else ""  # a sweep has its folder there, for as long as it lasts
-    above = {str(folder) for run in {*own, store} for folder in Path(run).parents}
+    above = {str(folder) for path in {*own, *drawn, store} for folder in Path(path).parents}
     wrong = []
-    for path in sorted(changed):
+    for path in sorted(set(changed) - drawn):
         kinds = {entry[0] for entry in (before.get(path), after.get(path)) if entry}
         is_above = path in above and kinds == {stat.S_IFDIR}
         if not (is_above or path in own and kinds == {stat.S_IFDIR} or _is_own_file(path, own, before)):
@@ -173,6 +175,12 @@ def changes(case: Case, before: Mapping[str, Entry], after: Mapping[str, Entry])
 def _is_begun(case: Case, path: str) -> bool:
     """Whether this is the directory of a run that the command may have begun."""
     return _trains(case) and RUN.fullmatch(path.removeprefix(f"{WORK}/")) is not None
+
+
+def _is_picture(case: Case, path: str, entry: Entry) -> bool:
+    """Whether this is a file that the command made because it is asked to."""
+    is_asked = case.words[:1] in (("plot",), ("report",)) and entry[0] == stat.S_IFREG
+    return is_asked and Path(path).suffix.lower() in PICTURES
 
 
 def _trains(case: Case) -> bool:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 
+from qexp.report.catalogue import FIGURES
 from support.malice_case import Case
 from support.malice_data import SHAPES, genuine
 from support.malice_pieces import PATHS, TEXTS
@@ -40,6 +41,10 @@ FLAGS = (
         "--seeds=" + "9" * 5000,
     ),
 )
+TARGETS = (
+    *("picture.svg", "picture.PNG", "picture.pdf", "page.html", "precious.txt", "runs", "runs/page.html", "none/x.svg"),
+    *("-", "", ".svg", "..", "x.html/", "\u202egpj.svg", "x" * 300 + ".svg", "/dev/full", "/dev/null", "intruder.py"),
+)
 ACTIONS = ("list", "show", "rm", "rm", "RM", "show ", "")
 # Data sets that a line may name: nothing is to be downloaded.
 DATA = {path: content for name in SHAPES for path, content in genuine(name).items()}
@@ -47,12 +52,8 @@ DATA = {path: content for name in SHAPES for path, content in genuine(name).item
 
 def case(draw: random.Random, store: Store) -> Case:
     """A command line in a working directory with a store."""
-    command = draw.choice(
-        ("train", "train", "train", "eval", "eval", "runs", "runs", "runs", "table", "doctor", "other")
-    )
-    words = {"train": _train, "eval": _eval, "runs": _runs, "table": _table, "doctor": _doctor, "other": _other}[
-        command
-    ](draw, store)
+    command = draw.choice((*MAKERS, "train", "train", "eval", "runs", "runs", "pictures"))
+    words = draw.choice(MAKERS[command])(draw, store)
     clean = tuple(word.replace("\0", "") for word in words)  # no argument of a process holds one
     may_go = frozenset(store.runs) if clean[:2] == ("runs", "rm") else frozenset()
     environment = draw.choice(
@@ -127,5 +128,33 @@ def _doctor(draw: random.Random, store: Store) -> list[str]:
     return ["doctor", *_some(draw, store)]
 
 
+def _plot(draw: random.Random, store: Store) -> list[str]:
+    name = draw.choice([*(one.name for one in FIGURES), *draw.sample(PATHS, 2)])
+    of = draw.choice((store.done, store.stopped, "digits", "all", "random", "ste", word(draw, store)))
+    key = draw.choice(("bits", "x", "interval", "layers", "checkpoint", "extent", "points", "images", "seed", "layer"))
+    option = f"{key}={draw.choice((*VALUES, *TEXTS, *PATHS))}"
+    return ["plot", name, *_to(draw), *draw.choice(([of], [of], [of, option], [of, *_some(draw, store)]))]
+
+
+def _report(draw: random.Random, store: Store) -> list[str]:
+    return ["report", draw.choice((store.done, "digits", TABLE, word(draw, store))), *_to(draw), *_some(draw, store)]
+
+
+def _to(draw: random.Random) -> list[str]:
+    """Where a picture shall go: what is there already has to stay."""
+    return ["--to", draw.choice(TARGETS)] if draw.random() < 0.4 else []
+
+
 def _other(draw: random.Random, store: Store) -> list[str]:
     return [word(draw, store) or "x", *_some(draw, store)]
+
+
+MAKERS = {
+    "train": (_train,),
+    "eval": (_eval,),
+    "runs": (_runs,),
+    "table": (_table,),
+    "pictures": (_plot, _report),
+    "doctor": (_doctor,),
+    "other": (_other,),
+}
