@@ -10,7 +10,7 @@ from qexp.utils.text import is_number, plural
 
 Records = Mapping[int, Mapping[str, Any]]  # epoch -> what metrics.jsonl has of it
 Measure = Callable[[Mapping[str, Any]], float | None]
-MOST_NAMED = 12  # series that a legend has room for
+MOST_NAMED = 16  # series that a legend has room for
 MOST_TICKS = 6  # epochs that each have a number at the axis; whole numbers need not be asked for where there are more
 
 

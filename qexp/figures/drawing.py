@@ -34,7 +34,7 @@ PANEL_INCHES = (3.3, 2.5)
 LEAST_INCHES = 4.2  # of a picture's width, so that a legend has room
 LINE_INCHES = 0.12  # of a caption
 LEGEND_INCHES = 0.17  # of a line of a legend
-MOST_LABELS = 12  # of a legend
+MOST_LABELS = 16  # of a legend
 MOST_FLAT = 6  # names at an axis that lie; more of them stand
 
 

@@ -12,7 +12,8 @@ from qexp.utils.text import plural
 OF_RUNS = ("bits", "curves", "gap", "flips")
 OF_A_RUN = ("curves", "gap", "attention", "layers", "weights", "flips")
 _ELSEWHERE = "Trained with commit"  # of a caption: told of all runs under Environment
-MOST_CURVES = 12  # rows of means whose trainings are drawn: a legend has room for them
+MOST_CURVES = 12  # rows of means whose trainings are drawn; a legend has room for them and some of float nets
+MOST_FLOAT = 4
 
 
 def figures_of(runs: Sequence[ListedRun], groups: Sequence[Group]) -> list[Part]:
@@ -22,14 +23,7 @@ def figures_of(runs: Sequence[ListedRun], groups: Sequence[Group]) -> list[Part]
         runs: at least one.
         groups: the rows of their means; of too many the trainings of the best are drawn.
     """
-    best = sorted(groups, key=lambda group: -group.mean)[:MOST_CURVES]
-    drawn, notes = list(runs), []
-    if len(groups) > MOST_CURVES:
-        kept = {run.entry.path for group in best for run in group.runs}
-        drawn = [run for run in runs if run.entry.path in kept]
-        notes = [
-            f"Drawn: {plural(len(drawn), 'run')} of {len(runs)}, those of the {MOST_CURVES} rows with the best mean."
-        ]
+    drawn, notes = _drawn(runs, groups)
     parts: list[Part] = []
     missing: dict[str, list[str]] = {}
     for name in (one.name for one in FIGURES):
@@ -44,6 +38,20 @@ def figures_of(runs: Sequence[ListedRun], groups: Sequence[Group]) -> list[Part]
             parts.append(Picture(chart, [*said, *([] if of is runs else notes)]))
     told = [f"Not drawn: {', '.join(names)}: {why}." for why, names in missing.items()]
     return [*parts, *([Lines(told)] if told else [])]
+
+
+def _drawn(runs: Sequence[ListedRun], groups: Sequence[Group]) -> tuple[list[ListedRun], list[str]]:
+    """Return the runs whose trainings are drawn, and what is said of the others."""
+    by_mean = sorted(groups, key=lambda group: -group.mean)
+    floats = [group for group in by_mean if all(run.entry.result.get("quantizer") == "fp" for run in group.runs)]
+    others = [group for group in by_mean if group not in floats]
+    if len(others) <= MOST_CURVES and len(floats) <= MOST_FLOAT:
+        return list(runs), []
+    kept = {run.entry.path for group in [*others[:MOST_CURVES], *floats[:MOST_FLOAT]] for run in group.runs}
+    drawn = [run for run in runs if run.entry.path in kept]
+    best = f"{min(len(others), MOST_CURVES)} quantized rows with the best mean"
+    told = f"{best} and of {plural(min(len(floats), MOST_FLOAT), 'float row')}" if floats else best
+    return drawn, [f"Drawn: {plural(len(drawn), 'run')} of {len(runs)}, those of the {told}."]
 
 
 def _request(runs: Sequence[ListedRun]) -> Request:

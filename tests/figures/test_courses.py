@@ -84,5 +84,5 @@ def test_the_caption_tells_of_seeds_and_of_names_that_are_missing() -> None:
     (told,) = curves_chart("", [one, three]).caption
     assert told == "Lines: mean over 3 seeds, where all have a value; bands: ± sample standard deviation."
     many = [Series(str(at), [records(1.0, 2.0)]) for at in range(MOST_NAMED + 1)]
-    assert curves_chart("", many).caption == ["13 lines are more than a legend has room for; the numbers name each."]
+    assert curves_chart("", many).caption == ["17 lines are more than a legend has room for; the numbers name each."]
     assert "is not seen" in " ".join(flips_chart("", [one]).caption)
