@@ -139,7 +139,7 @@ class TensorBoard(Callback):
         for name, value in metrics.items():
             self._add(pack.scalar(name, value), 0)
         for tag, content in self.pictures().items():
-            self._add(_picture(tag, content), 0)
+            self._add(_picture(tag, content), summary.get("epochs_trained", 0))
 
     def close(self) -> None:
         self.journal.close()

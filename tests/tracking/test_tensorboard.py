@@ -104,7 +104,7 @@ def test_pictures_are_images_of_the_event_file(tmp_path: Path) -> None:
         **{"config_text": "a: 1", "hyperparameters": {"seed": 0}, "step_interval": 1, "histogram_interval": 0},
         **{"stats": dict, "weights": dict, "pictures": lambda: {"figures/transfer": content}},
     )
-    made.finish({"top1_hard": 50.0})
+    made.finish({"top1_hard": 50.0, "epochs_trained": 7})
     made.close()
     accumulator = EventAccumulator(str(tmp_path / EVENT_FILE))
     accumulator.Reload()
@@ -112,6 +112,7 @@ def test_pictures_are_images_of_the_event_file(tmp_path: Path) -> None:
     (image,) = accumulator.Images("figures/transfer")
     with Image.open(BytesIO(content)) as drawn:
         assert (image.encoded_image_string, image.width, image.height) == (content, *drawn.size)
+    assert image.step == 7
     (result,) = accumulator.Scalars("result/top1_hard")
     assert result.value == 50
 
