@@ -98,6 +98,7 @@ class Panel:
         y_limits: of the y axis, likewise.
         x_names: names at places of the x axis, instead of numbers.
         y_names: likewise of the y axis.
+        x_is_whole: whether x counts something, so that the axis has whole numbers alone.
         guides: x values at which a thin vertical line stands, such as levels or thresholds.
     """
 
@@ -111,6 +112,7 @@ class Panel:
     y_limits: tuple[float, float] | None = None
     x_names: Mapping[float, str] = field(default_factory=dict)
     y_names: Mapping[float, str] = field(default_factory=dict)
+    x_is_whole: bool = False
     guides: Numbers = ()
 
 

@@ -11,7 +11,6 @@ from qexp.utils.text import is_number, plural
 Records = Mapping[int, Mapping[str, Any]]  # epoch -> what metrics.jsonl has of it
 Measure = Callable[[Mapping[str, Any]], float | None]
 MOST_NAMED = 16  # series that a legend has room for
-MOST_TICKS = 6  # epochs that each have a number at the axis; whole numbers need not be asked for where there are more
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ def course_panel(
             low, high = ([mean + sign * s for mean, s in zip(means, spread, strict=True)] for sign in (-1, 1))
             marks.append(Band(one.label, epochs, low, high))
         marks.append(Curve(one.label, epochs, means) if len(epochs) > 1 else Dots(one.label, epochs, means))
-    shown = sorted({int(x) for mark in marks if isinstance(mark, Curve | Dots) for x in mark.x})
-    names = {float(epoch): str(epoch) for epoch in shown} if len(shown) <= MOST_TICKS else {}
-    return Panel(title, "epoch", y_label, marks, y_scale=y_scale, x_names=names)
+    return Panel(title, "epoch", y_label, marks, y_scale=y_scale, x_is_whole=True)
 
 
 def _values(records: Records, measured: Measure) -> dict[int, float]:

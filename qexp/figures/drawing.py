@@ -153,6 +153,8 @@ def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int])
             axis.set_ticks([], minor=True)
         elif scale == "log":
             _name_ticks(axis)
+    if panel.x_is_whole and not panel.x_names:
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     if len(panel.x_names) > MOST_FLAT:
         axes.tick_params("x", rotation=90)
     if panel.x_limits:

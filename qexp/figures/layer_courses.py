@@ -21,7 +21,6 @@ PLACES = 400  # of a weight, from the smallest to the largest
 EVERY = "every layer"
 LIMITS = (-0.03, 1.03)  # of a share
 
-MOST_TICKS = 6  # epochs that each have a number at the axis; of more, whole numbers need not be asked for
 
 Reports = Mapping[int, Mapping[str, Any]]  # epoch -> `layer/side/what` -> value, as layers.jsonl has it
 Shares = Mapping[int, Sequence[float]]  # epoch -> the share of each grid, lowest bit-width first
@@ -105,12 +104,8 @@ def attention_panel(layer: MixedLayer) -> Panel:
     return Panel(
         *(f"{layer.name}: share of each grid", "epoch", "share in the mix", marks),
         y_limits=LIMITS,
-        x_names=_names(epochs),
+        x_is_whole=True,
     )
-
-
-def _names(epochs: Sequence[int]) -> dict[float, str]:
-    return {float(epoch): str(epoch) for epoch in epochs} if len(epochs) <= MOST_TICKS else {}
 
 
 def mixed_panel(layer: MixedLayer) -> Panel:
@@ -153,7 +148,7 @@ def _lowest_panel(layers: Sequence[MixedLayer]) -> Panel:
         f"share of the lowest grid, {plural(len(layers), 'layer')}",
         *("epoch", "share in the mix", marks),
         y_limits=LIMITS,
-        x_names=_names(sorted(layers[0].shares)),
+        x_is_whole=True,
     )
 
 
@@ -185,7 +180,7 @@ def widths_chart(title: str, widths: Mapping[str, Mapping[int, float]], caption:
         x_names=dict(zip(places, widths, strict=True)),
         y_limits=limits,
     )
-    course = Panel("over the training", "epoch", "bits", marks, x_names=_names(epochs), y_limits=limits)
+    course = Panel("over the training", "epoch", "bits", marks, x_is_whole=True, y_limits=limits)
     told = (
         "Lines: the layers, which lie on each other where they have the same bits. Band: from the fewest to the most."
     )

@@ -32,7 +32,7 @@ def test_a_line_is_the_mean_and_a_band_the_sample_deviation_where_all_runs_have_
 def test_a_single_run_has_no_band_and_a_single_epoch_is_a_dot() -> None:
     panel = course_panel("t", "%", [Series("a", [records(1.0, 2.0)]), Series("b", [records(3.0)])], TOP1)
     assert [type(mark) for mark in panel.marks] == [Curve, Dots]
-    assert panel.x_names == {1.0: "1", 2.0: "2"}
+    assert panel.x_is_whole
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, None, "98", True, [1], {"a": 1}])

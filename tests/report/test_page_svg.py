@@ -108,3 +108,18 @@ def test_texts_that_xml_does_not_know_are_replaced() -> None:
     text, told = inline_svg(Chart("\x00", [Panel("\x1b[1m", "\ud800", "", [Curve("a\x07", [1], [1])])]), "p")
     ElementTree.fromstring(text)
     assert told["panels"][0]["series"][0]["label"] == "a?"
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7, 18, 20, 90])
+def test_an_axis_that_counts_has_whole_numbers(epochs: int) -> None:
+    x = list(range(1, epochs + 1))
+    numbers = {}
+    for is_whole in (False, True):
+        marks = [Curve("a", x, [0.5] * epochs)] if epochs > 1 else [Dots("a", x, [0.5])]
+        panel = Panel("p", "epoch", "%", marks, x_is_whole=is_whole, y_names={0.5: "half"})
+        text, _ = inline_svg(Chart("t", [panel]), "p0")
+        found = re.findall(r">([\d.\N{MINUS SIGN}]+)</text>", text)
+        numbers[is_whole] = [float(one.replace("\N{MINUS SIGN}", "-")) for one in found]
+    assert numbers[True]
+    assert all(number == int(number) for number in numbers[True])
+    assert any(number != int(number) for number in numbers[False]) or epochs in (7, 90)
