@@ -15,6 +15,7 @@ from qexp.utils.text import few, plural
 
 FLOAT = 32
 MOST_TABLES = 6  # of layers on a page
+MOST_ERRORS = 6  # runs in one of them
 HINTS = {
     "kB": "of the weights alone, at their bits",
     "error": "root of sum (w - Q(w))^2 / sum w^2, hard, after the last epoch",
@@ -39,7 +40,7 @@ def layer_sections(runs: Sequence[ListedRun]) -> list[PageSection]:
     counts = weight_counts(runs[0].entry) if len(runs) == 1 and alike else {}  # of many runs it would take long
     parts: list[Part] = []
     for entries in list(alike.values())[:MOST_TABLES]:
-        table = layers_table(entries[0], counts)
+        table = layers_table(entries, counts)
         title = f"{plural(len(table.rows), 'layer')} of {entries[0].label}: {few([entry.key for entry in entries], 6)}"
         parts.append(table if len(runs) == 1 else replace(table, fold=title))
     return [PageSection("Layers", parts)] if parts else []
@@ -56,21 +57,24 @@ def weight_counts(entry: Entry) -> Mapping[str, int]:
     return {layer.name: layer.weights for layer in found.coverage.layers}
 
 
-def layers_table(entry: Entry, counts: Mapping[str, int]) -> PageTable:
-    """Return the layers of a run.
+def layers_table(entries: Sequence[Entry], counts: Mapping[str, int]) -> PageTable:
+    """Return the layers of runs whose layers have the same bits: of one what it measured, of several their errors.
 
     Args:
-        entry: whose summary tells the bits of its layers.
+        entries: at least one; the first tells why layers are float.
         counts: layer -> weights, where that is known.
     """
-    bits = bits_of_layers(entry.result)
-    reasons = tree_at(tree_at(entry.result, "layers"), "float")
-    reports = layer_reports(entry.path)
-    values: Mapping[str, Any] = reports[max(reports)] if reports else {}
+    first, *others = entries
+    bits = bits_of_layers(first.result)
+    reasons = tree_at(tree_at(first.result, "layers"), "float")
+    if others:
+        columns = {f"error of {one.key}": (_last_report(one), "error", 4) for one in entries[:MOST_ERRORS]}
+    else:
+        columns = {header: (_last_report(first), *own) for header, own in _REPORTED.items()}
     shown = {
-        header: own
-        for header, own in _REPORTED.items()
-        if any(number(values, f"{name}/weight/{own[0]}") is not None for name in bits)
+        header: (values, key, places)
+        for header, (values, key, places) in columns.items()
+        if any(number(values, f"{name}/weight/{key}") is not None for name in bits)
     }
     rows = []
     for name, pair in bits.items():
@@ -81,10 +85,16 @@ def layers_table(entry: Entry, counts: Mapping[str, int]) -> PageTable:
                 Cell(name or "(the model)"),
                 *(Cell("float" if side == FLOAT else str(side), side) for side in pair),
                 *(size or [figure_cell(None)] * 2 * bool(counts)),
-                *(figure_cell(number(values, f"{name}/weight/{key}"), places) for key, places in shown.values()),
+                *(figure_cell(number(own, f"{name}/weight/{key}"), places) for own, key, places in shown.values()),
                 Cell(str(reasons.get(name, "")), tone="soft"),
             ]
         )
     sizes = ["weights", "kB"] if counts else []
     headers = ["layer", "weight bits", "input bits", *sizes, *shown, "why float"]
-    return PageTable("layers", headers, rows, HINTS)
+    hints = HINTS | {header: HINTS["error"] for header in shown if header.startswith("error")}
+    return PageTable("layers", headers, rows, hints)
+
+
+def _last_report(entry: Entry) -> Mapping[str, Any]:
+    reports = layer_reports(entry.path)
+    return reports[max(reports)] if reports else {}

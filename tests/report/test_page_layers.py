@@ -36,7 +36,7 @@ def test_a_row_is_what_the_run_recorded_of_a_layer_last(workspace: Path) -> None
         **{"layer1.0.conv1/weight/turned_back": 0.5, "layer1.0.conv1/weight/changed_per_step": 0.125},
     }
     entry = with_layers("daq-w2a4/s0-aaaaaaaa", reports=[first, last])
-    assert texts(layers_table(entry, {"layer1.0.conv1": 4000, "conv1": 27})) == [
+    assert texts(layers_table([entry], {"layer1.0.conv1": 4000, "conv1": 27})) == [
         [
             *("layer", "weight bits", "input bits", "weights", "kB"),
             *("error", "changed, %", "turned back, %", "per step, %", "why float"),
@@ -50,7 +50,7 @@ def test_a_row_is_what_the_run_recorded_of_a_layer_last(workspace: Path) -> None
 def test_without_reports_and_counts_there_are_no_columns_of_them(workspace: Path) -> None:
     """As of a run of a version before."""
     entry = with_layers("daq-w2a4/s0-aaaaaaaa")
-    assert texts(layers_table(entry, {}))[:2] == [
+    assert texts(layers_table([entry], {}))[:2] == [
         ["layer", "weight bits", "input bits", "why float"],
         ["conv1", "float", "float", "keep_float first"],
     ]
@@ -58,7 +58,8 @@ def test_without_reports_and_counts_there_are_no_columns_of_them(workspace: Path
 
 def test_runs_whose_layers_are_alike_have_one_table_and_of_many_kinds_some(workspace: Path) -> None:
     for seed, key in enumerate(("aaaaaaaa", "bbbbbbbb")):
-        with_layers(f"daq-w2a4/s{seed}-{key}")
+        values = {"layer1.0.conv1/weight/error": seed / 4, "layer1.0.conv2/weight/changed": 5.0}
+        with_layers(f"daq-w2a4/s{seed}-{key}", reports=[values])
     for at in range(MOST_TABLES + 2):
         with_layers(f"ste-w2a4/s{at}-{chr(99 + at) * 8}", bits={"only": [2 + at % 7, 1 + at // 7]})
     with_layers("br-w2a2/s0-zzzzzzzz", bits="damaged")
@@ -66,6 +67,9 @@ def test_runs_whose_layers_are_alike_have_one_table_and_of_many_kinds_some(works
     tables = [part for part in section.parts if isinstance(part, PageTable)]
     assert len(tables) == MOST_TABLES
     assert tables[0].fold == "3 layers of daq W2A4: aaaaaaaa, bbbbbbbb"
+    errors = ["error of aaaaaaaa", "error of bbbbbbbb"]
+    assert texts(tables[0])[0] == ["layer", "weight bits", "input bits", *errors, "why float"]
+    assert texts(tables[0])[2] == ["layer1.0.conv1", "2", "4", "0.0000", "0.2500", ""]
     assert tables[1].fold == "1 layer of ste W2A4: cccccccc"
 
 
