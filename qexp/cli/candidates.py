@@ -8,7 +8,7 @@ import yaml
 
 from qexp.config.option_files import Option, read_options
 from qexp.config.places import choices, conf_dir, store_root
-from qexp.report.catalogue import FIGURES
+from qexp.report.catalogue import CHOICES, FIGURES
 
 GROUPS = ("dataset", "model", "quantizer", "recipe", "protocol")
 KINDS = ("method", "model", "dataset", "table")
@@ -137,6 +137,9 @@ def _of_plot(rest: Sequence[str], word: str) -> Iterable[str]:
     if asked is None:
         return []
     options = [f"{key}=" for key in asked.options]
+    key, sign, _ = word.partition("=")
+    if sign and key in asked.options and key in CHOICES:
+        return [f"{key}={value}" for value in CHOICES[key]]
     if asked.takes == "METHOD":
         return [*choices("quantizer"), *options]
     return options if asked.takes == "nothing" else [*options, *_hashes(rest), *_of_train(rest, word)]

@@ -1,16 +1,16 @@
 """`qexp plot bits RUNS`: accuracy against bits, size or bit operations."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from qexp.figures import INTERVALS, Chart, Interval, Measured, MethodLine, Subject, accuracy_chart
+from qexp.figures import Chart, Interval, Measured, MethodLine, Subject, accuracy_chart
 from qexp.report.catalogue import Request
 from qexp.report.series import commits_note, groups_of, selected_runs, series_of, series_over_bits, subject_of
 from qexp.runs.measured_bits import MEANS, bits_of_layers
 from qexp.runs.query import Entry, number
 from qexp.utils.errors import UsageError
-from qexp.utils.text import one_line, plural, printable, suggest
+from qexp.utils.text import plural, printable
 
 COSTS = {
     "bits": "bits of a weight, mean over quantized weights",
@@ -25,7 +25,7 @@ Cost = Callable[[Entry], float | None]
 
 def make(request: Request) -> Chart:
     """Return the chart; raise UsageError."""
-    x, interval = _choice(request, "x", "bits", COSTS), _choice(request, "interval", "s", INTERVALS)
+    x, interval = request.choice("x"), request.choice("interval")
     selected = selected_runs(request)
     done = [entry for entry in selected if number(entry.result, "top1_hard") is not None]
     quantized = [entry for entry in done if not _is_float(entry)]
@@ -53,13 +53,6 @@ def make(request: Request) -> Chart:
         interval=cast(Interval, interval),
         caption=[*notes, *commits_note(drawn)],
     )
-
-
-def _choice(request: Request, key: str, usual: str, choices: Collection[str]) -> str:
-    found = request.options.get(key, usual)
-    if found not in choices:
-        raise UsageError(f"{key}={one_line(found)}: must be {', '.join(choices)}{suggest(found, choices)}")
-    return found
 
 
 def _is_float(entry: Entry) -> bool:

@@ -9,8 +9,15 @@ from typing import Literal
 
 from qexp.figures import Chart
 from qexp.utils.errors import UsageError
-from qexp.utils.text import suggest
+from qexp.utils.text import one_line, suggest
 
+# Options that are one of some words, the default first.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "checkpoint": ("last", "best"),
+    "interval": ("s", "t"),
+    "norm": ("batch", "running"),
+    "x": ("bits", "size", "bops"),
+}
 Takes = Literal["METHOD", "RUN", "RUNS", "RUN or random", "nothing"]
 
 
@@ -29,6 +36,14 @@ class Request:
     options: Mapping[str, str]
     root: Path
     data_dir: str | None = None
+
+    def choice(self, key: str) -> str:
+        """Return an option that is one of some words, its default where it is not there; raise UsageError."""
+        known = CHOICES[key]
+        found = self.options.get(key, known[0])
+        if found not in known:
+            raise UsageError(f"{key}={one_line(found)}: must be {' or '.join(known)}{suggest(found, known)}")
+        return found
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from qexp.quantizers import Coverage
 from qexp.report.catalogue import Request
 from qexp.report.series import commits_note, name_of, selected_run
 from qexp.utils.errors import UsageError
-from qexp.utils.text import one_line, printable, suggest
-
-CHECKPOINTS = ("last", "best")
+from qexp.utils.text import printable
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,7 @@ def network_of(figure_name: str, request: Request) -> RunNetwork:
     Raises:
         UsageError: no such run or checkpoint, or nothing in it is quantized.
     """
-    which = request.options.get("checkpoint", "last")
-    if which not in CHECKPOINTS:
-        raise UsageError(f"checkpoint={one_line(which)}: must be last or best{suggest(which, CHECKPOINTS)}")
+    which = request.choice("checkpoint")
     entry = selected_run(request)
     shown = printable(entry.key)
     if entry.method.startswith("fp-"):

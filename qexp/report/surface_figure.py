@@ -48,11 +48,9 @@ class _Settings:
     norm: str
 
     @classmethod
-    def read(cls, options: Mapping[str, str]) -> "_Settings":
-        """Return the options that are numbers; raise UsageError."""
-        norm = options.get("norm", "batch")
-        if norm not in ("batch", "running"):
-            raise UsageError(f"norm={one_line(norm)}: must be batch or running")
+    def read(cls, request: Request) -> "_Settings":
+        """Return the options that are numbers, and of what batch norm is; raise UsageError."""
+        options, norm = request.options, request.choice("norm")
         points = int(_number(options, "points", 21, 3, 201, is_whole=True))
         if points % 2 == 0:
             raise UsageError(f"points={points}: must be odd, so that the network itself is one of them")
@@ -89,7 +87,7 @@ class _Subject:
 
 def make(request: Request) -> Chart:
     """Return the loss surfaces around a run's weights, or those of a random network; raise UsageError."""
-    settings = _Settings.read(request.options)
+    settings = _Settings.read(request)
     is_random = list(request.words) == [RANDOM]
     try:
         subject = _random(request, settings) if is_random else _of_run(request)

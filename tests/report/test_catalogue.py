@@ -5,7 +5,9 @@ from importlib import import_module
 
 import pytest
 
-from qexp.report.catalogue import FIGURES, figure
+from qexp.figures import INTERVALS
+from qexp.report.bits_figure import COSTS
+from qexp.report.catalogue import CHOICES, FIGURES, figure
 from qexp.utils.errors import UsageError
 from support.pages import ROOT
 
@@ -32,3 +34,9 @@ def test_each_figure_is_made_by_a_module_of_its_own() -> None:
 def test_an_unknown_figure_is_told_with_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"no figure 'curvs' \(did you mean 'curves'\?\); there are .*layers"):
         figure("curvs")
+
+
+def test_the_words_of_options_are_those_that_the_figures_know() -> None:
+    assert CHOICES["x"] == tuple(COSTS)
+    assert CHOICES["interval"] == tuple(INTERVALS)
+    assert set(CHOICES) <= {key for one in FIGURES for key in one.options}

@@ -154,8 +154,8 @@ def test_bit_operations_are_products_times_both_widths(stored: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words", "says"),
     [
-        ({"x": "bitz"}, [], r"x=bitz: must be bits, size, bops \(did you mean 'bits'\?\)"),
-        ({"interval": "95"}, [], "interval=95: must be s, t"),
+        ({"x": "bitz"}, [], r"x=bitz: must be bits or size or bops \(did you mean 'bits'\?\)"),
+        ({"interval": "95"}, [], "interval=95: must be s or t"),
         ({}, ["ste"], r"of 1 run none has a result \(one is failed\)"),
         ({}, ["fp"], "of 1 run each is float"),
         ({"x": "bops"}, ["daq"], "x=bops: no summary.json of these 1 run tells it"),
