@@ -147,12 +147,37 @@ def test_numbers_may_differ_by_their_rounding(figures, found, wanted, said):
     assert figures.difference(found, wanted) == said
 
 
+def test_a_picture_without_numbers_is_compared_by_where_its_parts_lie(drawing, figures, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", (figures.Entry("of/error", "error", has_numbers=False),))
+    charts, other = drawing.charts, "docs/of/error: error.svg looks otherwise; make figures draws it\n"
+
+    def show(y, label="y"):
+        charts["error"] = Chart("small", [Panel("p", "x", label, [Curve("a", [0, 1], [y, 2])])])
+
+    show(0.4)
+    drawing()
+    assert [path.name for path in drawing.folder.iterdir()] == ["error.svg"]
+    for y, said in ((0.4, (0, "")), (0.4 + 1e-7, (0, "")), (0.41, (1, other))):
+        show(y)
+        assert drawing("--check") == said
+    show(0.4, "z")
+    assert drawing("--check") == (1, other)
+    monkeypatch.setattr(figures, "drawn_with", lambda: "1.0")
+    assert drawing("--check") == (0, "")
+
+
+def test_every_method_has_its_transfer_function_in_the_list(figures):
+    """But the float net, which has none."""
+    methods = {path.stem for path in (ROOT / "conf" / "quantizer").glob("*.yaml")} - {"fp"}
+    assert set(figures.TRANSFERS) == methods | {"all"}
+
+
 def test_what_is_committed_is_in_the_list_and_has_its_numbers(figures):
-    """If this fails: make figures. Each figure with numbers beside it is in the list, and has all its files."""
-    found = {path.with_suffix("") for path in (ROOT / "docs").rglob("*.svg") if path.with_suffix(".csv").exists()}
-    assert found == {entry.path("") for entry in figures.FIGURES}
+    """If this fails: make figures. Each picture as SVG is in the list, and has all its files."""
+    assert {path.with_suffix("") for path in (ROOT / "docs").rglob("*.svg")} == {e.path("") for e in figures.FIGURES}
     for entry in figures.FIGURES:
         assert entry.path(".json").is_file() == entry.is_recorded
+        assert entry.path(".csv").is_file() == entry.has_numbers
         if entry.is_recorded:
             kept = json.loads(entry.path(".json").read_text())
             assert entry.path(".csv").read_text() == numbers_csv(figures.from_data(kept["chart"]))
