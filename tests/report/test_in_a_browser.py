@@ -8,9 +8,14 @@ from unittest import mock
 
 import pytest
 
+from qexp.config.compose import composing
+from qexp.config.places import conf_dir
+from qexp.config.yaml_files import to_yaml
+from qexp.runs import write_status
+from qexp.tables import OWN, TableRequest, join
 from support.browser import Browser, browsing, chromium
 from support.commands import call
-from support.stored_runs import make
+from support.stored_runs import SUMMARY, make
 
 pytestmark = [
     pytest.mark.process,
@@ -20,12 +25,26 @@ pytestmark = [
 IMAGE, SCRIPT = "<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>"
 ROWS = "[...document.querySelectorAll('#runs ~ .table tbody tr')]"
 CELLS = "[...document.querySelectorAll('#runs ~ .table tbody tr')].map(row => row.cells[{}].textContent)"
-PAGES = ("sweep", "run", "table")
+PAGES = ("sweep", "run", "table", "empty")
+
+
+def run_rows(table: str, rows: str) -> None:
+    """Make finished runs of rows of a table, written by hand, at 90 % and more."""
+    with composing() as composer:
+        joined = join(conf_dir() / "paper", table, TableRequest(rows, None, OWN, ()), composer)
+    for at, run in enumerate(run for line in joined.lines for run in line.runs):
+        run.path.mkdir(parents=True)
+        (run.path / "config.yaml").write_text(to_yaml(run.config.tree))
+        write_status(run.path, "done", "")
+        tree = {**SUMMARY, "key": run.config.key, "quantizer": run.path.parent.name.partition("-")[0]}
+        tree |= {"protocol": run.config.protocol, "model": "resnet18", "dataset": "cifar10", "top1_hard": 90 + at / 4}
+        tree |= {"weight_kilobytes": 100.0, "float_weight_kilobytes": 1000.0}
+        (run.path / "summary.json").write_text(json.dumps(tree))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Pages of twelve runs and a hostile one, of a run, and of a table without any."""
+    """Pages of twelve runs and a hostile one, of a run, of a table with some, and of one without any."""
     place = tmp_path_factory.mktemp("pages")
     before = Path.cwd()
     os.chdir(place)
@@ -38,7 +57,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             make(f"{IMAGE}-w2a2/s0-zzzzzzzz", "failed", message=SCRIPT)
             assert call("report", "digits", "--to", "sweep.html") == 0
             assert call("report", "aaaaaaaa", "--to", "run.html") == 0
+            run_rows("dqa/1", "c10_fp,c10_minmax*,c10_twn248_dqa")
             assert call("report", "dqa/1", "--to", "table.html") == 0
+            assert call("report", "rq/1", "--to", "empty.html") == 0
         yield place
     finally:
         os.chdir(before)
@@ -143,3 +164,22 @@ def test_the_dark_is_dark_and_its_ink_light(browser: Browser, folder: Path) -> N
 
 
 _COLOURS = (("body", "backgroundColor"), ("h1", "color"), (".chart text", "fill"), (".s-c0", "stroke"))
+
+
+def test_a_row_of_a_table_with_runs_has_the_papers_number_ours_and_the_difference(
+    browser: Browser, folder: Path
+) -> None:
+    """DQA's Table 1; the runs are listed below."""
+    browser.size(1200)
+    browser.open(folder / "table.html")
+    heads, *rows = browser.run(
+        "[...document.querySelectorAll('.table table')[0].rows].map(row => [...row.cells].map(one => one.textContent))"
+    )
+    found = [dict(zip(heads, row, strict=True)) for row in rows]
+    ours = {row["row"]: (row["paper"], row["ours"], row["n"], row["ours - paper"]) for row in found if row["n"] != "0"}
+    assert ours == {
+        **{"c10_fp": ("95.2", "90.00", "1", "-5.20"), "c10_minmax2": ("91.5", "90.25", "1", "-1.25")},
+        **{"c10_minmax2_br_fp": ("93.0", "90.50", "1", "-2.50"), "c10_minmax248_br": ("93.7", "90.75", "1", "-2.95")},
+        **{"c10_minmax248_dqa": ("94.8", "91.00", "1", "-3.80"), "c10_twn248_dqa": ("94.8", "91.25", "1", "-3.55")},
+    }
+    assert browser.run("document.querySelectorAll('#runs ~ .table tbody tr').length") == 6
