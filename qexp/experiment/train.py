@@ -39,7 +39,7 @@ from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
 from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
-from qexp.utils.text import plural
+from qexp.utils.text import few, plural
 
 METRICS = "metrics.jsonl"
 
@@ -82,7 +82,7 @@ def train(
             mention(console, session.coverage.line(), once=True)
         found = float_net or _float_net(path, session, start, tell)
         _say_how_it_begins(path, session, checkpointer, start, tell)
-        meter = _calibrated_meter(session, is_new=is_new)
+        meter = _calibrated_meter(session, tell, is_new=is_new)
         callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer, meter)
         with session.stop.deferred():
@@ -163,10 +163,13 @@ def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) ->
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
 
-def _calibrated_meter(session: Session, *, is_new: bool) -> quantizers.OscillationMeter:
+def _calibrated_meter(session: Session, tell: Callable[[str], None], *, is_new: bool) -> quantizers.OscillationMeter:
     """Return a meter of codes; the network is calibrated before, unless a saved state or its start has the ranges."""
     if not session.is_calibrated and is_new:
-        quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
+        silent = quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
+        if silent:
+            told = "their input is 0 in the whole first batch, and their ranges come from it; they may let nothing pass"
+            tell(f"warning: {few(silent)}: {told}")
     return quantizers.OscillationMeter(session.model)
 
 

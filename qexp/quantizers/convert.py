@@ -135,8 +135,10 @@ def named_quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
 
 
 @torch.no_grad()
-def calibrate(model: nn.Module, batch: Tensor) -> None:
+def calibrate(model: nn.Module, batch: Tensor) -> list[str]:
     """Set all ranges and scales from `batch`, layer by layer, each layer seeing already quantized predecessors.
+
+    Returns the layers that quantize an input which is 0 throughout: a range that is learned from it lets nothing pass.
 
     One forward pass in training mode, as the DAQ authors' first training batch; running statistics and the mode of the
     model are left as they were.
@@ -147,11 +149,12 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
     if not batch.numel():
         raise ValueError(f"calibrate needs samples, and was given none: a batch of shape {tuple(batch.shape)}")
     was_training = {module: module.training for module in model.modules()}
-    reached = set[nn.Module]()
+    reached: dict[nn.Module, bool] = {}  # layer -> whether it saw anything but 0
 
     def set_ranges(layer: QuantLayer, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-        reached.add(layer)
-        layer.calibrate(inputs[0] if inputs else next(iter(named.values())))
+        x = inputs[0] if inputs else next(iter(named.values()))
+        reached[layer] = reached.get(layer, False) or layer.input_quantizer is None or bool(x.any())
+        layer.calibrate(x)
 
     hooks = [layer.register_forward_pre_hook(set_ranges, with_kwargs=True) for _, layer in quantized_layers(model)]
     try:
@@ -163,6 +166,7 @@ def calibrate(model: nn.Module, batch: Tensor) -> None:
         for module, training in was_training.items():
             module.training = training
     check_reached(model, [name for name, layer in quantized_layers(model) if layer in reached])
+    return [name for name, layer in quantized_layers(model) if not reached[layer]]
 
 
 def check_reached(model: nn.Module, names: Collection[str], keep_float: Sequence[str] | None = None) -> None:

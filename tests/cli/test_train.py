@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -32,6 +33,20 @@ def test_a_sweep_ends_with_a_table(sweep: Sweep) -> None:
         ]
         assert row[:9] == [found["key"], method, "W2A2", "0", *accuracies]
         assert row[-1] == "done"
+
+
+@pytest.mark.training
+def test_ranges_that_come_from_zeros_are_warned_of(qexp: Qexp, workspace: Path) -> None:
+    Path("data/cifar10").mkdir(parents=True)
+    for split, count in (("train", 20), ("test", 10)):
+        black, labels = np.zeros((count, 32, 32, 3), np.uint8), np.arange(count) % 10
+        np.savez(f"data/cifar10/{split}.npz", images=black, labels=labels)
+    words = ("dataset=cifar10", "dataset.mean=[0,0,0]", "data_dir=data", "recipe.epochs=1", "recipe.batch_size=10")
+    words = (*words, "keep_float=[last]", "init=scratch", "model=resnet20", "model.width=0.25", "device=cpu")
+    result = qexp("train", *words, *STE, "tracking.figures=false")
+    assert result.code == 0, result.err
+    (line,) = [line for line in (result.out + result.err).splitlines() if line.startswith("warning: conv1")]
+    assert "their input is 0 in the whole first batch" in line
 
 
 @pytest.mark.training

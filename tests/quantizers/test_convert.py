@@ -140,6 +140,15 @@ def test_calibration_goes_layer_by_layer_over_quantized_predecessors():
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
+def test_layers_that_see_nothing_but_zeros_are_named():
+    """The convolutions have no bias, and batch norm adds none yet. A layer whose input stays float has no such range."""
+    net = quantized(keep_float=["last"])
+    assert calibrate(net, images()) == []
+    assert calibrate(net, torch.zeros_like(images())) == ["0", "3"]
+    weights_only = quantized(keep_float=["last", "0:input"])
+    assert calibrate(weights_only, torch.zeros_like(images())) == ["3"]
+
+
 def test_calibration_without_samples_is_one_line():
     told = r"^calibrate needs samples, and was given none: a batch of shape \(0, 3, 8, 8\)$"
     with pytest.raises(ValueError, match=told):
