@@ -1,6 +1,7 @@
 """`qexp eval`: evaluate a run's checkpoint again, or a file that a paper's authors published."""
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def understand(words: Sequence[str]) -> EvalRequest:
 
 def _holds_run(word: str) -> bool:
     try:
-        return (Path(word) / "config.yaml").is_file()
+        return os.path.isfile(Path(word) / "config.yaml")
     except OSError:  # no name of a file
         return False
 
@@ -137,7 +138,7 @@ def _contradiction(request: EvalRequest) -> str | None:
         given = f"checkpoint={checkpoint}: " if checkpoint else ""
         return f"{given}name a run (qexp eval RUN), or a file and its format ({as_file})"
     if run is not None and checkpoint not in (None, *CHECKPOINTS):
-        other = f"; a file goes with its format and without a run: {as_file}" if Path(checkpoint).is_file() else ""
+        other = f"; a file goes with its format and without a run: {as_file}" if os.path.isfile(checkpoint) else ""
         return f"checkpoint={checkpoint}: must be last or best{suggest(checkpoint, CHECKPOINTS)}{other}"
     return None
 

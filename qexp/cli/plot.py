@@ -1,5 +1,6 @@
 """`qexp plot`: one figure as SVG, PDF or PNG, with the numbers behind it as CSV beside it."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -127,7 +128,7 @@ def _target(text: str | None, words: Sequence[str]) -> Path:
     shown = printable(str(target))
     if _kind(target) not in FORMATS:
         raise UsageError(f"--to {shown}: must end in .{', .'.join(FORMATS)}")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise UsageError(f"--to {shown}: there is no folder {printable(str(target.parent))}")
     _check_replaceable(target, lambda content: is_drawn(content, _kind(target)))
     _check_replaceable(target.with_suffix(".csv"), is_numbers)

@@ -1,6 +1,7 @@
 """`qexp report`: one HTML file for a run, for a selection of runs, for a sweep, for a table."""
 
 import argparse
+import os
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -85,7 +86,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     for name in ("to", "config_dir"):
         if getattr(arguments, name) == "":
             raise UsageError(f"--{name.replace('_', '-')}: names nothing")
-    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+    if arguments.config_dir is not None and not os.path.isdir(arguments.config_dir):
         raise UsageError(f"--config-dir {one_line(arguments.config_dir)}: no such folder")
     if not arguments.words and arguments.state is None:
         parser.error("of what? a run, words as `qexp runs` takes them, or a table")

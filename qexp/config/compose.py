@@ -6,6 +6,7 @@ so that the 28 rows of a table take one second and not four.
 """
 
 import copy
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
     Raises:
         UsageError: there is no such folder.
     """
-    if config_dir and not Path(config_dir).is_dir():
+    if config_dir and not os.path.isdir(config_dir):
         raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
     Plugins.instance().register(FolderOfTheUser)
     FolderOfTheUser.folder = Path(config_dir) if config_dir else None

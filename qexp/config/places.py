@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from qexp.utils.errors import UsageError
+from qexp.utils.files import found_below
 
 MOST_BYTES = 4 * 2**30  # of a checkpoint to begin with
 WORDS = ("fp", "scratch", "torchvision")  # what `init` may say besides a run or a file
@@ -38,7 +39,7 @@ def data_root(data_dir: str | None) -> Path:
 
 def list_runs(root: Path) -> list[Path]:
     """Return the run directories in the store, in order of their names."""
-    return sorted(status.parent for status in root.glob("*/*/*/*/status.json"))
+    return sorted(status.parent for status in found_below(root, "*/*/*/*/status.json"))
 
 
 def find_run(root: Path, text: str) -> Path:
@@ -47,7 +48,7 @@ def find_run(root: Path, text: str) -> Path:
     Raises:
         UsageError: no run, or several.
     """
-    if text and (Path(text) / "config.yaml").is_file():
+    if text and os.path.isfile(Path(text) / "config.yaml"):
         return Path(text)
     found = [path for path in list_runs(root) if path.name.partition("-")[2].startswith(text)] if text else []
     if len(found) == 1:
@@ -66,7 +67,7 @@ def starting_checkpoint(init: str, runs_dir: str | None) -> Path | None:
     """
     if init in WORDS:
         return None
-    if Path(init).is_file():
+    if os.path.isfile(init):
         if Path(init).stat().st_size > MOST_BYTES:
             raise UsageError(f"init={init}: is larger than {MOST_BYTES // 2**30} GB, which no network here is")
         return Path(init)

@@ -22,7 +22,7 @@ from qexp.runs.filters import NOTHING, check_keys, dotted_keys, fits, found_at, 
 from qexp.runs.measured_bits import MeasuredBits, measured_bits
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.files import bytes_of, read_tail
+from qexp.utils.files import bytes_of, found_below, read_tail
 from qexp.utils.text import few, is_number, method_label, model_label
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
@@ -167,13 +167,13 @@ def number(tree: Mapping[str, Any], key: str) -> float | None:
 
 
 def is_run(path: Path) -> bool:
-    """Whether `path` is a run directory, if it lies where one does."""
-    return any((path / name).is_file() for name in _MARKS)
+    """Whether `path` is a run directory, if it lies where one does; a path that cannot be looked at is none."""
+    return any(os.path.isfile(path / name) for name in _MARKS)
 
 
 def run_paths(root: Path) -> list[Path]:
     """Return the directories of all runs in the store, in order of their names."""
-    found = {mark.parent for name in _MARKS for mark in root.glob(f"[!.]*/*/*/*/{name}")}
+    found = {mark.parent for name in _MARKS for mark in found_below(root, f"[!.]*/*/*/*/{name}")}
     return [path for path in sorted(found) if is_run(path)]
 
 

@@ -1,6 +1,7 @@
 """Reading files that others may have made: no pipes, no devices, and no more than can be meant."""
 
 import errno
+import glob
 import json
 import os
 import stat
@@ -51,6 +52,11 @@ def _open_regular(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     return open(descriptor, "rb")
+
+
+def found_below(folder: Path, pattern: str) -> list[Path]:
+    """Return what lies below a folder and fits a pattern; what cannot be read, or goes meanwhile, is not there."""
+    return [folder / name for name in glob.glob(pattern, root_dir=folder, include_hidden=True)]
 
 
 def bytes_of(path: Path) -> int:
