@@ -102,7 +102,7 @@ def understand(words: Sequence[str]) -> EvalRequest:
     for word in words:
         if len(word) > LONGEST_WORD or UNFIT.search(word):
             raise UsageError(f"{one_line(word)}: is too long, or holds control characters such as a line break")
-    has_run = bool(words) and ("=" not in words[0] or _holds_run(words[0]))
+    has_run = bool(words) and ("=" not in words[0] or is_file(Path(words[0]) / "config.yaml"))
     named: dict[str, str] = {}
     overrides = []
     for word in words[has_run:]:
@@ -116,13 +116,6 @@ def understand(words: Sequence[str]) -> EvalRequest:
     if problem := _contradiction(request):
         raise UsageError(problem)
     return request
-
-
-def _holds_run(word: str) -> bool:
-    try:
-        return (Path(word) / "config.yaml").is_file()
-    except OSError:  # no name of a file
-        return False
 
 
 def _contradiction(request: EvalRequest) -> str | None:

@@ -16,7 +16,7 @@ from qexp.report.catalogue import FIGURES, Figure, Request, figure, make_chart
 from qexp.runs.query import entries
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
-from qexp.utils.files import read_regular
+from qexp.utils.files import is_folder, read_regular
 from qexp.utils.text import UNFIT, few, one_line, printable, suggest
 
 USAGE = "qexp plot FIGURE [WORD ...] [key=value ...] [--to FILE] [--runs-dir DIR] [--data-dir DIR]"
@@ -127,7 +127,7 @@ def _target(text: str | None, words: Sequence[str]) -> Path:
     shown = printable(str(target))
     if _kind(target) not in FORMATS:
         raise UsageError(f"--to {shown}: must end in .{', .'.join(FORMATS)}")
-    if not target.parent.is_dir():
+    if not is_folder(target.parent):
         raise UsageError(f"--to {shown}: there is no folder {printable(str(target.parent))}")
     _check_replaceable(target, lambda content: is_drawn(content, _kind(target)))
     _check_replaceable(target.with_suffix(".csv"), is_numbers)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from qexp.utils.errors import UsageError
-from qexp.utils.files import is_file
+from qexp.utils.files import found_below, is_file
 from qexp.utils.text import one_line
 
 MOST_BYTES = 4 * 2**30  # of a checkpoint to begin with
@@ -40,7 +40,7 @@ def data_root(data_dir: str | None) -> Path:
 
 def list_runs(root: Path) -> list[Path]:
     """Return the run directories in the store, in order of their names."""
-    return sorted(status.parent for status in root.glob("*/*/*/*/status.json"))
+    return sorted(status.parent for status in found_below(root, "*/*/*/*/status.json"))
 
 
 def find_run(root: Path, text: str) -> Path:

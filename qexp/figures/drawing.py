@@ -1,11 +1,14 @@
 """A chart drawn by matplotlib: the same bytes each time, in a style that survives greyscale and colour blindness."""
 
 import io
+import os
+import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, cast
 
 from qexp.figures.chart import Band, Bars, Chart, Curve, Dots, Panel, Surface
@@ -31,11 +34,10 @@ STYLE: dict[str, Any] = {
     **{"savefig.dpi": 150, "path.simplify": False, "axes.formatter.useoffset": False},
 }
 PANEL_INCHES = (3.3, 2.5)
+AXES_INCHES = 2.7  # of their width in a panel, beside what is written there
 LEAST_INCHES = 4.2  # of a picture's width, so that a legend has room
-LINE_INCHES = 0.12  # of a caption
-LEGEND_INCHES = 0.17  # of a line of a legend
-MOST_LABELS = 16  # of a legend
-MOST_FLAT = 6  # names at an axis that lie; more of them stand
+LINE_INCHES, LEGEND_INCHES = 0.12, 0.17  # of a line of a caption, and of a legend
+MOST_LABELS, MOST_FLAT = 16, 6  # of a legend; names at an axis that lie, of which more stand
 
 
 @dataclass(frozen=True)
@@ -119,18 +121,15 @@ def is_drawn(content: bytes, kind: str) -> bool:
 
 def check_installed() -> None:
     """Raise UsageError where matplotlib is not installed, so that nobody waits for numbers that are not drawn."""
-    with _matplotlib(False):
-        pass
+    _loaded()
 
 
 @contextmanager
 def _matplotlib(is_text: bool) -> Iterator[Any]:
     """Let the block draw in our style, whatever the user's own settings are; yields matplotlib's class of figures."""
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("figures need matplotlib: pip install 'qexp[plot]'") from None
+    matplotlib = _loaded()
+    from matplotlib.figure import Figure
+
     settings: dict[Any, Any] = {key: own for key, own in matplotlib.rcParamsDefault.items() if "backend" not in key}
     settings |= STYLE | ({"svg.fonttype": "none"} if is_text else {})
     with matplotlib.rc_context(settings), warnings.catch_warnings():
@@ -139,12 +138,28 @@ def _matplotlib(is_text: bool) -> Iterator[Any]:
         yield Figure
 
 
+def _loaded() -> Any:
+    """Return matplotlib, also where MPLBACKEND names what is not installed: no window is opened here."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        module = import_module("matplotlib")
+        with suppress(ValueError):
+            module.rcParams.update({} if backend is None else {"backend": backend})
+    except ImportError:
+        raise UsageError("figures need matplotlib: pip install 'qexp[plot]'") from None
+    except ValueError as error:
+        raise UsageError(f"matplotlib cannot be loaded, nor its settings, a matplotlibrc, read: {error}") from error
+    finally:
+        os.environ |= {} if backend is None else {"MPLBACKEND": backend}
+    return module
+
+
 def _draw_panel(figure: Any, axes: Any, panel: Panel, styles: Mapping[str, int]) -> None:
     for mark in panel.marks:
         _draw_mark(figure, axes, mark, styles.get(mark.label, 0))
     for place in panel.guides:
         axes.axvline(place, color="#8a8a8a", linewidth=0.8, linestyle=(0, (3, 2)), zorder=3)
-    axes.set(title="\n".join(_wrapped(panel.title, PANEL_INCHES[0], 9)), xscale=panel.x_scale, yscale=panel.y_scale)
+    axes.set(title="\n".join(_wrapped(panel.title, AXES_INCHES, 9)), xscale=panel.x_scale, yscale=panel.y_scale)
     axes.set(xlabel="\n".join(_wrapped(panel.x_label, PANEL_INCHES[0], 8.5)))
     axes.set(ylabel="\n".join(_wrapped(panel.y_label, PANEL_INCHES[1], 8.5)))
     for axis, scale, names in ((axes.xaxis, panel.x_scale, panel.x_names), (axes.yaxis, panel.y_scale, panel.y_names)):
@@ -172,7 +187,10 @@ def _name_ticks(axis: Any) -> None:
 
     def between(value: float, _: object) -> str:
         low, high = axis.get_view_interval()
-        return named(value) if high < 10 * low or (high < 50 * low and f"{value:e}"[0] in "25") else ""
+        name, digits = named(value), f"{value:e}"
+        is_apart = digits[0] in "2357" or digits[2:8] != "000000" or len(name) == 1  # else names meet
+        is_shown = (is_apart or high < 2 * low) if high < 10 * low else high < 50 * low and digits[0] in "25"
+        return name if is_shown else ""
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: named(value)))
     axis.set_minor_formatter(FuncFormatter(between))
@@ -227,10 +245,8 @@ def _write_around(figure: Any, axes: Any, chart: Chart, panels: float) -> None:
         panels: how tall they are, in inches.
     """
     wide = figure.get_figwidth()
-    title, caption = (
-        _wrapped(chart.title, wide, 10.5),
-        [line for one in chart.caption for line in _wrapped(one, wide, 6.5)],
-    )
+    title = _wrapped(chart.title, wide, 10.5)
+    caption = [line for one in chart.caption for line in _wrapped(one, wide, 6.5)]
     found = {label: handle for one in axes for handle, label in zip(*one.get_legend_handles_labels(), strict=True)}
     handles = {printable(label): found[str(at)] for at, label in enumerate(chart.labels) if str(at) in found}
     columns = max(1, min(len(handles), 3 * chart.columns, int(6 * wide / max(map(len, handles), default=1))))
@@ -241,11 +257,8 @@ def _write_around(figure: Any, axes: Any, chart: Chart, panels: float) -> None:
     figure.set_layout_engine("constrained", rect=(0, below / tall, 1, 1 - below / tall))
     figure.suptitle("\n".join(title))
     if lines:
-        place = {
-            "loc": "lower center",
-            "bbox_to_anchor": (0.5, LINE_INCHES * len(caption) / tall),
-            "borderaxespad": 0.3,
-        }
+        below_panels = (0.5, LINE_INCHES * len(caption) / tall)
+        place = {"loc": "lower center", "bbox_to_anchor": below_panels, "borderaxespad": 0.3}
         figure.legend(list(handles.values()), list(handles), ncols=columns, **place).set_in_layout(False)
     note = figure.text(0.01, 0.3 * LINE_INCHES / tall, "\n".join(caption), fontsize=6.5, color="#555555", va="bottom")
     note.set_in_layout(False)

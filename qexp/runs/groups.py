@@ -101,7 +101,7 @@ def in_order_of(groups: Sequence[Group], names: Sequence[str], name: str, *, fal
 
     def order(group: Group) -> tuple[bool, float, str]:
         found = value(group)
-        return not isinstance(found, int | float), float(found) if isinstance(found, int | float) else 0.0, str(found)
+        return not isinstance(found, int | float), found if isinstance(found, int | float) else 0.0, str(found)
 
     having = sorted((group for group in groups if value(group) is not None), key=order, reverse=falling)
     return [*having, *(group for group in groups if value(group) is None)]

@@ -22,7 +22,7 @@ from qexp.runs.filters import NOTHING, check_keys, dotted_keys, fits, found_at, 
 from qexp.runs.measured_bits import MeasuredBits, measured_bits
 from qexp.runs.stored_trees import StoredTrees
 from qexp.utils.errors import QexpError, UsageError
-from qexp.utils.files import bytes_of, is_file, is_folder, read_tail
+from qexp.utils.files import bytes_of, found_below, is_file, is_folder, read_tail
 from qexp.utils.text import few, is_number, method_label, model_label
 
 DAMAGED = "damaged"  # without a state that can be read, or done without a result
@@ -177,7 +177,7 @@ def run_paths(root: Path) -> list[Path]:
         return []
     if not os.access(root, os.R_OK | os.X_OK):
         raise UsageError(f"cannot read {root}: Permission denied")
-    found = {mark.parent for name in _MARKS for mark in root.glob(f"[!.]*/*/*/*/{name}")}
+    found = {mark.parent for name in _MARKS for mark in found_below(root, f"[!.]*/*/*/*/{name}")}
     return [path for path in sorted(found) if is_run(path)]
 
 

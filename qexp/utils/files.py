@@ -1,6 +1,7 @@
 """Reading files that others may have made: no pipes, no devices, and no more than can be meant."""
 
 import errno
+import glob
 import json
 import os
 import stat
@@ -55,12 +56,17 @@ def _open_regular(path: Path) -> BinaryIO:
 
 def is_file(path: str | Path) -> bool:
     """Whether a regular file is there. No where nobody can say: its name is too long, or its folder is closed to us."""
-    return os.path.isfile(path)  # noqa: PTH113  Path.is_file() raises then
+    return os.path.isfile(path)  # Path.is_file() raises then
 
 
 def is_folder(path: str | Path) -> bool:
     """Whether a folder is there, as with `is_file`."""
-    return os.path.isdir(path)  # noqa: PTH112
+    return os.path.isdir(path)
+
+
+def found_below(folder: Path, pattern: str) -> list[Path]:
+    """Return what lies below a folder and fits a pattern; what cannot be read, or goes meanwhile, is not there."""
+    return [folder / name for name in glob.glob(pattern, root_dir=folder, include_hidden=True)]
 
 
 def bytes_of(path: Path) -> int:

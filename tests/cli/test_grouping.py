@@ -128,3 +128,12 @@ def test_runs_that_learned_their_widths_are_a_group_of_their_own(qexp: Qexp) -> 
     ]
     found = json.loads(qexp("runs", "daq-w2a2", "--group", "bits", "--format", "json").out)
     assert [one["bits"] for one in found] == ["W1.6A2", "W2A2"]
+
+
+@pytest.mark.usefixtures("_store")
+def test_an_option_may_be_a_number_larger_than_any_float(qexp: Qexp) -> None:
+    path = next(Path("runs").rglob("s0-steaaaaa".replace("aaaaa", "2aaaa")))
+    config = (path / "config.yaml").read_text()
+    (path / "config.yaml").write_text(config.replace("batch_size: 64", f"batch_size: {10**400}"))
+    found = rows(qexp("runs", "--group", "recipe.batch_size").out)
+    assert [row[0] for row in found[:2]] == ["64", str(10**400)]

@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from qexp.cli import plot as module
+from qexp.cli import report
 from qexp.cli.plot import MOST_LETTERS, file_name
 from qexp.figures import Chart
 from qexp.figures.drawing import Drawing
 from qexp.report.catalogue import FIGURES
 from support.commands import Qexp
 from support.stored_runs import make
+
+LONG = "a" * 300  # letters, more than any file system takes in a name
 
 
 @pytest.fixture(autouse=True)
@@ -249,3 +252,33 @@ finally:
 def test_help_and_mistakes_wait_for_neither_torch_nor_matplotlib(workspace: Path) -> None:
     found = subprocess.run([sys.executable, "-c", NO_TORCH], capture_output=True, text=True)
     assert (found.returncode, found.stdout[:17]) == (0, "usage: qexp plot "), found.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["plot", "curves", LONG],
+        ["plot", "curves", f"seed={LONG}"],
+        ["plot", "weights", LONG],
+        ["plot", "curves", "--to", f"{LONG}/a.svg"],
+        ["plot", "curves", "--runs-dir", LONG],
+        ["report", LONG],
+        ["report", "daq", "--to", f"{LONG}.html"],
+        ["report", "daq", "--to", f"{LONG}/a.html"],
+        ["report", "daq", "--to", "a\nb.html"],
+        ["report", "daq", "--config-dir", LONG],
+        ["report", "daq", "--runs-dir", LONG],
+        ["runs", LONG],
+        ["runs", "show", LONG],
+        ["eval", LONG],
+        ["train", f"init={LONG}"],
+    ],
+)
+def test_a_word_longer_than_a_file_name_is_a_mistake_like_another(
+    qexp: Qexp, curves: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(report, "git_state", lambda folder: None)
+    result = qexp(*words)
+    assert (result.code, result.out, len(result.errors)) == (2, "", 1)
+    assert result.errors[0].startswith(f"qexp {words[0]}: error: ")
+    assert left() == {}

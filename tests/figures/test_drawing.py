@@ -1,8 +1,12 @@
 """Drawings: the same bytes twice, text that stays text, and files that are known again."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -70,6 +74,25 @@ def test_numbers_at_logarithmic_axes_are_plain() -> None:
     assert not [word for word in words if word and re.search(r"[$\\]", word)]
 
 
+def words_of(panel: Panel) -> set[str | None]:
+    content = render(Chart("", [panel], columns=2), is_text=True).content
+    return {node.text for node in ElementTree.fromstring(content).iter() if node.tag.endswith("text")}
+
+
+def test_names_at_a_logarithmic_axis_do_not_meet() -> None:
+    found = words_of(Panel("", "", "", [Curve("a", [0.0065, 0.046], [1.0, 2.0])], x_scale="log"))
+    assert {"0.007", "0.01", "0.02", "0.03"} <= found
+    assert not {"0.008", "0.009", "0.04"} & found
+    found = words_of(Panel("", "", "", [Curve("a", [2, 8], [10.0, 20.0])], x_scale="log"))
+    assert set("2345678") <= found
+
+
+def test_a_title_that_is_wider_than_its_axes_is_folded() -> None:
+    assert {"of these: against their last change,", "per step"} <= words_of(
+        Panel("of these: against their last change, per step", "", "", [Curve("a", [1, 2], [1.0, 2.0])])
+    )
+
+
 def test_a_legend_and_a_caption_do_not_meet() -> None:
     """Neither lies over the panels: the lowest axes end above both."""
     marks = [Curve(f"series {at}", [1, 2], [1, 2]) for at in range(9)]
@@ -88,3 +111,22 @@ def test_what_a_spreadsheet_would_take_for_a_formula_is_text_in_the_numbers() ->
     assert found == "panel,series,x,y,low,high,note\n'+1,'=cmd(),-1.0,2.0,,,\"'@x?,?\"\n"
     assert is_numbers(found.encode())
     assert not is_numbers(b"panel,x\n")
+
+
+DRAW = "import os, qexp.figures as f; f.check_installed(); print(os.environ.get('MPLBACKEND'))"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("backend", ["agg", "nope", "module://matplotlib_inline.backend_inline"])
+def test_a_backend_of_the_environment_need_not_be_there(backend: str) -> None:
+    """A notebook leaves one there for all that it starts."""
+    environment = {**os.environ, "MPLBACKEND": backend}
+    found = subprocess.run([sys.executable, "-c", DRAW], env=environment, capture_output=True, text=True)
+    assert (found.stdout, found.stderr) == (f"{backend}\n", "")
+
+
+@pytest.mark.process
+def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    found = subprocess.run([sys.executable, "-c", DRAW], cwd=tmp_path, capture_output=True, text=True)
+    assert "UsageError: matplotlib cannot be loaded, nor its settings, a matplotlibrc, read" in found.stderr

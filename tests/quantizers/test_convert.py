@@ -141,7 +141,7 @@ def test_calibration_goes_layer_by_layer_over_quantized_predecessors():
 
 
 def test_layers_that_see_nothing_but_zeros_are_named():
-    """The convolutions have no bias, and batch norm adds none yet. A layer whose input stays float has no such range."""
+    """The convolutions have no bias, and batch norm adds none yet. An input that stays float has no range."""
     net = quantized(keep_float=["last"])
     assert calibrate(net, images()) == []
     assert calibrate(net, torch.zeros_like(images())) == ["0", "3"]

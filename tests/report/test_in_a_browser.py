@@ -163,6 +163,20 @@ def test_the_dark_is_dark_and_its_ink_light(browser: Browser, folder: Path) -> N
     assert all(dark < 150 for dark in (found[True][0], *found[False][1:])), found
 
 
+def test_no_number_is_broken_in_print(browser: Browser, folder: Path) -> None:
+    browser.size(400)
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    try:
+        browser.open(folder / "sweep.html")
+        lines = browser.run(
+            "[...document.querySelectorAll('#runs ~ .table td.n')].map(cell => { const text = document.createRange();"
+            " text.selectNodeContents(cell); return new Set([...text.getClientRects()].map(one => one.top)).size; })"
+        )
+    finally:
+        browser.send("Emulation.setEmulatedMedia", media="")
+    assert set(lines) == {1}
+
+
 _COLOURS = (("body", "backgroundColor"), ("h1", "color"), (".chart text", "fill"), (".s-c0", "stroke"))
 
 

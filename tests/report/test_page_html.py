@@ -135,7 +135,8 @@ def test_only_a_page_of_ours_is_replaced(tmp_path: Path) -> None:
         ("folder.html", "is a folder"),
         ("empty.html", "is no report of qexp's"),
         ("file/page.html", "there is no folder"),
-        ("gone.html", "is no report of qexp's"),
+        ("gone.html", "is no regular file"),
+        ("loop.html", "Too many levels of symbolic links"),
     ],
 )
 def test_other_targets_are_refused(tmp_path: Path, name: str, says: str) -> None:
@@ -143,5 +144,6 @@ def test_other_targets_are_refused(tmp_path: Path, name: str, says: str) -> None
     (tmp_path / "empty.html").touch()
     (tmp_path / "file").touch()
     (tmp_path / "gone.html").symlink_to("/dev/null")
+    (tmp_path / "loop.html").symlink_to("loop.html")
     with pytest.raises(UsageError, match=says):
         check_target(tmp_path / name)

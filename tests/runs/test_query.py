@@ -1,9 +1,11 @@
 """`qexp runs rm`: which runs are removed, and which never."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,3 +225,19 @@ def test_rm_says_that_others_were_trained_from_a_float_net(
     )
     answer(monkeypatch, "n\n")
     assert "others were" not in qexp("runs", "rm", "digits").out
+
+
+def test_a_folder_that_goes_while_the_store_is_read_is_not_in_it(
+    store: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where `qexp runs rm` removes its last run meanwhile."""
+    look = os.scandir
+
+    def gone(place: Any = ".") -> Any:
+        if str(place).endswith("daq-w2a2"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(place))
+        return look(place)
+
+    monkeypatch.setattr(os, "scandir", gone)
+    found = query.run_paths(Path("runs"))
+    assert sorted(path.name for path in found) == sorted(path.name for path in store.values() if path != store["daq"])
