@@ -2,13 +2,14 @@
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
 
 import qexp
 from qexp.cli.parser import Parser
+from qexp.cli.targets import check_replaceable, end_of, target_of
 from qexp.config.places import store_root
 from qexp.experiment.checkout import git_state
 from qexp.figures import FORMATS, check_installed, is_drawn, is_numbers, numbers_csv, render
@@ -16,8 +17,7 @@ from qexp.report.catalogue import FIGURES, Figure, Request, figure, make_chart
 from qexp.runs.query import entries
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
-from qexp.utils.files import is_folder, read_regular
-from qexp.utils.text import UNFIT, few, one_line, printable, suggest
+from qexp.utils.text import few, one_line, printable, suggest
 
 USAGE = "qexp plot FIGURE [WORD ...] [key=value ...] [--to FILE] [--runs-dir DIR] [--data-dir DIR]"
 EXAMPLES = """\
@@ -33,7 +33,6 @@ examples:
 """
 OF_PLACES = ("--to", "--runs-dir", "--data-dir")  # where files lie here, which is no part of what is drawn
 MOST_LETTERS = 80  # of a name that is made of words
-MOST_BYTES = 2**27  # of a figure that is looked at before it is replaced
 
 
 def main(words: Sequence[str], *, debug: bool = False) -> int:
@@ -52,7 +51,7 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     target = _target(arguments.to, arguments.words)
     check_installed()
     made = make_chart(name, request)
-    kind = cast(Literal["svg", "pdf", "png"], _kind(target))
+    kind = cast(Literal["svg", "pdf", "png"], end_of(target))
     content = render(made, kind, source=figure_source(arguments.words)).content
     numbers = target.with_suffix(".csv")
     atomic.write_together({target: content, numbers: numbers_csv(made).encode()})
@@ -117,25 +116,10 @@ def figure_source(words: Sequence[str]) -> dict[str, str]:
 
 def _target(text: str | None, words: Sequence[str]) -> Path:
     """Return where a figure is to lie; raise UsageError where it, or its numbers, cannot lie there."""
-    if text is not None and (not text or UNFIT.search(text)):
-        problem = "holds control characters" if text else "names nothing"
-        raise UsageError(f"--to{' ' * bool(text)}{one_line(text)}: {problem}")
-    try:
-        target = Path(f"{file_name(words)}.svg") if text is None else Path(text).expanduser()
-    except RuntimeError as error:
-        raise UsageError(f"--to {one_line(text or '')}: {error}") from error
-    shown = printable(str(target))
-    if _kind(target) not in FORMATS:
-        raise UsageError(f"--to {shown}: must end in .{', .'.join(FORMATS)}")
-    if not is_folder(target.parent):
-        raise UsageError(f"--to {shown}: there is no folder {printable(str(target.parent))}")
-    _check_replaceable(target, lambda content: is_drawn(content, _kind(target)))
-    _check_replaceable(target.with_suffix(".csv"), is_numbers)
+    target = target_of(f"{file_name(words)}.svg" if text is None else text, FORMATS)
+    check_replaceable(target, lambda content: is_drawn(content, end_of(target)), "qexp plot")
+    check_replaceable(target.with_suffix(".csv"), is_numbers, "qexp plot")
     return target
-
-
-def _kind(path: Path) -> str:
-    return path.suffix.lower().removeprefix(".")
 
 
 def file_name(words: Sequence[str]) -> str:
@@ -149,15 +133,3 @@ def file_name(words: Sequence[str]) -> str:
         return name
     digest = sha256("\0".join(words).encode(errors="replace")).hexdigest()[:8]
     return f"{name[:MOST_LETTERS]}-{digest}"
-
-
-def _check_replaceable(path: Path, is_own: Callable[[bytes], bool]) -> None:
-    shown = printable(str(path))
-    try:
-        content = read_regular(path, MOST_BYTES)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"cannot write {shown}: {error.strerror or error}") from error
-    if not is_own(content):
-        raise UsageError(f"cannot write {shown}: it is there, and not made by qexp plot; --to names another")

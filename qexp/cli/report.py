@@ -8,13 +8,14 @@ from pathlib import Path
 
 import qexp
 from qexp.cli.parser import Parser
+from qexp.cli.targets import check_replaceable, target_of
 from qexp.config.compose import composing
 from qexp.config.places import conf_dir, store_root
 from qexp.config.schema import Invalid
 from qexp.config.trust import trust_words
 from qexp.experiment.checkout import git_state
 from qexp.report.page_content import Content
-from qexp.report.page_html import as_html, check_target
+from qexp.report.page_html import as_html, is_page
 from qexp.report.page_runs import Origin, page_of_runs
 from qexp.report.page_table import page_of_table
 from qexp.report.page_words import spelled
@@ -55,18 +56,24 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     table = _table_in(arguments.words, folders, root)
     _check_flags(arguments, is_table=table is not None)
     if arguments.to is not None:
-        check_target(Path(arguments.to))
+        _target(arguments.to)
     origin = Origin(root, _made(words), arguments.config_dir)
     if table is not None:
         content, name = _of_table(table, folders, arguments, origin), table.replace("/", "-")
     else:
         content, name = _of_runs(arguments, origin)
-    path = Path(arguments.to or f"report{name and f'-{name}'}.html")
-    check_target(path)
+    path = _target(arguments.to or f"report{name and f'-{name}'}.html")
     page = as_html(content)
     atomic.write(path, page)
     print(f"{printable(str(path))}: {printable(content.title)}, {size(len(page))}")
     return 0
+
+
+def _target(text: str) -> Path:
+    """Return where a page is to lie; raise UsageError where it cannot."""
+    path = target_of(text, ("html",))
+    check_replaceable(path, is_page, "qexp report")
+    return path
 
 
 def _arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -83,9 +90,8 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", metavar="N,N", help="of a table: seeds of the runs (default: its own)")
     parser.add_argument("--config-dir", metavar="DIR", help="tables, methods, models, data sets of your own")
     arguments = parser.parse(words)
-    for name in ("to", "config_dir"):
-        if getattr(arguments, name) == "":
-            raise UsageError(f"--{name.replace('_', '-')}: names nothing")
+    if arguments.config_dir == "":
+        raise UsageError("--config-dir: names nothing")
     if arguments.config_dir is not None and not is_folder(arguments.config_dir):
         raise UsageError(f"--config-dir {one_line(arguments.config_dir)}: no such folder")
     if not arguments.words and arguments.state is None:

@@ -10,8 +10,7 @@ import qexp
 from qexp.report.page_content import Content, Picture
 from qexp.report.page_svg import colour_rules, inline_svg
 from qexp.utils.errors import UsageError
-from qexp.utils.files import is_folder, read_head
-from qexp.utils.text import UNFIT, one_line
+from qexp.utils.text import UNFIT
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = '<meta name="generator" content="qexp '  # by which a page that may be replaced is known
@@ -91,21 +90,6 @@ def json_for_html(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_IN_JSON)
 
 
-def check_target(path: Path) -> None:
-    """Raise UsageError unless a page may be written there: it ends in .html, and replaces nothing but such a page."""
-    if UNFIT.search(str(path)):
-        raise UsageError(f"--to {one_line(str(path))}: holds control characters")
-    if path.suffix != ".html":
-        raise UsageError(f"--to {path}: must end in .html")
-    if not is_folder(path.parent):
-        raise UsageError(f"--to {path}: there is no folder {path.parent}")
-    if is_folder(path):
-        raise UsageError(f"--to {path}: is a folder")
-    try:
-        is_ours = MARK.encode() in read_head(path)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UsageError(f"--to {path}: {error.strerror or error}") from error
-    if not is_ours:
-        raise UsageError(f"--to {path}: is no report of qexp's, and stays; name another file")
+def is_page(content: bytes) -> bool:
+    """Whether a file's content is such a page, and may be replaced by another."""
+    return MARK.encode() in content[:4096]

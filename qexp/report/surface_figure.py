@@ -93,8 +93,8 @@ def make(request: Request) -> Chart:
         subject = _random(request, settings) if is_random else _of_run(request)
     except Invalid as error:
         raise UsageError("; ".join(map(str, error.problems))) from error
-    except ValueError as error:  # options that do not fit the network
-        raise UsageError(str(error)) from error
+    except (ValueError, RuntimeError, MemoryError) as error:  # options that do not fit the network, or it the memory
+        raise UsageError(str(error) or type(error).__name__) from error
     session, model = subject.session, subject.session.model.eval().requires_grad_(False)
     _check_norm(model, settings.norm)
     images, labels = next(iter(session.data.test_batches(settings.images, device=session.device, workers=0).epoch(0)))
@@ -217,5 +217,5 @@ def _number(
         value = float("nan")
     if not low <= value <= high:
         kind = "a whole number" if is_whole else "a number"
-        raise UsageError(f"{name}={one_line(text)}: must be {kind} from {low:g} to {high:,g}")
+        raise UsageError(f"{name}={one_line(text)}: must be {kind} from {low:g} to {high:,.10g}")
     return value

@@ -137,7 +137,7 @@ def test_options_of_a_table_are_those_of_qexp_table(qexp: Qexp) -> None:
         (("dqa/1", "seed=1"), "seed=1: --seeds names the seeds"),
         (("digits", "--to", ""), "--to: names nothing"),
         (("digits", "--to", "page.pdf"), "--to page.pdf: must end in .html"),
-        (("digits", "--to", "mine.html"), "--to mine.html: is no report of qexp's, and stays"),
+        (("digits", "--to", "mine.html"), "cannot write mine.html: it is there, and not made by qexp report"),
         (("digits", "--config-dir", "nowhere"), "--config-dir nowhere: no such folder"),
     ],
 )

@@ -3,7 +3,6 @@
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,7 +19,7 @@ from qexp.report.page_content import (
     Picture,
     Warned,
 )
-from qexp.report.page_html import TEMPLATES, as_html, check_target, json_for_html
+from qexp.report.page_html import TEMPLATES, as_html, is_page, json_for_html
 from qexp.utils.errors import UsageError
 from support.html_pages import HtmlPage
 
@@ -116,34 +115,7 @@ def test_a_missing_library_is_one_line(monkeypatch: pytest.MonkeyPatch, library:
         as_html(content_of(["a"]))
 
 
-def test_only_a_page_of_ours_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    check_target(path)
-    path.write_bytes(as_html(Content("t", "s", [], [], [], [])))
-    check_target(path)
-    path.write_text("<!doctype html><title>mine</title>")
-    with pytest.raises(UsageError, match="is no report of qexp's, and stays"):
-        check_target(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("page.htm", "must end in .html"),
-        ("page", "must end in .html"),
-        ("nowhere/page.html", "there is no folder"),
-        ("folder.html", "is a folder"),
-        ("empty.html", "is no report of qexp's"),
-        ("file/page.html", "there is no folder"),
-        ("gone.html", "is no regular file"),
-        ("loop.html", "Too many levels of symbolic links"),
-    ],
-)
-def test_other_targets_are_refused(tmp_path: Path, name: str, says: str) -> None:
-    (tmp_path / "folder.html").mkdir()
-    (tmp_path / "empty.html").touch()
-    (tmp_path / "file").touch()
-    (tmp_path / "gone.html").symlink_to("/dev/null")
-    (tmp_path / "loop.html").symlink_to("loop.html")
-    with pytest.raises(UsageError, match=says):
-        check_target(tmp_path / name)
+def test_a_page_is_known_again_and_nothing_else_is() -> None:
+    assert is_page(as_html(Content("t", "s", [], [], [], [])))
+    assert not is_page(b"<!doctype html><title>mine</title>")
+    assert not is_page(b"")

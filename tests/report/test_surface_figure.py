@@ -12,6 +12,7 @@ from qexp.experiment.library import method
 from qexp.experiment.session import Session
 from qexp.figures import Chart, Curve, Surface, numbers_csv
 from qexp.quantizers import quantized_layers
+from qexp.report import surface_figure
 from qexp.report.catalogue import Request, make_chart
 from qexp.utils.errors import UsageError
 from support.commands import Configure, Sweep
@@ -123,3 +124,17 @@ def test_a_run_has_a_network_of_its_own(sweep: Sweep) -> None:
     with pytest.raises(UsageError, match="can be compared only by norm=batch"):
         drawn(sweep.store, str(run), norm="running", device="cpu")
     assert len(middles(drawn(sweep.store, str(run), device="cpu"))) == 4
+
+
+def test_a_network_that_has_no_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*of: object) -> None:
+        raise RuntimeError("can't allocate memory: you tried to allocate 2304000000000 bytes")
+
+    monkeypatch.setattr(surface_figure, "assemble", full)
+    with pytest.raises(UsageError, match="can't allocate memory"):
+        drawn(tmp_path, "random", **SMALL)
+
+
+def test_the_largest_seed_is_told_in_full(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="seed=-1: must be a whole number from 0 to 4,294,967,295"):
+        drawn(tmp_path, "random", **SMALL, seed="-1")
