@@ -8,6 +8,7 @@ from hashlib import sha256
 from qexp.figures.courses import Measure, Series
 from qexp.report.catalogue import Request
 from qexp.runs.epoch_records import epoch_records
+from qexp.runs.groups import without_copies
 from qexp.runs.measured_bits import mean_of
 from qexp.runs.query import Entry, find, select
 from qexp.runs.run_names import known_options, short_names
@@ -39,13 +40,13 @@ class RunSeries:
 
 
 def selected_runs(request: Request) -> list[Entry]:
-    """Return the runs that a request names, at least one; raise UsageError."""
+    """Return the runs that a request names, at least one, each once; raise UsageError."""
     found, every = select(request.root, request.words)
     if not every:
         raise UsageError(f"no runs in {request.root}; --runs-dir names another store")
     if not found:
         raise UsageError(f"no run in {request.root} fits all of {few(map(printable, request.words))}")
-    return found
+    return without_copies(found)
 
 
 def selected_run(request: Request) -> Entry:

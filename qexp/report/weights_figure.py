@@ -17,13 +17,14 @@ def make(request: Request) -> Chart:
         for name, layer in quantized_layers(found.model)
         if layer.weight_quantizer is not None
     ]
-    wanted = request.options.get("layers", "").split(",")
+    asked = request.options.get("layers")
+    wanted = [""] if asked is None else [part for part in asked.split(",") if part]
     shown = [layer for layer in layers if any(part in layer[0] for part in wanted)]
     if not layers:
         raise UsageError(f"no weights are quantized in {found.name}")
     if not shown:
         names = few([printable(name) for name, _, _ in layers], 8)
         raise UsageError(
-            f"layers={one_line(','.join(wanted))}: no layer with quantized weights is called so; there are {names}"
+            f"layers={one_line(asked or '')}: no layer with quantized weights is called so; there are {names}"
         )
     return weights_chart(f"Weights on their levels: {found.name}", shown, found.caption)

@@ -1,11 +1,12 @@
 """Means over runs: one row for those that have the same values under some names."""
 
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qexp.runs.measured_bits import mean_of
-from qexp.runs.query import number
+from qexp.runs.query import Entry, number
 from qexp.runs.run_values import CONFIGURED_BITS, ListedRun, as_data, as_texts, what_varies
 from qexp.utils.text import few, plural
 
@@ -51,9 +52,25 @@ class Group:
         return {"mean": self.mean, "std": self.std, "n": len(self.top1)}
 
 
+def without_copies(runs: Sequence[Entry]) -> list[Entry]:
+    """Return each run once: of copies, which have the same hash, one with a result and not behind a link, if any is."""
+
+    def rank(one: Entry) -> tuple[bool, bool]:
+        return not one.result, os.path.realpath(one.path) != os.path.abspath(one.path)
+
+    found: dict[str, Entry] = {}
+    for one in runs:
+        known = found.setdefault(one.key, one)
+        if known is not one and rank(one) < rank(known):
+            found[one.key] = one
+    return list(found.values())
+
+
 def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group], list[str]]:
     """Return groups of runs in the order of their values, and what has to be said of them."""
-    counted = [(run, top1) for run in runs if (top1 := number(run.entry.result, "top1_hard")) is not None]
+    found = [(run, top1) for run in runs if (top1 := number(run.entry.result, "top1_hard")) is not None]
+    kept = {one.path for one in without_copies([run.entry for run, _ in found])}
+    counted = [(run, top1) for run, top1 in found if run.entry.path in kept]
     members: dict[tuple[str, ...], list[tuple[ListedRun, float]]] = {}
     configured = {"bits": CONFIGURED_BITS}  # runs that learn their widths belong together
     columns = [as_texts([run.value(configured.get(name, name)) for run, _ in counted]) for name in names]
@@ -72,8 +89,10 @@ def grouped(runs: Sequence[ListedRun], names: Sequence[str]) -> tuple[list[Group
     for name in reversed(names):
         groups = in_order_of(groups, names, name, falling=False)
     notes = [f"hard top-1 of the last epoch, in percent, over {plural(len(counted), 'run')}"]
-    if missing := len(runs) - len(counted):
+    if missing := len(runs) - len(found):
         notes[0] += f"; without a result, and left out: {missing:,}"
+    if copies := len(found) - len(counted):
+        notes.append(f"{plural(copies, 'run')} of the store {'is a copy' if copies == 1 else 'are copies'} of another")
     return groups, notes
 
 

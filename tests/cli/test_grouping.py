@@ -1,6 +1,7 @@
 """`qexp runs --group`: means over runs, compared with those that numpy finds."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,19 @@ def test_groups_stand_in_the_order_of_their_values(workspace: Path, qexp: Qexp) 
         make(f"{method}/s{seed}-{method[:3]}{chr(122 - at) * 5}", summary={"top1_hard": 90.0 + at})
     out = qexp("runs", "--group", "quantizer,seed").out
     assert [row[:2] for row in rows(out)[:4]] == [["daq", "9"], ["daq", "10"], ["ste", "2"], ["ste", "10"]]
+
+
+@pytest.mark.usefixtures("_store")
+def test_a_copy_of_a_run_and_a_link_to_it_count_once(qexp: Qexp) -> None:
+    before = qexp("runs", "--group", "quantizer").out
+    store = Path("runs/digits/resnet18")
+    run = next(store.glob("ste-w2a2/*/summary.json")).parent
+    shutil.copytree(run, store / "zz-copy" / run.name)
+    (store / "loop").symlink_to("ste-w2a2")
+    count = len(list(store.glob("ste-w2a2/*/summary.json"))) + 1
+    out = qexp("runs", "--group", "quantizer").out
+    assert rows(out) == rows(before)
+    assert f"{count} runs of the store are copies of another" in out
 
 
 @pytest.mark.usefixtures("_store")

@@ -58,6 +58,17 @@ def test_what_varies_besides_is_in_the_label(workspace: Path) -> None:
     assert labels(entries(ROOT)) == {"daq W2A2 batch_size=64": ["0"], "daq W2A2 batch_size=32": ["0"]}
 
 
+def test_copies_of_a_run_are_one_and_the_one_with_a_result_is_taken(workspace: Path) -> None:
+    make("daq-w2a2/s1-bbbbbbbb")
+    make("another/s0-aaaaaaaa", "interrupted")
+    make("daq-w2a2/s0-aaaaaaaa")
+    Path("runs/digits/resnet18/loop").symlink_to("daq-w2a2")
+    assert [str(entry.path)[21:] for entry in selected_runs(request("digits"))] == [
+        "daq-w2a2/s0-aaaaaaaa",
+        "daq-w2a2/s1-bbbbbbbb",
+    ]
+
+
 def test_two_runs_of_one_seed_that_no_option_tells_apart_are_two_series(workspace: Path) -> None:
     make("daq-w2a2/s0-aaaaaaaa")
     make("daq-w2a2/s0-aaaaaaab")
