@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from qexp import quantizers, runs
@@ -24,6 +23,7 @@ from qexp.experiment.device import determinism
 from qexp.experiment.evaluate import evaluate_held_out, evaluate_session, evaluate_start
 from qexp.experiment.firmness import session_firmness
 from qexp.experiment.float_net import FloatNet, of_checkpoint, record_float_net, recorded_float_net
+from qexp.experiment.meters import calibrated_meter, layer_report
 from qexp.experiment.own_functions import own_schedule
 from qexp.experiment.pictures import run_pictures
 from qexp.experiment.pretrained_start import RECORD, PretrainedStart, pretrained_start
@@ -39,7 +39,7 @@ from qexp.utils.callback import Callback, EpochRecord
 from qexp.utils.errors import QexpError
 from qexp.utils.printing import mention, say
 from qexp.utils.signals import StopRequest
-from qexp.utils.text import few, plural
+from qexp.utils.text import plural
 
 METRICS = "metrics.jsonl"
 
@@ -82,7 +82,7 @@ def train(
             mention(console, session.coverage.line(), once=True)
         found = float_net or _float_net(path, session, start, tell)
         _say_how_it_begins(path, session, checkpointer, start, tell)
-        meter = _calibrated_meter(session, tell, is_new=is_new)
+        meter = calibrated_meter(session, tell, is_new=is_new)
         callbacks = _callbacks(path, session, checkpointer, meter, console, closing)
         ready = _prepared_fit(session, callbacks, checkpointer, meter)
         with session.stop.deferred():
@@ -163,16 +163,6 @@ def _start_directory(path: Path, config: Config, tell: Callable[[str], None]) ->
     atomic.write(path / "config.yaml", to_yaml(config.tree).encode())
 
 
-def _calibrated_meter(session: Session, tell: Callable[[str], None], *, is_new: bool) -> quantizers.OscillationMeter:
-    """Return a meter of codes; the network is calibrated before, unless a saved state or its start has the ranges."""
-    if not session.is_calibrated and is_new:
-        silent = quantizers.calibrate(session.model, next(iter(session.train_batches.epoch(0)))[0])
-        if silent:
-            told = "their input is 0 in the whole first batch, and their ranges come from it; they may let nothing pass"
-            tell(f"warning: {few(silent)}: {told}")
-    return quantizers.OscillationMeter(session.model)
-
-
 def _prepared_fit(
     session: Session, callbacks: list[Callback], checkpointer: Checkpointer, meter: quantizers.OscillationMeter
 ) -> Callable[[], EpochRecord]:
@@ -251,7 +241,7 @@ def _callbacks(
     add(JsonLines(path / METRICS, sizes.get(METRICS, 0)))
     layers: LayerLines | None = None
     if not config.is_float:
-        report, is_begun = partial(_layer_report, session.model, meter), checkpointer.found is not None
+        report, is_begun = partial(layer_report, session.model, meter), checkpointer.found is not None
         add(layers := LayerLines(path / LAYERS, sizes.get(LAYERS, 0), report=report, is_begun=is_begun))
     if config.tracking.tensorboard:
         add(_tensorboard(path, session, sizes.get(EVENT_FILE, 0), lambda: layers.values if layers else {}, console))
@@ -259,12 +249,6 @@ def _callbacks(
     add(make_progress(console, path=path, epochs=epochs, steps=epochs * per_epoch))
     checkpointer.callbacks = tuple(callbacks)
     return callbacks
-
-
-def _layer_report(model: nn.Module, meter: quantizers.OscillationMeter) -> dict[str, float]:
-    """Return what the quantizers of all layers tell, how far weights are from their levels, and how many moved."""
-    errors = {f"{name}/weight/error": error for name, error in quantizers.quantization_errors(model).items()}
-    return {**quantizers.stats(model), **errors, **meter.layers}
 
 
 def _in_cells(options: Mapping[str, Any]) -> dict[str, int | float | str]:

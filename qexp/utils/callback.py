@@ -54,7 +54,7 @@ class EpochRecord:
     learning_rates: Mapping[str, float]
     time_seconds: float
     time_images_per_second: float
-    oscillation: Mapping[str, float] | None = None  # see `OscillationMeter`; None in the first epoch and without codes
+    oscillation: Mapping[str, float] | None = None  # see `OscillationMeter`; None without codes
     before_norm: Mapping[str, float] | None = (
         None  # top1_hard and top1_soft, where batch norm was estimated again since
     )

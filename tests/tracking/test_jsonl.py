@@ -21,10 +21,11 @@ def test_metrics_have_one_line_per_epoch(sweep: Sweep) -> None:
         assert math.isfinite(line["train"]["loss"] + line["penalty"])
     assert lines[0]["penalty"] > 0
     assert [line["before_norm"] for line in lines] == [None, None]
-    assert lines[0]["oscillation"] is None
-    found = lines[1]["oscillation"]
-    for per in ("", "_per_step"):
-        assert 0 <= found[f"turned_back{per}"] <= found[f"changed{per}"] < 100
+    for found in (line["oscillation"] for line in lines):
+        for per in ("", "_per_step"):
+            assert 0 <= found[f"turned_back{per}"] <= found[f"changed{per}"] < 100
+    assert 0 < lines[0]["oscillation"]["changed"]  # since training began
+    assert lines[0]["oscillation"]["turned_back"] == 0  # nothing had changed before
     (fp, last) = [json.loads(line) for line in (sweep.run("fp") / "metrics.jsonl").read_text().splitlines()]
     assert fp["oscillation"] is last["oscillation"] is None
     assert lines[-1]["learning_rates"]["weight"] < lines[0]["learning_rates"]["weight"]
@@ -40,7 +41,8 @@ def test_layers_report_before_training_and_after_every_epoch(sweep: Sweep) -> No
     start = torch.softmax(alpha / alpha.std() / 100, -1).tolist()
     assert [first[f"{layer}/weight/attention_{k}"] for k in range(3)] == pytest.approx(start, rel=1e-5)
     assert [line[f"{layer}/weight/temperature"] for line in (first, last)] == pytest.approx([100, 0.03], rel=1e-5)
-    assert f"{layer}/weight/changed" not in first | second
+    assert f"{layer}/weight/changed" not in first
+    assert second[f"{layer}/weight/turned_back"] == 0
     assert 0 <= last[f"{layer}/weight/turned_back"] <= last[f"{layer}/weight/changed"] <= 100
     weight = read_checkpoint(sweep.run("dqa") / "last.pt")["model"][f"{layer}.weight"].double()
     steps = (weight - weight.min()) / (weight.max() - weight.min()) * 3
