@@ -81,7 +81,7 @@ def test_a_card_has_a_picture_of_function_and_gradient(name):
     assert re.search(rf"^!\[.+\]\({re.escape(picture)}\)$", section(card(name), "Backward"), re.MULTILINE)
     assert f"`{command}`" in section(card(name), "Backward")
     drawn = (FOLDER / picture).read_text()
-    assert f"command: {command};" in drawn
+    assert f"command: {command}<" in drawn  # no commit: make figures draws it again and compares
     assert len(drawn) < 200_000
 
 
