@@ -130,7 +130,7 @@ def flips_chart(title: str, series: Sequence[Series], caption: Sequence[str] = (
     """
     told = ["Per epoch: codes at the ends of epochs are compared; who changes and returns within one is not seen."]
     if per_step := [panel for panel in _flips("per step", "_per_step", series) if panel.marks]:
-        told.insert(0, "Per step: codes after each of the last 20 steps of an epoch, mean of these steps.")
+        told.insert(0, "Per step: codes after each of the last 10 steps of an epoch, mean of these steps.")
     return Chart(title, [*per_step, *_flips("per epoch", "", series)], 2, [*course_notes(series), *told, *caption])
 
 

@@ -4,7 +4,7 @@ A weight oscillates whose code goes up and down again: Nagel et al., "Overcoming
 Training", ICML 2022 (arXiv 2203.11086), section 2.2 and equation 8.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from qexp.quantizers.codes import weight_codes
 from qexp.quantizers.thresholds import crowds, nearest_thresholds
 
-WATCH = "watch_"  # how the keys of a state begin that are of steps
-WATCHED_STEPS = 20  # at the end of an epoch; the codes of a network cost about a fiftieth of a step
+WATCH = "steps."  # in a state, of all layers; no layer ends its name with a dot
+WATCHED_STEPS = 10  # at the end of an epoch; one costs about a tenth of a step of a small network, less of others
 
 
 class Moves(NamedTuple):
@@ -45,16 +45,32 @@ def moves(codes: Tensor, before: Tensor, direction: Tensor) -> Moves:
 
 
 class _Watch(NamedTuple):
-    """A layer over some steps: codes and directions of the last one, and (changed, turned back, steps), summed."""
+    """The weights of all layers, one after the other, over some steps; counts are of steps, at most 255.
+
+    Attributes:
+        codes: of the latest step, uint8.
+        is_up: whether the latest change was one up, bool.
+        has_changed: whether there was one, bool.
+        changed: how often a code changed, uint8.
+        turned_back: how often it changed against its latest change, uint8.
+    """
 
     codes: Tensor
-    direction: Tensor
-    counts: Tensor
+    is_up: Tensor
+    has_changed: Tensor
+    changed: Tensor
+    turned_back: Tensor
+
+    @classmethod
+    def begun(cls, codes: Tensor) -> "_Watch":
+        return cls(codes, *(torch.zeros_like(codes, dtype=torch.bool) for _ in "ab"), *[torch.zeros_like(codes)] * 2)
 
     def after(self, codes: Tensor) -> "_Watch":
-        moved = moves(codes, self.codes, self.direction)
-        now = torch.stack([moved.changed.sum(), moved.turned_back.sum(), torch.ones_like(self.counts[2])])
-        return _Watch(codes, moved.direction, self.counts + now)
+        """Return it one step later: `moves` in fewer passes, since this is done in every step of some."""
+        is_changed, is_up = codes.ne(self.codes), codes.gt(self.codes)
+        is_back = is_changed & self.has_changed & is_up.ne(self.is_up)
+        counts = self.changed + is_changed, self.turned_back + is_back
+        return _Watch(codes, torch.where(is_changed, is_up, self.is_up), self.has_changed | is_changed, *counts)
 
 
 class OscillationMeter:
@@ -72,7 +88,8 @@ class OscillationMeter:
         self.model = model
         self._codes: dict[str, Tensor] = {}  # layer -> codes of the last time
         self._directions: dict[str, Tensor] = {}
-        self._watches: dict[str, _Watch] = {}  # layer -> the last steps of the epoch under way
+        self._watch: _Watch | None = None  # over the last steps of the epoch under way
+        self._steps = 0  # that it is over
         self.layers: Mapping[str, float] = {}
 
     @torch.no_grad()
@@ -81,12 +98,13 @@ class OscillationMeter:
 
         In an epoch of no more steps than that all but the first are.
         """
-        if left > WATCHED_STEPS:
+        if left > WATCHED_STEPS or not (found := weight_codes(self.model)):
             return
-        for name, codes in weight_codes(self.model).items():
-            begun = self._watches.get(name)
-            fresh = torch.zeros_like(codes, dtype=torch.int8), codes.new_zeros(3, dtype=torch.int64)
-            self._watches[name] = begun.after(codes) if begun else _Watch(codes, *fresh)
+        codes = torch.cat([own.flatten() for own in found.values()])
+        if self._watch is None:
+            self._watch, self._steps = _Watch.begun(codes), 0
+        else:
+            self._watch, self._steps = self._watch.after(codes), self._steps + 1
 
     @torch.no_grad()
     def measure(self) -> Mapping[str, float] | None:
@@ -100,17 +118,14 @@ class OscillationMeter:
         found, is_first = weight_codes(self.model), not self._codes
         if not found:
             return None
-        counts = [self._moved(name, codes) for name, codes in found.items()]
-        steps, watched = self._watched()
+        counts = torch.stack([self._moved(name, codes) for name, codes in found.items()])
+        sizes = [codes.numel() for codes in found.values()]
+        steps, watched = self._watched(sizes)
         if is_first:
             return None
-        moved: list[list[int]] = torch.stack(counts).tolist()
-        sizes = [codes.numel() for codes in found.values()]
-        shares = {"changed": [one[0] for one in moved], "turned_back": [one[1] for one in moved]}
-        divisors = dict.fromkeys(shares, 1)
-        if steps:
-            shares |= {f"{name}_per_step": [one[i] for one in watched] for i, name in enumerate(tuple(shares))}
-            divisors |= dict.fromkeys(("changed_per_step", "turned_back_per_step"), steps)
+        divisors = {"changed": 1, "turned_back": 1, "changed_per_step": steps, "turned_back_per_step": steps}
+        moved: list[list[int]] = torch.cat([counts, watched], 1).tolist()
+        shares = {what: [own[at] for own in moved] for at, what in enumerate(divisors) if at < 2 or steps}
         self.layers = {
             f"{layer}/weight/{what}": 100 * own[number] / (size * divisors[what])
             for number, (layer, size) in enumerate(zip(found, sizes, strict=True))
@@ -127,24 +142,28 @@ class OscillationMeter:
         self._codes[name], self._directions[name] = codes, moved.direction
         return torch.stack([moved.changed.sum(), moved.turned_back.sum()])
 
-    def _watched(self) -> tuple[int, list[list[int]]]:
-        """Return (steps, sums of each layer), and begin anew."""
-        watches, self._watches = list(self._watches.values()), {}
-        sums: list[list[int]] = torch.stack([one.counts for one in watches]).tolist() if watches else []
-        return (sums[0][2] if sums else 0), sums
+    def _watched(self, sizes: Sequence[int]) -> tuple[int, Tensor]:
+        """Return over how many steps, and for each layer how often weights changed and turned back; begin anew."""
+        watch, steps, self._watch = self._watch, self._steps, None
+        if watch is None:
+            return 0, torch.zeros(len(sizes), 2, dtype=torch.int64, device=next(self.model.parameters()).device)
+        counts = (watch.changed, watch.turned_back)
+        return steps, torch.stack([torch.stack([own.sum() for own in one.split(list(sizes))]) for one in counts], 1)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Return layer -> its codes and directions, and where steps are watched what is known of these."""
+        """Return layer -> its codes and directions; where steps are watched, what is known of these as well."""
         own = {name: {"codes": codes, "direction": self._directions[name]} for name, codes in self._codes.items()}
-        for name, watch in self._watches.items():
-            own.setdefault(name, {}).update({f"{WATCH}{key}": value for key, value in watch._asdict().items()})
+        if self._watch is not None:
+            own[WATCH] = {**self._watch._asdict(), "steps": torch.tensor(self._steps)}
         return own
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Set them to what `state_dict` returned."""
         device = next(self.model.parameters()).device
-        self._codes = {name: own["codes"].to(device) for name, own in state.items() if "codes" in own}
-        self._directions = {name: own["direction"].to(device) for name, own in state.items() if "direction" in own}
-        keys = [f"{WATCH}{key}" for key in _Watch._fields]
-        watched = {name: own for name, own in state.items() if keys[0] in own}
-        self._watches = {name: _Watch(*(own[key].to(device) for key in keys)) for name, own in watched.items()}
+        layers = {name: own for name, own in state.items() if name != WATCH}
+        self._codes = {name: own["codes"].to(device) for name, own in layers.items()}
+        self._directions = {name: own["direction"].to(device) for name, own in layers.items()}
+        self._watch = None
+        if watch := state.get(WATCH):
+            self._watch = _Watch(*(watch[key].to(device) for key in _Watch._fields))
+            self._steps = int(watch["steps"])

@@ -21,7 +21,7 @@ HINTS = {
     "error": "root of sum (w - Q(w))^2 / sum w^2, hard, after the last epoch",
     "changed, %": "of weights whose level is another than after the epoch before",
     "turned back, %": "of weights whose level changed against their last change",
-    "per step, %": "of weights whose level changed in a step, mean of the last 20 steps",
+    "per step, %": "of weights whose level changed in a step, mean of the last 10 steps",
 }
 _REPORTED = {
     "error": ("error", 4),

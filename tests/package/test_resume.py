@@ -124,8 +124,10 @@ def test_a_state_without_the_measure_of_oscillation_begins_it_anew(references: R
     last = only_run(tmp_path) / "last.pt"
     content = read_checkpoint(last)
     state = content["training"].pop("oscillation")
+    steps = state.pop("steps.")
     assert {name: own["codes"].dtype for name, own in state.items()} == dict.fromkeys(state, torch.uint8)
     assert {own["direction"].dtype for own in state.values()} == {torch.int8}
+    assert steps["codes"].numel() == sum(own["codes"].numel() for own in state.values())
     content["training"]["last"].pop("oscillation")
     write_checkpoint(last, content)
     assert run_child(train(*CASES["daq"]), tmp_path) == 0

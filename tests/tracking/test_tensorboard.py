@@ -47,7 +47,9 @@ def test_the_scalars_are_those_of_the_metrics(sweep: Sweep, events: EventAccumul
     for name in ("changed", "turned_back"):
         found = events.Scalars(f"oscillation/{name}")
         assert [event.step for event in found] == [1, 2]
-        assert [event.value for event in found] == pytest.approx([line["oscillation"][name] for line in lines], rel=1e-6)
+        assert [event.value for event in found] == pytest.approx(
+            [line["oscillation"][name] for line in lines], rel=1e-6
+        )
 
 
 def test_learning_rates_of_every_role_and_statistics_of_every_quantizer_are_logged(events: EventAccumulator) -> None:
