@@ -3,8 +3,9 @@
 from qexp.figures.accuracy import INTERVALS, Interval, Measured, MethodLine, Subject, accuracy_chart
 from qexp.figures.chart import Band, Bars, Chart, Curve, Dots, Panel, Surface, is_numbers, numbers_csv
 from qexp.figures.crowd import crowd_chart
-from qexp.figures.drawing import FORMATS, check_installed, is_drawn, render
+from qexp.figures.drawing import FORMATS, is_drawn, render
 from qexp.figures.layer_bars import LayerRow, layers_chart
+from qexp.figures.style import check_installed
 
 __all__ = [
     "INTERVALS",

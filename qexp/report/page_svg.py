@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 
 from qexp.figures import Bars, Chart, Curve, Dots
 from qexp.figures.chart import Panel
-from qexp.figures.drawing import COLOURS, AxesBox, render
+from qexp.figures.drawing import AxesBox, render
+from qexp.figures.style import COLOURS
 from qexp.utils.text import printable
 
 MOST_POINTS = 400  # of a series under the pointer

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from qexp.figures import Band, Bars, Chart, Curve, Dots, Panel, Surface
-from qexp.figures.drawing import COLOURS
+from qexp.figures.style import COLOURS
 from qexp.report.page_svg import CLASSES, MOST_POINTS, colour_rules, inline_svg
 
 CHART = Chart(
