@@ -314,6 +314,20 @@ MISTAKES = (
     Mistake(
         "dampening: DAQ's weights to the centers of bins", "dampening.py", "if quantizer.is_scale_free:", "if False:"
     ),
+    Mistake("oscillation per step: any change turns back", "oscillation.py", "& is_up.ne(self.is_up)", ""),
+    Mistake("oscillation per step: directions are forgotten", "oscillation.py", "is_up, self.is_up)", "is_up, is_up)"),
+    Mistake(
+        "oscillation per step: steps of the epoch before count",
+        "oscillation.py",
+        "self._steps, None",
+        "self._steps, self._watch",
+    ),
+    Mistake(
+        "oscillation per step: a state forgets how many steps",
+        "oscillation.py",
+        'self._steps = int(watch["steps"])',
+        "self._steps = 1",
+    ),
     Mistake("oscillation: any change turns back", "oscillation.py", "(now * direction).lt(0)", "changed"),
     Mistake(
         "oscillation: only a change in the step before counts",
