@@ -10,7 +10,7 @@ from qexp.config.compose import Composer, composing
 from qexp.report.page_content import Commands
 from qexp.runs.filters import found_at
 from qexp.runs.run_values import ListedRun
-from qexp.runs.variation import is_told, is_usual
+from qexp.runs.variation import OptionReader, is_told, is_usual
 from qexp.utils.errors import QexpError
 from qexp.utils.text import few, plural
 
@@ -93,40 +93,60 @@ def repeating(runs: Sequence[ListedRun], root: Path, config_dir: str | None = No
     """
     known = [run for run in runs if run.options]
     words = [words_of(run) for run in known]
+    notes = _checked(known, words, root, config_dir) if words else []
     flags = [] if config_dir is None else ["--config-dir", config_dir]
     commands = []
     for group in in_products(words) if words else []:
         commands.append((plural(len(group), "run") if len(group) > 1 else "", command_of(group, flags)))
-    notes = _checked(list(zip(known, words, strict=True)), root, config_dir) if words else []
     if lost := len(runs) - len(known):
         notes.append(f"Without a configuration that can be read, and without a command: {plural(lost, 'run')}.")
     return Commands(commands, notes)
 
 
-def _checked(runs: Sequence[tuple[ListedRun, Words]], root: Path, config_dir: str | None) -> list[str]:
+def _checked(runs: Sequence[ListedRun], words: list[Words], root: Path, config_dir: str | None) -> list[str]:
+    """Add the words that are missing of the first runs, and return what was found of their commands."""
+    wrong: dict[str, str] = {}
+    count = min(len(runs), MOST_CHECKED)
     try:
         with composing(config_dir) as composer:
-            found = {run.entry.key: _differs(composer, run, words, root) for run, words in runs[:MOST_CHECKED]}
+            for at, run in enumerate(runs[:count]):
+                words[at], why = _completed(composer, run, words[at], root)
+                wrong |= {run.entry.key: why} if why else {}
     except QexpError as error:
         return [f"The command was not checked: {error}."]
-    wrong, notes = {key: why for key, why in found.items() if why}, []
-    if right := len(found) - len(wrong):
+    notes = []
+    if right := count - len(wrong):
         all_of = "Checked" if right == len(runs) else f"Checked for {plural(right, 'run')}"
         notes.append(f"{all_of}: composed again, the command gives the hash of the run.")
     if wrong:
         reason = next(iter(wrong.values()))
         notes.append(f"Not the same hash, or not composed: {few(wrong)} ({reason}).")
-    if more := max(0, len(runs) - MOST_CHECKED):
+    if more := len(runs) - count:
         notes.append(f"Not checked: {plural(more, 'more run')}.")
     return notes
 
 
-def _differs(composer: Composer, run: ListedRun, words: Mapping[str, str], root: Path) -> str:
-    """Return why a command does not give a run's hash, nothing where it does."""
+def _completed(composer: Composer, run: ListedRun, words: Words, root: Path) -> tuple[Words, str]:
+    """Return the words that give a run's hash, and nothing; or the words as they are, and why they do not.
+
+    What a recipe or data set of the user's own says besides is known only when it is composed: what the run has
+    otherwise is added then.
+    """
+    key, theirs, problem = _composed(composer, words, root)
+    if problem or key == run.entry.key:
+        return words, problem
+    ours = run.options
+    other = {name: spelled(ours[name]) for name in ours if name in theirs and ours[name] != theirs[name]}
+    more = {**words, **{name: value for name, value in other.items() if name not in _NOT_SAID}}
+    return (more, "") if _composed(composer, more, root)[0] == run.entry.key else (words, f"it gives {key}")
+
+
+def _composed(composer: Composer, words: Words, root: Path) -> tuple[str, Mapping[str, object], str]:
+    """Return the hash and the options that words give; or why they give none."""
     try:
         job = composer.job((*(f"{key}={value}" for key, value in words.items()), f"runs_dir={spelled(str(root))}"))
     except QexpError as error:
-        return str(error)
+        return "", {}, str(error)
     if job.config is None:
-        return str(job.problems[0])
-    return "" if job.config.key == run.entry.key else f"it gives {job.config.key}"
+        return "", {}, str(job.problems[0])
+    return job.config.key, OptionReader().options(job.config.tree), ""

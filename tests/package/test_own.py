@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -62,6 +64,24 @@ def test_it_is_trained_listed_shown_and_evaluated(
     assert "code_changed" not in trusted
     monkeypatch.setenv("QEXP_TRUST", "others, homemade")
     assert qexp("eval", hash_).code == 0
+
+
+@pytest.mark.training
+def test_a_report_has_the_command_that_repeats_it(
+    qexp: Qexp, own: Path, only_run: OnlyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two epochs are what runs of qexp's own recipe here have not, and their recipe has three; and it is checked."""
+    assert qexp(*words("recipe.epochs=2", "tracking.tensorboard=false")).code == 0
+    checked = "Checked: composed again, the command gives the hash of the run."
+    assert qexp("report", "squares", "--config-dir", "conf", "--to", "untrusted.html").code == 0
+    assert "of which nothing is run unless you name it: trust=homemade" in Path("untrusted.html").read_text()
+    monkeypatch.setenv("QEXP_TRUST", "homemade")
+    assert qexp("report", "squares", "--config-dir", "conf", "--to", "trusted.html").code == 0
+    page = Path("trusted.html").read_text()
+    assert checked in page
+    (command,) = re.findall(r"qexp train --config-dir conf dataset=squares [^<]*", page)
+    found = qexp(*shlex.split(command)[1:], "--dry-run", "trust=homemade")
+    assert only_run("fading").name in found.out
 
 
 @pytest.mark.training
