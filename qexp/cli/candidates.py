@@ -60,7 +60,10 @@ FLAGS: Mapping[str, Mapping[str, Sequence[str] | None]] = {
         "--protocol": ("paper", "short", "smoke"),
         **dict.fromkeys(("--to", "--runs-dir", "--rows", "--seeds", "--config-dir"), ()),
     },
-    "plot": {**dict.fromkeys(("--help", "--debug")), **dict.fromkeys(("--to", "--runs-dir", "--data-dir"), ())},
+    "plot": {
+        **dict.fromkeys(("--help", "--debug")),
+        **dict.fromkeys(("--to", "--runs-dir", "--data-dir", "--config-dir"), ()),
+    },
     "models": {**dict.fromkeys(("--help", "--coverage", "--debug")), "--config-dir": ()},
     "new": {**dict.fromkeys(("--help", "--debug")), "--to": ()},
     "doctor": dict.fromkeys(("--help", "--debug")),

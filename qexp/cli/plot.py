@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, cast
@@ -42,12 +43,14 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     parser.add_argument("--to", metavar="FILE", help="the file, whose end says the format: .svg, .pdf, .png")
     parser.add_argument("--runs-dir", metavar="DIR", help="the run store (default: $QEXP_RUNS, else ./runs)")
     parser.add_argument("--data-dir", metavar="DIR", help="the data sets (default: $QEXP_DATA, else ./data)")
+    parser.add_argument("--config-dir", metavar="DIR", help="your own options, for the methods of transfer")
     arguments = parser.parse(words)
     if not arguments.words:
         raise UsageError(f"which figure? {', '.join(one.name for one in FIGURES)} (qexp plot --help)")
     name, *rest = arguments.words
     asked = figure(name)
-    request = _request(asked, rest, store_root(arguments.runs_dir), arguments.data_dir)
+    root = store_root(arguments.runs_dir)
+    request = replace(_request(asked, rest, root, arguments.data_dir), config_dir=arguments.config_dir)
     target = _target(arguments.to, arguments.words)
     check_installed()
     made = make_chart(name, request)

@@ -30,12 +30,14 @@ class Request:
         options: of the figure, as the user wrote them; those that are not there have their defaults.
         root: the run store.
         data_dir: where data sets lie; None for the usual place.
+        config_dir: the user's own folder of options, as of `qexp train`; None for none.
     """
 
     words: Sequence[str]
     options: Mapping[str, str]
     root: Path
     data_dir: str | None = None
+    config_dir: str | None = None
 
     def choice(self, key: str) -> str:
         """Return an option that is one of some words, its default where it is not there; raise UsageError."""

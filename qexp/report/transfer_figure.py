@@ -1,16 +1,18 @@
 """The figure `transfer`: what a method, or every method, makes of its input and of a gradient that comes back."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from qexp.config.places import choices, conf_dir
 from qexp.config.yaml_files import load_yaml
 from qexp.experiment.library import method
 from qexp.figures.chart import Chart, Panel
 from qexp.figures.transfer import DRAWS, EPOCHS, VALUES, Transfer, normal_quantiles, transfer, transfer_panels
-from qexp.quantizers import FLOAT_BITS
+from qexp.quantizers import FLOAT_BITS, Method
 from qexp.report.catalogue import Request
 from qexp.utils.errors import UsageError
-from qexp.utils.text import one_line
+from qexp.utils.files import found_below, is_folder
+from qexp.utils.text import one_line, suggest
 
 ALL = "all"
 FLOAT = "fp"
@@ -25,14 +27,17 @@ def make(request: Request) -> Chart:
     if name == FLOAT:
         raise UsageError(f"{FLOAT} is the float network: it has no quantizers")
     bits = _bits(request.options.get("bits"))
-    names = [own for own in choices("quantizer") if own != FLOAT] if name == ALL else [name]
-    found = {own: _transfers(own, bits) for own in names}
-    widths = {own: width for own, (width, _) in found.items()}
-    panels = [panel for own, (_, sides) in found.items() for panel in _panels(own if name == ALL else "", *sides)]
+    known = _known(request.config_dir)
+    if name not in (ALL, *known):
+        raise UsageError(f"no method '{one_line(name)}'{suggest(name, known)}; there are {', '.join(known)}")
+    methods = {own: _method(own, bits, request.config_dir) for own in (known if name == ALL else [name])}
+    found = {own: _transfers(own, made, width) for own, (made, width) in methods.items()}
+    widths = {own: width for own, (_, width) in methods.items()}
+    panels = [panel for own, sides in found.items() for panel in _panels(own if name == ALL else "", *sides)]
     told = ", ".join(f"{own} {width}" for own, width in widths.items())
     title = f"What quantizers do to their input ({told} bits)" if name == ALL else f"{name}, {widths[name]} bits"
-    both = [one for _, sides in found.values() for one in sides]
-    scaled = [own for own in names if method(own).output_scale]
+    both = [one for sides in found.values() for one in sides]
+    scaled = [own for own, (made, _) in methods.items() if made.output_scale]
     return Chart(title, panels, columns=4 if name == ALL else 2, caption=_caption(both, scaled))
 
 
@@ -44,10 +49,38 @@ def _bits(text: str | None) -> int | None:
     return int(text)
 
 
-def _transfers(name: str, bits: int | None) -> tuple[int, tuple[Transfer, Transfer]]:
-    """Return the bit-width, and the transfer functions of weights and inputs."""
-    made = method(name)
+def _known(config_dir: str | None) -> list[str]:
+    """Return the methods that have quantizers: of qexp, and of a folder of the user's."""
+    if config_dir is not None and not is_folder(config_dir):
+        raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
+    own = [] if config_dir is None else [path.stem for path in found_below(Path(config_dir), "quantizer/*.yaml")]
+    return sorted({*choices("quantizer"), *own} - {FLOAT})
+
+
+def _method(name: str, bits: int | None, config_dir: str | None) -> tuple[Method, int]:
+    """Return a method, and its bit-width; one of the user's own is composed as a training composes it."""
+    if config_dir is not None and name not in choices("quantizer"):
+        return _own_method(name, bits, config_dir)
     width = int(load_yaml(conf_dir() / "quantizer" / f"{name}.yaml")["default_bits"]) if bits is None else bits
+    return method(name), width
+
+
+def _own_method(name: str, bits: int | None, config_dir: str) -> tuple[Method, int]:
+    from qexp.config.compose import composing  # only here: half a second, with the next
+    from qexp.experiment.build import build_method
+
+    with composing(config_dir) as composer:
+        job = composer.job([f"quantizer={name}", *([] if bits is None else [f"bits={bits}"])])
+    if job.config is None:
+        raise UsageError(str(job.problems[0]))
+    try:
+        return build_method(job.config), job.config.weight_bits
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _transfers(name: str, made: Method, width: int) -> tuple[Transfer, Transfer]:
+    """Return the transfer functions of weights and inputs."""
     if width == FLOAT_BITS:
         raise UsageError(f"bits={width}: is float, and has no quantizer")
     try:
@@ -60,7 +93,7 @@ def _transfers(name: str, bits: int | None) -> tuple[int, tuple[Transfer, Transf
     for quantizer, own in zip(quantizers, sides, strict=True):
         quantizer.calibrate(own)
     weights, inputs = (transfer(quantizer, own) for quantizer, own in zip(quantizers, sides, strict=True))
-    return width, (weights, inputs)
+    return weights, inputs
 
 
 def _panels(name: str, weights: Transfer, inputs: Transfer) -> Sequence[Panel]:

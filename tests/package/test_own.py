@@ -1,5 +1,6 @@
 """A package outside of the tree, tests/own_package: trained, killed, resumed, evaluated, listed, tabled, swept."""
 
+import csv
 import json
 import os
 import re
@@ -64,6 +65,26 @@ def test_it_is_trained_listed_shown_and_evaluated(
     assert "code_changed" not in trusted
     monkeypatch.setenv("QEXP_TRUST", "others, homemade")
     assert qexp("eval", hash_).code == 0
+
+
+@pytest.mark.process
+def test_its_methods_have_transfer_functions(qexp: Qexp, own: Path) -> None:
+    """Shrinking is the plain quantizer of weights with less of a range; `all` has both beside those of qexp."""
+    drawn = ("plot", "transfer", "shrinking", "bits=2", "--config-dir", "conf")
+    refused = qexp(*drawn)
+    assert (refused.code, len(refused.errors)) == (2, 1)
+    assert UNTRUSTED in refused.err
+    assert not list(Path().glob("transfer*"))
+    assert qexp(*drawn, "trust=homemade").code == 0
+    rows = list(csv.DictReader(Path("transfer-shrinking-bits=2.csv").read_text().splitlines()))
+    hard = {
+        row["y"] for row in rows if row["series"] == "evaluated (hard)" and row["panel"].startswith("weights: value")
+    }
+    assert len(hard) == 4
+    wrong = qexp("plot", "transfer", "shrinkin", "--config-dir", "conf")
+    assert (wrong.code, "did you mean 'shrinking'?" in wrong.err) == (2, True)
+    assert "--config-dir nowhere: no such folder" in qexp("plot", "transfer", "daq", "--config-dir", "nowhere").err
+    assert "bits=99: must be" in qexp(*drawn[:3], "bits=99", *drawn[4:], "trust=homemade").err
 
 
 @pytest.mark.training
