@@ -173,9 +173,7 @@ def is_run(path: Path) -> bool:
 
 def run_paths(root: Path) -> list[Path]:
     """Return the directories of all runs in the store, in order of their names; raise UsageError if it is closed."""
-    if not is_folder(root):
-        return []
-    if not os.access(root, os.R_OK | os.X_OK):
+    if is_folder(root) and not os.access(root, os.R_OK | os.X_OK):
         raise UsageError(f"cannot read {root}: Permission denied")
     found = {mark.parent for name in _MARKS for mark in found_below(root, f"[!.]*/*/*/*/{name}")}
     return [path for path in sorted(found) if is_run(path)]
@@ -222,11 +220,10 @@ def select(
         UsageError: a key that no run has, or a word that is in the path of none.
     """
     every = entries(root) if every is None else every
-    named: list[Entry] = []
-    texts, pairs = [], []
+    named, by_place, texts, pairs = set[Path](), dict[str, list[Entry]](), [], []
     for word in words:
-        if own := _named(every, word):
-            named += own
+        if own := _named(every, word, by_place):
+            named |= {entry.path for entry in own}
         elif "=" in word:
             pairs.append(word.partition("=")[::2])
         else:
@@ -238,7 +235,7 @@ def select(
     found = [
         entry
         for entry in every
-        if (not named or entry in named)
+        if (not named or entry.path in named)
         and all(text in entry.name for text in texts)
         and (not states or entry.state in states)
         and all(any(fits(value, text) for value in entry.values(key)) for key, text in pairs)
@@ -246,11 +243,14 @@ def select(
     return found, every
 
 
-def _named(every: Sequence[Entry], word: str) -> list[Entry]:
-    if is_run(Path(word)):
-        place = os.path.realpath(word)
-        return [entry for entry in every if os.path.realpath(entry.path) == place]
-    return [entry for entry in every if entry.key == word]
+def _named(every: Sequence[Entry], word: str, by_place: dict[str, list[Entry]]) -> list[Entry]:
+    """Return the runs that a word is the directory or the hash of; of all, places are looked up at the first need."""
+    if not is_run(Path(word)):
+        return [entry for entry in every if entry.key == word]
+    if not by_place:
+        for entry in every:
+            by_place.setdefault(os.path.realpath(entry.path), []).append(entry)
+    return by_place.get(os.path.realpath(word), [])
 
 
 def trained_from(parents: Iterable[Entry], others: Iterable[Entry]) -> list[Entry]:

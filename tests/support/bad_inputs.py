@@ -302,6 +302,11 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     BadInput("no such table", ("table", "nosuch"), "nosuch"),
     BadInput("a report of nothing", ("report",), "of what? a run, words as `qexp runs` takes them, or a table"),
     BadInput("a report in another format", ("report", "dqa/1", "--to=x.pdf"), "--to x.pdf: must end in .html"),
-    BadInput("a report in a file of mine", ("report", "dqa/1", "--to=x.html"), "stays", prepare=text("x.html", "mine")),
+    BadInput(
+        "a report in a file of mine",
+        ("report", "dqa/1", "--to=x.html"),
+        "not made by qexp report",
+        prepare=text("x.html", "mine"),
+    ),
     BadInput("no such run to show", ("runs", "show", "ffffffff"), "ffffffff"),
 )
