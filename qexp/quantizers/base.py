@@ -127,6 +127,11 @@ class Quantizer(Part):
         return self._bits
 
     @property
+    def most_bits(self) -> int:
+        """The bit-width that it was made with."""
+        return self._bits
+
+    @property
     def is_soft(self) -> bool:
         """Whether `forward` uses the relaxed form, if the method has one."""
         return self.training or self.evaluation == "soft"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from qexp.quantizers.base import Quantizer
 from qexp.quantizers.convert import quantized_layers
 
 
@@ -17,6 +18,34 @@ def weight_codes(model: nn.Module) -> dict[str, Tensor]:
         for name, layer in quantized_layers(model)
         if layer.weight_quantizer is not None
     }
+
+
+def shift_of_codes(quantizer: Quantizer, levels: Tensor) -> int:
+    """Return what to add to codes of these levels, so that a learned bit-width that changes does not change them.
+
+    Grids of all widths have one middle, and the shift is 0 for the widest, which a quantizer was made with.
+    """
+    if type(quantizer).bits is Quantizer.bits:
+        return 0
+    return (2**quantizer.most_bits - 1) // 2 - (levels.shape[-1] - 1) // 2
+
+
+@torch.no_grad()
+def steady_codes(model: nn.Module) -> dict[str, Tensor]:
+    """Return what `weight_codes` does, shifted where a layer learns its bits: comparable from step to step."""
+    layers = quantized_layers(model)
+    return {
+        name: steady_codes_of(layer.weight_quantizer, layer.weight)
+        for name, layer in layers
+        if layer.weight_quantizer is not None
+    }
+
+
+def steady_codes_of(quantizer: Quantizer, weight: Tensor) -> Tensor:
+    """Return the `steady_codes` of one weight."""
+    codes, levels = quantizer.codes(weight)
+    shift = shift_of_codes(quantizer, levels)
+    return codes + shift if shift else codes
 
 
 def codes_digest(codes: Mapping[str, Tensor]) -> str | None:

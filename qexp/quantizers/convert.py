@@ -12,6 +12,7 @@ from qexp.quantizers.channels import channel_shape
 from qexp.quantizers.coverage import Coverage, LayerCoverage
 from qexp.quantizers.layer_bits import Choice, check_choices, choose_bits
 from qexp.quantizers.layers import QuantLayer, quantize_layer
+from qexp.quantizers.noise import whole
 from qexp.quantizers.norms import kept_norms
 from qexp.quantizers.reach import layers_of, leave_fast_paths, named_otherwise, obstacles, other_weights, weights_of
 from qexp.quantizers.sizes import LayerSize, layer_sizes
@@ -52,7 +53,9 @@ def quantize(
     Raises:
         ValueError: a bit-width the method does not have, an entry that fits no layer, nothing to quantize, or no sample
             for a method that needs one.
+        TypeError: a seed that is no whole number.
     """
+    seed = whole(seed)
     layers, fixed, before = layers_of(model), obstacles(model), sum(1 for _ in quantized_layers(model))
     if before and not layers:
         raise ValueError(f"there is nothing to quantize: the model is quantized already, in {plural(before, 'layer')}")

@@ -21,8 +21,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.base import Bins
+from qexp.quantizers.base import Bins, Quantizer
 from qexp.quantizers.channels import values_at
+from qexp.quantizers.codes import shift_of_codes, steady_codes_of
 from qexp.quantizers.convert import quantized_layers
 from qexp.quantizers.layers import QuantLayer
 from qexp.quantizers.oscillation import moves
@@ -36,7 +37,7 @@ class CodeHistory:
     """What freezing remembers of the weights of a layer, each of the shape of the weight.
 
     Attributes:
-        codes: after the last update, uint8; of a frozen weight, that at which it is frozen.
+        codes: after the last update, uint8; of a frozen weight, that at which it is frozen. They are `steady_codes`.
         direction: of the latest change of a code, int8.
         frequency: f, how often the code turns back, float32.
         average: moving average of the code, float32.
@@ -114,7 +115,8 @@ class Freezing:
             assert layer.weight_quantizer is not None
             bins = layer.weight_quantizer.bins(weight)
             assert bins is not None
-            lower, upper = (values_at(ends.to(weight.dtype), own.codes) for ends in resting_places(bins))
+            codes = _present(own.codes, layer.weight_quantizer, bins.centers)
+            lower, upper = (values_at(ends.to(weight.dtype), codes) for ends in resting_places(bins))
             weight.copy_(torch.where(own.frozen, weight.clamp(lower, upper), weight))
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
@@ -132,7 +134,12 @@ class Freezing:
 
 def _codes(layer: QuantLayer) -> Tensor:
     assert layer.weight_quantizer is not None
-    return layer.weight_quantizer.codes(layer.weight.detach())[0]
+    return steady_codes_of(layer.weight_quantizer, layer.weight.detach())
+
+
+def _present(codes: Tensor, quantizer: Quantizer, centers: Tensor) -> Tensor:
+    """Return which of the centers steady codes stand for; those of levels that are gone for the outermost ones."""
+    return (codes.int() - shift_of_codes(quantizer, centers)).clamp_(0, centers.shape[-1] - 1)
 
 
 def _has_bins(layer: QuantLayer) -> bool:

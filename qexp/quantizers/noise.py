@@ -8,11 +8,17 @@ twice. On the CPU and on CUDA they are others, as torch's are.
 """
 
 import hashlib
+import operator
 
 import torch
 from torch import Tensor
 
 SMALLEST = 2.0**-26  # of uniform numbers, whose logarithm is finite; 1 is excluded
+
+
+def whole(number: int) -> int:
+    """Return a whole number of any type, such as NumPy's, as an int: equal ones are the same; TypeError for others."""
+    return int(operator.index(number))
 
 
 class Noise:
@@ -31,12 +37,12 @@ class Noise:
 
     def begin(self, seed: int, layer: str, side: str) -> None:
         """Say where the quantizer is: the seed of the run, the name of its layer, `weight` or `input`."""
-        self._place = (seed, layer, side)
+        self._place = (whole(seed), layer, side)
         self._set(0)
 
     def go_to(self, step: int) -> None:
         """Move to the first part of a step."""
-        self.step = step
+        self.step = whole(step)
         self._set(0)
 
     def go_to_part(self, part: int) -> None:
@@ -44,7 +50,7 @@ class Noise:
         self._set(part)
 
     def _set(self, part: int) -> None:
-        text = repr((*self._place, self.step, part)).encode()
+        text = repr((*self._place, self.step, whole(part))).encode()
         self.key.fill_(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1)
 
     def uniform(self, count: int, like: Tensor) -> Tensor:

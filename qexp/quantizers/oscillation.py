@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qexp.quantizers.codes import weight_codes
+from qexp.quantizers.codes import steady_codes
 from qexp.quantizers.thresholds import crowds, nearest_thresholds
 
 WATCH = "steps."  # in a state, of all layers; no layer ends its name with a dot
@@ -98,7 +98,7 @@ class OscillationMeter:
 
         In an epoch of no more steps than that all but the first are.
         """
-        if left > WATCHED_STEPS or not (found := weight_codes(self.model)):
+        if left > WATCHED_STEPS or not (found := steady_codes(self.model)):
             return
         codes = torch.cat([own.flatten() for own in found.values()])
         if self._watch is None:
@@ -115,7 +115,7 @@ class OscillationMeter:
         both it and the one that it undoes were watched. Beside them the crowd at the thresholds: how many weights are
         `within_1e-6` and `within_1e-5` steps of one.
         """
-        found, is_first = weight_codes(self.model), not self._codes
+        found, is_first = steady_codes(self.model), not self._codes
         if not found:
             return None
         counts = torch.stack([self._moved(name, codes) for name, codes in found.items()])

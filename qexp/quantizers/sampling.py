@@ -198,6 +198,12 @@ class _Sample:
         index = self._choice() if self.how.hard else self._index(self._shares())
         return index.add_(self.start).mul_(self.alpha)
 
+    def _within_reach(self) -> Tensor:
+        """Return the values, those far outside at FAR: a rounding error in their gradient times them is no number."""
+        width = self.alpha / self.sigma
+        reach = FAR + width / 2
+        return clamp_(self.x / self.sigma, self.how.low * width - reach, self.how.high * width + reach)
+
     def gradients(self, grad: Tensor) -> tuple[Tensor, Scalar, Scalar]:
         """Return dL/dx, dL/dalpha and dL/dsigma.
 
@@ -219,5 +225,5 @@ class _Sample:
         by_x.mul_(grad)
         scale = 1 / self.how.temperature
         to_sigma = dot(by_sigma, grad) * scale
-        to_alpha = dot(value, grad) - dot(by_x, self.x) * scale / self.sigma - to_sigma
+        to_alpha = dot(value, grad) - dot(by_x, self._within_reach()) * scale - to_sigma
         return by_x.mul_(self.alpha / self.sigma * scale), to_alpha, to_sigma * self.alpha / self.sigma

@@ -4,9 +4,11 @@ import random
 
 import pytest
 import torch
+from torch import nn
 
-from qexp.quantizers import Freezing, quantized_layers
+from qexp.quantizers import Freezing, quantize, quantized_layers
 from qexp.quantizers.freezing import CodeHistory, resting_places
+from support import methods
 from support.steps import batch, make, names, network, take
 
 MOMENTUM = 0.01
@@ -161,3 +163,22 @@ def test_layers_without_bins_are_left_alone():
     for _, layer in quantized_layers(model):
         layer.weight_quantizer.bins = lambda x: None
     assert Freezing(model).layers == {}
+
+
+def test_frozen_weights_keep_their_codes_when_a_learned_bit_width_falls():
+    """Those of levels that are gone have the outermost code that is left; the others stay where they are."""
+    model = nn.Sequential(nn.Linear(15, 4))
+    quantize(model, methods.method("dropbits", learn_bits=True), weight_bits=4, activation_bits=4, keep_float=[])
+    layer, k = model[0], torch.arange(-7.0, 8).expand(4, 15)
+    layer.weight_quantizer.log_alpha.data.zero_()
+    layer.weight.data.copy_(k)
+    freezing = Freezing(model)
+    freezing.before_update()
+    freezing.history["0"].frozen.fill_(True)
+    for logits, largest in (([2.0, 2.0], 7), ([2.0, -2.0], 3), ([-2.0, -2.0], 1), ([2.0, 2.0], 7)):
+        freezing.before_update()
+        layer.weight_quantizer.logits.data.copy_(torch.tensor(logits))
+        layer.weight.data.add_(0.9)
+        freezing.after_update()
+        assert torch.equal(layer.weight.data, k)
+        assert torch.equal(codes_of(layer).float(), k.clamp(-largest, largest) + largest)

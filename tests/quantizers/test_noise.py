@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,19 @@ def test_each_of_seed_layer_side_step_and_part_gives_other_numbers() -> None:
     assert torch.corrcoef(drawn).fill_diagonal_(0).abs().max() < 0.15  # 4.7 deviations
     again = torch.stack([noise(**change).exponential(1, like)[0] for change in changes])
     assert torch.equal(drawn, again)
+
+
+def test_equal_numbers_of_all_types_are_one_place() -> None:
+    """A seed or a step that comes from NumPy or a tensor."""
+    expected = noise(seed=1, step=3, part=0).key
+    for kind in (np.int64, np.uint8, torch.tensor):
+        assert torch.equal(noise(seed=kind(1), step=kind(3), part=kind(0)).key, expected)
+    assert torch.equal(noise(seed=True, step=3, part=False).key, expected)
+    keys = [own.noise.key for seed in (5, np.int64(5)) for _, own in named_quantizers(net(seed=seed))]
+    assert keys[: len(keys) // 2] == keys[len(keys) // 2 :]
+    for seed in (None, 0.0, "0"):
+        with pytest.raises(TypeError):
+            net(seed=seed)  # type: ignore[arg-type]
 
 
 def test_neither_draws_nor_the_way_there_nor_torchs_generator_change_the_numbers() -> None:

@@ -4,9 +4,11 @@ import random
 
 import pytest
 import torch
+from torch import nn
 
-from qexp.quantizers import OscillationMeter, quantized_layers
+from qexp.quantizers import OscillationMeter, quantize, quantized_layers
 from qexp.quantizers.oscillation import WATCHED_STEPS, moves
+from support import methods
 from support.steps import names, network
 
 
@@ -110,7 +112,7 @@ def test_the_last_steps_of_an_epoch_are_compared_one_by_one(steps):
 
 def test_only_the_last_steps_of_an_epoch_cost_anything(monkeypatch):
     meter = OscillationMeter(network("daq"))
-    monkeypatch.setattr("qexp.quantizers.oscillation.weight_codes", lambda model: 1 / 0)
+    monkeypatch.setattr("qexp.quantizers.oscillation.steady_codes", lambda model: 1 / 0)
     meter.watch(WATCHED_STEPS + 1)
     with pytest.raises(ZeroDivisionError):
         meter.watch(WATCHED_STEPS)
@@ -136,3 +138,22 @@ def test_a_meter_with_the_state_of_another_goes_on_as_that_one(name):
         assert other.measure() == found
         assert 0 < found["turned_back"] < found["changed"] < 100
         move()
+
+
+def test_a_learned_bit_width_that_changes_moves_no_code_but_those_of_its_lost_levels():
+    """k = -7 .. 7 at 4 bits are -3 .. 3 at 3 bits: codes of one middle, though they are counted from the lowest."""
+    model = nn.Sequential(nn.Linear(15, 4))
+    quantize(model, methods.method("dropbits", learn_bits=True), weight_bits=4, activation_bits=4, keep_float=[])
+    own = model[0].weight_quantizer
+    own.log_alpha.data.zero_()
+    model[0].weight.data.copy_(torch.arange(-7.0, 8).expand(4, 15))
+    meter, share = OscillationMeter(model), pytest.approx(100 * 8 / 15)
+    assert meter.measure() is None
+    for left, second in ((2, 1.0), (1, -1.0), (0, 1.0)):
+        own.logits.data.copy_(torch.tensor([1.0, second]))
+        meter.watch(left)
+    found = meter.measure()
+    assert (found["changed"], found["changed_per_step"]) == (0, share)
+    assert found["turned_back_per_step"] == pytest.approx(100 * 4 / 15)
+    own.logits.data[1] = -1.0
+    assert (own.bits, meter.measure()["changed"]) == (3, share)

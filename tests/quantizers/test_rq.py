@@ -179,6 +179,22 @@ def test_values_far_outside_stay_finite(straight_through: bool) -> None:
     assert torch.isfinite(x.grad).all()
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("neighbours", [1, None])
+def test_how_far_outside_a_value_lies_does_not_change_the_gradient_of_the_scales(
+    sign: int, neighbours: int | None
+) -> None:
+    """What is left of its own gradient in single precision is a rounding error, and must not be multiplied by it."""
+    quantizer = methods.build("rq", "weight", 2, straight_through=True, neighbours=neighbours)
+    quantizer.log_alpha.data.zero_()
+    quantizer.log_sigma.data.fill_(math.log(1 / 3))
+    found = []
+    for far in (20.0, 1e8, 1e30):
+        sample = quantizer(torch.full((100,), sign * far)).sum()
+        found.append(torch.stack(torch.autograd.grad(sample, (quantizer.log_alpha, quantizer.log_sigma))))
+    torch.testing.assert_close(found[1:], found[:1] * 2, rtol=1e-4, atol=1e-3)
+
+
 def test_the_noise_is_that_of_the_quantizers_step() -> None:
     quantizer, x = methods.build("rq", "weight", 2), methods.sample("weight")
     quantizer.calibrate(x)
