@@ -164,8 +164,16 @@ MISTAKES = (
         "DropBits: frozen one step early", "dropbits.py", "progress.step > self.until", "progress.step >= self.until"
     ),
     Mistake("DropBits: penalty of the whole net in every layer", "dropbits.py", "1 / layer.layers if", "1 if"),
-    Mistake("noise: the same in every step", "noise.py", "(*self._place, self.step, part)", "(*self._place, part)"),
-    Mistake("noise: the same in every layer", "noise.py", "(seed, layer, side)", "(seed, side)"),
+    Mistake(
+        "noise: the same in every step",
+        "noise.py",
+        "(*self._place, self.step, whole(part))",
+        "(*self._place, whole(part))",
+    ),
+    Mistake(
+        "RQ: far values as they are", "sampling.py", "dot(by_x, self._within_reach())", "dot(by_x, self.x / self.sigma)"
+    ),
+    Mistake("noise: the same in every layer", "noise.py", "(whole(seed), layer, side)", "(whole(seed), side)"),
     Mistake(
         "noise: by place in memory",
         "noise.py",
@@ -328,6 +336,7 @@ MISTAKES = (
         'self._steps = int(watch["steps"])',
         "self._steps = 1",
     ),
+    Mistake("oscillation: codes of a width that changes", "codes.py", "codes + shift if shift else codes", "codes"),
     Mistake("oscillation: any change turns back", "oscillation.py", "(now * direction).lt(0)", "changed"),
     Mistake(
         "oscillation: only a change in the step before counts",

@@ -94,6 +94,8 @@ def main() -> int:
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the list as markdown")
     arguments = parser.parse_args()
     chosen = [mistake for mistake in MISTAKES if any(text in mistake.name for text in arguments.text)]
+    if not chosen:
+        parser.error(f"no mistake is called so: {' '.join(arguments.text)}")
     tests = {mistake: mistake.tests[:1] if arguments.nearest else mistake.tests for mistake in chosen}
     caught = try_all(chosen, tests, min(arguments.jobs, len(chosen)))
     survivors = sum(test is None for test in caught)
