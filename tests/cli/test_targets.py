@@ -52,6 +52,7 @@ def test_nothing_and_a_file_of_the_command_may_be_replaced(tmp_path: Path) -> No
     check_replaceable(path, is_own, "qexp report")
     (tmp_path / "link.html").symlink_to("page.html")
     check_replaceable(tmp_path / "link.html", is_own, "qexp report")
+    assert (path.read_bytes(), sorted(tmp_path.iterdir())) == (b"ours, older", [tmp_path / "link.html", path])
 
 
 @pytest.mark.parametrize(
