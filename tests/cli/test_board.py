@@ -3,8 +3,10 @@
 import io
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from qexp.cli.board import JobTable
 from qexp.cli.live import is_live
 from qexp.cli.progress import Plan
 from qexp.config.config import Config
+from qexp.engine.train_state import TrainState
 from qexp.experiment.runner import RunOutcome
 from qexp.tracking import make_progress
 from qexp.utils.callback import EpochRecord, Metrics, StepRecord
@@ -154,10 +157,19 @@ def test_ctrl_c_leaves_a_clean_terminal_and_the_same_command_goes_on(terminals: 
 
 @pytest.mark.process
 def test_failures_and_warnings_stand_above_the_table(terminals: Callable[..., Terminal]) -> None:
-    """The first job diverges; Ctrl-C comes in the second, and the table stays: no report would follow it."""
+    """The first job diverges at once; the second waits before its first step, so that the table is seen meanwhile."""
     small = workspace_table("fp,ste", "init=scratch", "recipe.epochs=300", "recipe.optimizer.weight.lr=1e30")
-    terminal = terminals(action=small)
-    text = terminal.wait_for(lambda text: "1 diverged, 1 running" in text or "2 diverged" in text)
+    begin = TrainState.begin_epoch
+
+    def slowly(state: TrainState) -> None:
+        time.sleep(3)
+        begin(state)
+
+    def action() -> int:
+        with mock.patch.object(TrainState, "begin_epoch", slowly):
+            return small()
+
+    text = terminals(action=action).wait_for(lambda text: "1 diverged, 1 running" in text)
     assert text.index("qexp table: fp, seed 0, diverged: ") < text.index("  job  ")
     assert len(HEADER.findall(text)) == 1
 
