@@ -20,7 +20,7 @@ from qexp.utils import atomic
 from qexp.utils.errors import UsageError
 from qexp.utils.text import few, one_line, printable, suggest
 
-USAGE = "qexp plot FIGURE [WORD ...] [key=value ...] [--to FILE] [--runs-dir DIR] [--data-dir DIR]"
+USAGE = "qexp plot FIGURE [WORD ...] [key=value ...] [--to FILE] [--runs-dir DIR] [--data-dir DIR] [--config-dir DIR]"
 EXAMPLES = """\
 WORDS are those that the figure takes: RUNS are selected as by `qexp runs` (words of their path, hashes, key=value), a
 RUN is named by its directory or the beginning of its hash. A key that is an option of the figure is one; any other
@@ -32,7 +32,6 @@ examples:
   qexp plot bits digits x=size --to size.pdf     accuracy against the size of the weights
   qexp plot layers ihlhmgdn --to layers.png
 """
-OF_PLACES = ("--to", "--runs-dir", "--data-dir")  # where files lie here, which is no part of what is drawn
 MOST_LETTERS = 80  # of a name that is made of words
 
 
@@ -55,7 +54,8 @@ def main(words: Sequence[str], *, debug: bool = False) -> int:
     check_installed()
     made = make_chart(name, request)
     kind = cast(Literal["svg", "pdf", "png"], end_of(target))
-    content = render(made, kind, source=figure_source(arguments.words)).content
+    own = [] if arguments.config_dir is None else ["--config-dir", arguments.config_dir]
+    content = render(made, kind, source=figure_source([*arguments.words, *own])).content
     numbers = target.with_suffix(".csv")
     atomic.write_together({target: content, numbers: numbers_csv(made).encode()})
     print(f"drawn: {printable(str(target))}, its numbers: {printable(str(numbers))}")

@@ -10,7 +10,7 @@ import qexp
 from qexp.cli.parser import Parser
 from qexp.cli.targets import check_replaceable, target_of
 from qexp.config.compose import composing
-from qexp.config.places import conf_dir, store_root
+from qexp.config.places import check_config_dir, conf_dir, store_root
 from qexp.config.schema import Invalid
 from qexp.config.trust import trust_words
 from qexp.experiment.checkout import git_state
@@ -25,8 +25,7 @@ from qexp.runs.run_values import named_states
 from qexp.tables import OWN, TableRequest, find_table, join, protocol_named, seeds_named, table_names
 from qexp.utils import atomic
 from qexp.utils.errors import UsageError
-from qexp.utils.files import is_folder
-from qexp.utils.text import one_line, plural, printable, size
+from qexp.utils.text import plural, printable, size
 
 DESCRIPTION = (
     "Write one HTML file about a run, a selection of runs, or a table: for a reader without qexp or a network."
@@ -90,10 +89,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", metavar="N,N", help="of a table: seeds of the runs (default: its own)")
     parser.add_argument("--config-dir", metavar="DIR", help="tables, methods, models, data sets of your own")
     arguments = parser.parse(words)
-    if arguments.config_dir == "":
-        raise UsageError("--config-dir: names nothing")
-    if arguments.config_dir is not None and not is_folder(arguments.config_dir):
-        raise UsageError(f"--config-dir {one_line(arguments.config_dir)}: no such folder")
+    check_config_dir(arguments.config_dir)
     if not arguments.words and arguments.state is None:
         parser.error("of what? a run, words as `qexp runs` takes them, or a table")
     return arguments

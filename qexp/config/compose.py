@@ -34,12 +34,9 @@ from qexp.config.overrides import (
     override_problem,
     parse_word,
 )
-from qexp.config.places import conf_dir
+from qexp.config.places import check_config_dir, conf_dir
 from qexp.config.references import plain_tree, reference_problems
 from qexp.config.schema import Invalid, Problem
-from qexp.utils.errors import UsageError
-from qexp.utils.files import is_folder
-from qexp.utils.text import one_line
 
 
 @dataclass(frozen=True)
@@ -78,8 +75,7 @@ def composing(config_dir: str | None = None, config_name: str = "train") -> Iter
     Raises:
         UsageError: there is no such folder.
     """
-    if config_dir and not is_folder(config_dir):
-        raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
+    check_config_dir(config_dir or None)
     Plugins.instance().register(FolderOfTheUser)
     FolderOfTheUser.folder = Path(config_dir) if config_dir else None
     instance, before = GlobalHydra.instance(), GlobalHydra.instance().hydra

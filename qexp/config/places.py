@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from qexp.utils.errors import UsageError
-from qexp.utils.files import found_below, is_file
+from qexp.utils.files import found_below, is_file, is_folder
 from qexp.utils.text import one_line
 
 MOST_BYTES = 4 * 2**30  # of a checkpoint to begin with
@@ -36,6 +36,14 @@ def store_root(runs_dir: str | None) -> Path:
 def data_root(data_dir: str | None) -> Path:
     """Return the folder of datasets: `data_dir`, else $QEXP_DATA, else ./data."""
     return Path(data_dir or os.environ.get("QEXP_DATA") or "data").expanduser()
+
+
+def check_config_dir(folder: str | None) -> None:
+    """Raise UsageError if the user's own folder of options is not there; None is none."""
+    if folder == "":
+        raise UsageError("--config-dir: names nothing")
+    if folder is not None and not is_folder(folder):
+        raise UsageError(f"--config-dir {one_line(folder)}: no such folder")
 
 
 def list_runs(root: Path) -> list[Path]:

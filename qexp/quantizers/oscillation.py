@@ -63,7 +63,8 @@ class _Watch(NamedTuple):
 
     @classmethod
     def begun(cls, codes: Tensor) -> "_Watch":
-        return cls(codes, *(torch.zeros_like(codes, dtype=torch.bool) for _ in "ab"), *[torch.zeros_like(codes)] * 2)
+        no, zero = torch.zeros_like(codes, dtype=torch.bool), torch.zeros_like(codes)
+        return cls(codes, is_up=no, has_changed=no, changed=zero, turned_back=zero)
 
     def after(self, codes: Tensor) -> "_Watch":
         """Return it one step later: `moves` in fewer passes, since this is done in every step of some."""

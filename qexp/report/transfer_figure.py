@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from qexp.config.places import choices, conf_dir
+from qexp.config.compose import composing
+from qexp.config.places import check_config_dir, choices, conf_dir
 from qexp.config.yaml_files import load_yaml
 from qexp.experiment.library import method
 from qexp.figures.chart import Chart, Panel
@@ -11,7 +12,7 @@ from qexp.figures.transfer import DRAWS, EPOCHS, VALUES, Transfer, normal_quanti
 from qexp.quantizers import FLOAT_BITS, Method
 from qexp.report.catalogue import Request
 from qexp.utils.errors import UsageError
-from qexp.utils.files import found_below, is_folder
+from qexp.utils.files import found_below
 from qexp.utils.text import one_line, suggest
 
 ALL = "all"
@@ -51,8 +52,7 @@ def _bits(text: str | None) -> int | None:
 
 def _known(config_dir: str | None) -> list[str]:
     """Return the methods that have quantizers: of qexp, and of a folder of the user's."""
-    if config_dir is not None and not is_folder(config_dir):
-        raise UsageError(f"--config-dir {one_line(config_dir)}: no such folder")
+    check_config_dir(config_dir)
     own = [] if config_dir is None else [path.stem for path in found_below(Path(config_dir), "quantizer/*.yaml")]
     return sorted({*choices("quantizer"), *own} - {FLOAT})
 
@@ -66,8 +66,7 @@ def _method(name: str, bits: int | None, config_dir: str | None) -> tuple[Method
 
 
 def _own_method(name: str, bits: int | None, config_dir: str) -> tuple[Method, int]:
-    from qexp.config.compose import composing  # only here: half a second, with the next
-    from qexp.experiment.build import build_method
+    from qexp.experiment.build import build_method  # only here: the engine that it imports takes a second
 
     with composing(config_dir) as composer:
         job = composer.job([f"quantizer={name}", *([] if bits is None else [f"bits={bits}"])])

@@ -33,12 +33,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def read_head(path: Path, most: int = 2**12) -> bytes:
-    """Return the first bytes of a regular file; raise OSError."""
-    with _open_regular(path) as file:
-        return file.read(most)
-
-
 def read_tail(path: Path, most: int = 2**16) -> bytes:
     """Return the last bytes of a regular file; raise OSError."""
     with _open_regular(path) as file:

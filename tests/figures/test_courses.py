@@ -7,6 +7,7 @@ import pytest
 
 from qexp.figures import Band, Curve, Dots
 from qexp.figures.courses import MOST_NAMED, Series, course_panel, curves_chart, flips_chart, gap_chart, measure
+from qexp.quantizers.oscillation import WATCHED_STEPS
 
 
 def records(*top1: float | None, first: int = 1) -> dict[int, dict]:
@@ -72,7 +73,7 @@ def test_steps_stand_before_epochs_where_they_were_watched() -> None:
     drawn = [[(mark.label, mark.y[-1]) for mark in panel.marks] for panel in chart.panels]
     both = [[("new", 3.0), ("old", 4.0)], [("new", 1.5), ("old", 2.0)]]
     assert drawn == [[("new", 0.25)], [("new", 0.125)], *both]
-    assert "Per step" in " ".join(chart.caption)
+    assert f"Per step: codes after each of the last {WATCHED_STEPS} steps" in " ".join(chart.caption)
     alone = flips_chart("", [Series("old", [{1: old, 2: old}])])
     assert len(alone.panels) == 2
     assert "Per step" not in " ".join(alone.caption)

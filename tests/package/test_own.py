@@ -81,6 +81,8 @@ def test_its_methods_have_transfer_functions(qexp: Qexp, own: Path) -> None:
         row["y"] for row in rows if row["series"] == "evaluated (hard)" and row["panel"].startswith("weights: value")
     }
     assert len(hard) == 4
+    told = "command: qexp plot transfer shrinking bits=2 --config-dir conf;"
+    assert told in Path("transfer-shrinking-bits=2.svg").read_text()
     wrong = qexp("plot", "transfer", "shrinkin", "--config-dir", "conf")
     assert (wrong.code, "did you mean 'shrinking'?" in wrong.err) == (2, True)
     assert "--config-dir nowhere: no such folder" in qexp("plot", "transfer", "daq", "--config-dir", "nowhere").err

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from qexp.quantizers.oscillation import WATCHED_STEPS
 from qexp.report.page_content import PageTable
-from qexp.report.page_layers import MOST_TABLES, layer_sections, layers_table
+from qexp.report.page_layers import HINTS, MOST_TABLES, layer_sections, layers_table
 from qexp.runs.query import Entry, entries
 from qexp.runs.run_values import listed_runs
 from support.commands import Sweep
@@ -45,6 +46,10 @@ def test_a_row_is_what_the_run_recorded_of_a_layer_last(workspace: Path) -> None
         ["layer1.0.conv1", "2", "4", "4,000", "1.0", "0.2500", "1.50", "0.50", "0.12", ""],
         ["layer1.0.conv2", "3", "float", *"––––––", ""],
     ]
+
+
+def test_the_hint_says_over_how_many_steps() -> None:
+    assert HINTS["per step, %"].endswith(f"the last {WATCHED_STEPS} steps")
 
 
 def test_without_reports_and_counts_there_are_no_columns_of_them(workspace: Path) -> None:
